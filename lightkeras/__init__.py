@@ -1,0 +1,44 @@
+"""lightkeras: a PyTorch-Lightning-style trainer for Keras 3 on TensorFlow, made of Keras callbacks.
+
+The names below are imported when first used, so that `lightkeras --help` need not wait for TensorFlow.
+"""
+
+import importlib
+
+from lightkeras.quiet import configure
+
+configure()
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "lightkeras.callbacks": (
+        "CSVLogger", "Callback", "EarlyStopping", "LearningRateMonitor", "ModelCheckpoint", "ModelSummary",
+        "NonFiniteGuard", "NonFiniteLossError", "ProgressBar", "SampleWriter", "TensorBoardLogger", "Throughput",
+    ),
+    "lightkeras.checkpoint": ("CheckpointError", "load_checkpoint"),
+    "lightkeras.checks": ("check", "check_choice", "check_int", "check_number"),
+    "lightkeras.data": ("AddressedDataset", "DataModule"),
+    "lightkeras.decoding": ("check_sampling", "generate", "sample"),
+    "lightkeras.download": ("Download", "DownloadError", "find_data"),
+    "lightkeras.metrics": ("BitsPerCharacter", "Mean", "Perplexity"),
+    "lightkeras.task": ("TaskModule",),
+    "lightkeras.text": ("Vocabulary", "read_text"),
+    "lightkeras.trainer": ("Trainer", "seed_everything"),
+}  # fmt: skip
+_MODULES = ("callbacks", "layers", "metrics")
+_WHERE = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [*_MODULES, *_WHERE]  # noqa: PLE0604
+
+
+def __getattr__(name: str):
+    if name in _MODULES:
+        return importlib.import_module(f"lightkeras.{name}")
+    if name in _WHERE:
+        return getattr(importlib.import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'lightkeras' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,31 @@
+"""The Trainer's features, each a Keras callback."""
+
+from lightkeras.callbacks.base import Callback, CallbackList
+from lightkeras.callbacks.csv_logger import CSVLogger
+from lightkeras.callbacks.early_stopping import EarlyStopping
+from lightkeras.callbacks.learning_rate_monitor import LearningRateMonitor
+from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
+from lightkeras.callbacks.model_summary import ModelSummary
+from lightkeras.callbacks.non_finite_guard import NonFiniteGuard, NonFiniteLossError
+from lightkeras.callbacks.progress import ProgressBar
+from lightkeras.callbacks.sample_writer import SampleWriter
+from lightkeras.callbacks.tensorboard_logger import TensorBoardLogger
+from lightkeras.callbacks.throughput import Throughput
+from lightkeras.callbacks.validation import Validation
+
+__all__ = [
+    "CSVLogger",
+    "Callback",
+    "CallbackList",
+    "EarlyStopping",
+    "LearningRateMonitor",
+    "ModelCheckpoint",
+    "ModelSummary",
+    "NonFiniteGuard",
+    "NonFiniteLossError",
+    "ProgressBar",
+    "SampleWriter",
+    "TensorBoardLogger",
+    "Throughput",
+    "Validation",
+]

@@ -1,0 +1,61 @@
+"""metrics.csv: epoch, step, and one column per metric by its plain name."""
+
+import csv
+from pathlib import Path
+
+from lightkeras.callbacks.base import Callback
+
+RATE = "_per_second"
+
+
+class CSVLogger(Callback):
+    """Writes `metrics.csv`: a row per logging interval and one per validation; a cell is empty where not measured.
+
+    What depends on the clock (names that end in `_per_second`) is left out, so that a resumed run has the same file
+    as an uninterrupted one.
+    """
+
+    def on_train_begin(self, logs=None):
+        self._path = Path(self.params["run_dir"]) / "metrics.csv"
+        self._columns = ["epoch", "step", *self.params["metric_names"]]
+        self._rows = 0
+        if not self._path.exists():
+            self._rewrite([])
+
+    def on_log(self, record):
+        self._append(record)
+
+    def on_validation_end(self, record):
+        self._append(record)
+
+    def _append(self, record: dict) -> None:
+        row = {name: value for name, value in record.items() if not name.endswith(RATE)}
+        new = [name for name in row if name not in self._columns]
+        if new:
+            rows = self._read()
+            self._columns += new
+            self._rewrite(rows)
+        with self._path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
+        self._rows += 1
+
+    def _read(self) -> list[dict]:
+        with self._path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def _rewrite(self, rows: list[dict]) -> None:
+        temporary = self._path.with_suffix(".partial")
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self._columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        temporary.replace(self._path)
+
+    def state_dict(self):
+        return {"rows": self._rows, "columns": self._columns}
+
+    def load_state_dict(self, state):
+        """Drops the rows that came after the checkpoint: the resumed run writes them again."""
+        rows = self._read()[: state["rows"]]
+        self._rows, self._columns = len(rows), state["columns"]
+        self._rewrite(rows)

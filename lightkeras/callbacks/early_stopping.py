@@ -1,0 +1,37 @@
+"""Stops a run whose metric gets no better."""
+
+from lightkeras.callbacks.monitor import Monitor
+from lightkeras.checks import check_int, check_number
+
+
+class EarlyStopping(Monitor):
+    """Stops training when `monitor` has not improved for `patience` validations. Its state is in the checkpoint.
+
+    Args:
+        monitor: Name of a metric.
+        mode: "min" or "max".
+        patience: Validations without improvement before stopping.
+        min_delta: The least change that counts as an improvement.
+    """
+
+    def __init__(self, monitor: str = "val_loss", mode: str = "min", patience: int = 3, min_delta: float = 0.0):
+        super().__init__(monitor, mode)
+        check_int("patience", patience)
+        check_number("min_delta", min_delta, inclusive=True)
+        self.patience, self.min_delta = patience, min_delta
+        self.best, self.wait = None, 0
+
+    def on_value(self, value, record):
+        if self.better(value, self.best, self.min_delta):
+            self.best, self.wait = value, 0
+            return
+        self.wait += 1
+        if self.wait >= self.patience:
+            print(f"Stopping: {self.monitor} was {self.best:.4f} at best, {self.wait} validations ago.")
+            self.model.stop_training = True
+
+    def state_dict(self):
+        return {"best": self.best, "wait": self.wait}
+
+    def load_state_dict(self, state):
+        self.best, self.wait = state["best"], state["wait"]

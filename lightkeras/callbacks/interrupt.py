@@ -1,0 +1,47 @@
+"""Ctrl-C and SIGTERM: finish the update, save, end."""
+
+import signal
+import threading
+
+from lightkeras.callbacks.base import Callback, CallbackList
+
+
+class Interrupt(Callback):
+    """On SIGINT or SIGTERM, ends training after the running call; a second SIGINT ends it at once."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self):
+        super().__init__()
+        self._received = None
+        self._before = {}
+
+    def attach(self, callbacks: CallbackList) -> None:
+        """Sets the list that learns of the interruption."""
+        self._callbacks = callbacks
+
+    def on_train_begin(self, logs=None):
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._receive) for number in self.SIGNALS}
+
+    def _receive(self, number, frame):
+        if self._received is not None:
+            raise KeyboardInterrupt
+        self._received = number
+        print("\nFinishing this update; once more ends at once.", flush=True)
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self._received is not None:
+            self._callbacks.interrupted = self._received
+            self.model.stop_training = True
+
+    def on_train_end(self, logs=None):
+        self._restore()
+
+    def on_exception(self, error):
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}

@@ -1,0 +1,44 @@
+"""The end of a run by updates or by the clock."""
+
+import datetime
+import time
+
+from lightkeras.callbacks.base import Callback
+from lightkeras.checks import check
+
+
+def seconds_of(max_time) -> float | None:
+    """Seconds of "DD:HH:MM:SS", a `datetime.timedelta` or a dict of its arguments; None of None."""
+    if max_time is None:
+        return None
+    if isinstance(max_time, str):
+        parts = max_time.split(":")
+        check(len(parts) == 4 and all(p.isdigit() for p in parts), "max_time", '"DD:HH:MM:SS"', max_time)
+        max_time = dict(zip(("days", "hours", "minutes", "seconds"), map(int, parts), strict=True))
+    if isinstance(max_time, dict):
+        max_time = datetime.timedelta(**max_time)
+    check(isinstance(max_time, datetime.timedelta), "max_time", '"DD:HH:MM:SS", a timedelta or a dict', max_time)
+    check(max_time.total_seconds() > 0, "max_time", "more than no time", max_time)
+    return max_time.total_seconds()
+
+
+class Limit(Callback):
+    """Ends training after so many updates, or so many seconds.
+
+    Args:
+        max_steps: Updates of the whole run, those before a resume included; None for no limit.
+        max_seconds: Seconds from here on; None for no limit.
+    """
+
+    def __init__(self, max_steps: int | None, max_seconds: float | None):
+        super().__init__()
+        self._max_steps, self._max_seconds = max_steps, max_seconds
+
+    def on_train_begin(self, logs=None):
+        self._began = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        out_of_steps = self._max_steps is not None and self.model.global_step >= self._max_steps
+        out_of_time = self._max_seconds is not None and time.monotonic() - self._began >= self._max_seconds
+        if out_of_steps or out_of_time:
+            self.model.stop_training = True

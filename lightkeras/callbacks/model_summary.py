@@ -1,0 +1,20 @@
+"""The layers and their parameters, printed before training."""
+
+from rich.console import Console
+from rich.table import Table
+
+from lightkeras.callbacks.base import Callback
+
+
+class ModelSummary(Callback):
+    """Prints a table of the task's layers: name, class, parameters."""
+
+    def on_train_begin(self, logs=None):
+        table = Table(title=type(self.model).__name__, title_justify="left")
+        table.add_column("layer")
+        table.add_column("class")
+        table.add_column("parameters", justify="right")
+        for layer in self.model.layers:
+            table.add_row(layer.name, type(layer).__name__, f"{layer.count_params():,}")
+        table.add_row("all", "", f"{self.model.count_params():,}", end_section=True)
+        Console().print(table)

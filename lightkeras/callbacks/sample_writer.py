@@ -1,0 +1,25 @@
+"""What the task makes, written down as it learns."""
+
+from pathlib import Path
+
+from lightkeras.callbacks.base import Callback
+from lightkeras.checks import check_int
+
+
+class SampleWriter(Callback):
+    """Calls `task.write_samples(folder, name)` every so many epochs, with the run's folder `samples`.
+
+    Args:
+        every_n_epochs: Epochs between two samples.
+    """
+
+    def __init__(self, every_n_epochs: int = 1):
+        super().__init__()
+        check_int("every_n_epochs", every_n_epochs)
+        self.every_n_epochs = every_n_epochs
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self.every_n_epochs == 0:
+            folder = Path(self.params["run_dir"]) / "samples"
+            folder.mkdir(exist_ok=True)
+            self.model.write_samples(folder, f"epoch_{epoch + 1:04d}")

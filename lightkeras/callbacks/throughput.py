@@ -1,0 +1,44 @@
+"""Updates and units (characters, images) per second of training."""
+
+import time
+
+from lightkeras.callbacks.base import Callback
+
+
+class Throughput(Callback):
+    """Adds `steps_per_second` and `UNITs_per_second` (`task.unit`) to the records.
+
+    Time spent in validation and in the first call, which traces and compiles, is left out.
+    """
+
+    def on_train_begin(self, logs=None):
+        self._since = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self._since is None:
+            self._restart()
+
+    def on_log(self, record):
+        if self._since is None or self.model.global_step == self._step:
+            return
+        seconds = time.perf_counter() - self._since
+        steps, units = self.model.global_step - self._step, self._units() - self._counted
+        record["steps_per_second"] = steps / seconds
+        if units > 0:
+            record[f"{self.model.unit}_per_second"] = units / seconds
+        self._restart()
+
+    def _restart(self) -> None:
+        self._since, self._step, self._counted = time.perf_counter(), self.model.global_step, self._units()
+
+    def _units(self) -> float:
+        """The weight of the first loss in this epoch so far: what `unit` counts."""
+        return float(self.model.train_totals.values[0, 1])
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._since is not None:
+            self._restart()
+
+    def on_test_end(self, logs=None):
+        if self._since is not None:
+            self._restart()

@@ -1,0 +1,181 @@
+"""A whole run as arrays and JSON, and back; and where its checkpoints lie.
+
+The state holds every weight, optimizer slot and seed generator (arrays), and the position, the partial sums of the
+epoch, every callback's state, and what makes task and data again (JSON).
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from lightkeras import checkpoint as files
+from lightkeras.callbacks.model_checkpoint import best_of
+from lightkeras.checkpoint import Checkpoint, CheckpointError
+from lightkeras.data import DataModule
+from lightkeras.hyperparameters import class_path, describe, import_class, make
+from lightkeras.task import TaskModule
+
+CHECKPOINTS = "checkpoints"
+
+
+def capture(task: TaskModule, data: DataModule, callbacks: dict, seed: int) -> tuple[dict[str, np.ndarray], dict]:
+    """The run's state now: (arrays, JSON state), copied to the host."""
+    arrays = {name: np.asarray(variable) for name, variable in task.state_variables().items()}
+    arrays["totals/values"] = task.train_totals.values.numpy()
+    arrays["totals/non_finite"] = task.train_totals.non_finite.numpy()
+    identity = {"task": describe(task), "data": describe(data), "data_state": data.state_dict(), "seed": seed}
+    spec = {name: {"shape": list(s.shape), "dtype": s.dtype.name} for name, s in task.spec.items()}
+    position = {"step": task.global_step, "steps_per_epoch": task.steps_per_epoch}
+    return arrays, {**identity, "spec": spec, **position, "callbacks": callbacks}
+
+
+def spec_of(state: dict) -> dict[str, tf.TensorSpec]:
+    """The element spec that the run's model was built from."""
+    return {name: tf.TensorSpec(s["shape"], s["dtype"], name) for name, s in state["spec"].items()}
+
+
+def restore_weights(task: TaskModule, saved: Checkpoint) -> None:
+    """Gives the model's weights (not the optimizers') their saved values.
+
+    Raises:
+        CheckpointError: The checkpoint's weights are not this model's; the first differences are named.
+    """
+    _assign({name: v for name, v in task.state_variables().items() if name.startswith("model/")}, saved)
+
+
+def restore(task: TaskModule, saved: Checkpoint) -> None:
+    """Gives the whole task its saved state: weights, slots, position, partial sums."""
+    _assign(task.state_variables(), saved)
+    task.global_step = saved.state["step"]
+    task.train_totals.values = tf.constant(saved.arrays["totals/values"])
+    task.train_totals.non_finite = tf.constant(saved.arrays["totals/non_finite"])
+
+
+def load_task(ckpt_path: str, expected: type = TaskModule) -> TaskModule:
+    """The trained task of a run's or checkpoint's folder; see `TaskModule.load_from_checkpoint`."""
+    task, data, saved = load_run(ckpt_path, expected)
+    build(task, data, spec_of(saved.state))
+    restore_weights(task, saved)
+    task.global_step = saved.state["step"]
+    return task
+
+
+def load_run(ckpt_path: str, expected: type = TaskModule) -> tuple[TaskModule, DataModule, Checkpoint]:
+    """Task and data made again from a checkpoint, not built yet, and the checkpoint."""
+    saved = files.load_checkpoint(find_checkpoint(ckpt_path, Path("."), ""))
+    kind = import_class(saved.state["task"]["class_path"])
+    if not issubclass(kind, expected):
+        raise CheckpointError(
+            f"Expected a checkpoint of {class_path(expected)}. Received: {saved.path}, of {class_path(kind)}"
+        )
+    task, data = make(saved.state["task"]), make(saved.state["data"])
+    data.load_state_dict(saved.state["data_state"])
+    return task, data, saved
+
+
+def build(task: TaskModule, data: DataModule, spec: dict[str, tf.TensorSpec]) -> None:
+    """Creates the task's layers and variables under the current strategy."""
+    task.configure_model(data)
+    task.build_from(spec)
+
+
+def _assign(variables: dict[str, Any], saved: Checkpoint) -> None:
+    wrong = [
+        f"{name}: expected {tuple(v.shape)}, received {saved.arrays[name].shape if name in saved.arrays else 'nothing'}"
+        for name, v in variables.items()
+        if name not in saved.arrays or saved.arrays[name].shape != tuple(v.shape)
+    ]
+    if wrong:
+        raise CheckpointError(f"Expected {saved.path} to hold this model's variables. {'; '.join(wrong[:5])}")
+    for name, variable in variables.items():
+        variable.assign(saved.arrays[name])
+
+
+def check_same(task: TaskModule, data: DataModule, seed: int, saved: Checkpoint) -> None:
+    """Refuses to continue a run as another one.
+
+    Raises:
+        CheckpointError: Task, data, vocabulary, seed or steps per epoch differ; the differences are listed.
+    """
+    now = {"task": describe(task), "data": describe(data), "data_state": data.state_dict(), "seed": seed}
+    now["steps_per_epoch"] = task.steps_per_epoch
+    differences = list(_differences(json.loads(json.dumps(now)), saved.state))
+    if differences:
+        raise CheckpointError(
+            f"Expected the run of {saved.path} to be continued as it was. Received: {'; '.join(differences[:10])}"
+        )
+
+
+def check_weights_fit(task: TaskModule, data: DataModule, saved: Checkpoint) -> None:
+    """Refuses the weights of another task or vocabulary.
+
+    Raises:
+        CheckpointError: The checkpoint is of another task class, or its data state (vocabulary) differs.
+    """
+    now = {"task": class_path(type(task)), "data_state": json.loads(json.dumps(data.state_dict()))}
+    then = {"task": saved.state["task"]["class_path"], "data_state": saved.state["data_state"]}
+    if differences := list(_differences(now, then)):
+        raise CheckpointError(f"Expected {saved.path} to be of this task and data. Received: {'; '.join(differences)}")
+
+
+def _differences(now: Any, saved: Any, where: str = ""):
+    if isinstance(now, dict) and isinstance(saved, dict):
+        keys = now if not where else {**now, **saved}
+        for key in keys:
+            yield from _differences(now.get(key), saved.get(key), f"{where}.{key}" if where else key)
+    elif now != saved:
+        yield f"{where}: {_short(saved)} then, {_short(now)} now"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def is_run(folder: Path) -> bool:
+    """Whether `folder` is a run's folder with a checkpoint in it."""
+    return bool(files.checkpoints(folder / CHECKPOINTS))
+
+
+def newest_run(root: Path, task_name: str) -> Path | None:
+    """The newest run of the task with a checkpoint: `root` itself, or one in `root/task_name/`."""
+    if is_run(root):
+        return root
+    runs = [folder for folder in (root / task_name).glob("*") if is_run(folder)]
+    return max(runs, key=lambda folder: (folder.stat().st_mtime, folder.name), default=None)
+
+
+def find_checkpoint(ckpt_path: str | Path, root: Path, task_name: str) -> str:
+    """The checkpoint meant by `ckpt_path`.
+
+    Args:
+        ckpt_path: "best" or "last" (of the task's newest run under `root`), a run's folder (its best for a monitored
+            run, else its last), a run's folder with `/best` or `/last` behind it, or a checkpoint's folder.
+        root: The `default_root_dir` of the runs.
+        task_name: The task's folder under it.
+
+    Raises:
+        CheckpointError: There is none; the message says where it was looked for.
+    """
+    path = Path(ckpt_path)
+    if (path / "manifest.json").exists():
+        return str(path)
+    if is_run(path):
+        return _of_run(path, "best")
+    if path.name in ("best", "last"):
+        run = path.parent if len(path.parts) > 1 else newest_run(root, task_name)
+        if run is not None and is_run(run):
+            return _of_run(run, path.name)
+        raise CheckpointError(f"Expected a run of {task_name} with a checkpoint under {root}. Received: none is there")
+    raise CheckpointError(
+        f'Expected `ckpt_path` to be a run\'s folder, a checkpoint\'s folder, "best" or "last". Received: {ckpt_path}'
+    )
+
+
+def _of_run(run: Path, which: str) -> str:
+    last = files.latest_checkpoint(run / CHECKPOINTS)
+    best = best_of(files.read_state(last)) if which == "best" else None
+    return str(run / CHECKPOINTS / best) if best else str(last)

@@ -1,0 +1,189 @@
+"""Tests of lightkeras/text.py."""
+
+import codecs
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightkeras import text as text_module
+from lightkeras.text import Vocabulary, read_text
+
+# Every code point, lone surrogates and the planes beyond the first included.
+ANY_TEXT = st.text(st.characters(exclude_categories=()), min_size=1)
+
+
+def write(tmp_path, data: bytes):
+    path = tmp_path / "file.txt"
+    path.write_bytes(data)
+    return path
+
+
+# read_text
+
+
+@given(st.text(min_size=1))
+def test_read_text_gives_back_what_was_written(tmp_path_factory, text):
+    if text.startswith("\ufeff"):
+        text = "x" + text  # a byte order mark at the very start would be dropped
+    assert read_text(write(tmp_path_factory.mktemp("text"), text.encode())) == text
+
+
+def test_read_text_drops_only_the_first_byte_order_mark_and_keeps_line_ends(tmp_path):
+    data = codecs.BOM_UTF8 + "a\r\nb\rc\n\ufeffñ".encode()
+    assert read_text(write(tmp_path, data)) == "a\r\nb\rc\n\ufeffñ"
+
+
+@pytest.mark.parametrize(
+    ("data", "where"),
+    [
+        (b"\xff", "line 1, column 1 (byte 0): 0xff"),
+        (b"one\ntwo\n0123456789abc\xff", "line 3, column 14 (byte 21): 0xff"),
+        # The column counts characters, the offset bytes: a 4-byte and a 2-byte character stand before it.
+        ("one\n😀é".encode() + b"\x80x", "line 2, column 3 (byte 10): 0x80"),
+        (codecs.BOM_UTF8 + b"ab\xfe", "line 1, column 3 (byte 5): 0xfe"),
+        (codecs.BOM_UTF8 + b"a\r\nb\xfe", "line 2, column 2 (byte 7): 0xfe"),
+        (b"cut short \xe2\x82", "line 1, column 11 (byte 10): 0xe2"),
+    ],
+)
+def test_read_text_names_the_place_of_the_first_bad_byte(tmp_path, data, where):
+    path = write(tmp_path, data)
+    with pytest.raises(ValueError) as error:
+        read_text(path)
+    assert str(error.value) == f"Expected UTF-8 text. Received: {path}, {where}"
+
+
+@pytest.mark.parametrize("data", [b"", codecs.BOM_UTF8])
+def test_read_text_refuses_an_empty_file(tmp_path, data):
+    path = write(tmp_path, data)
+    with pytest.raises(ValueError, match=r"Expected a text file .* Received: .*file\.txt, 0 characters"):
+        read_text(path)
+
+
+# Vocabulary
+
+
+def test_ids_worked_by_hand():
+    vocabulary = Vocabulary.from_text("hello 😀")
+    assert vocabulary.tokens == (" ", "e", "h", "l", "o", "😀")
+    assert len(vocabulary) == 6
+    ids = vocabulary.encode("hello 😀")
+    assert ids.dtype == np.int32
+    np.testing.assert_array_equal(ids, [2, 1, 3, 3, 4, 0, 5])
+    assert vocabulary.decode(ids) == "hello 😀"
+    assert vocabulary.decode([5, 0]) == "😀 "
+
+
+def test_the_order_of_tokens_is_kept():
+    np.testing.assert_array_equal(Vocabulary(("c", "a", "b")).encode("abc"), [1, 2, 0])
+
+
+@given(ANY_TEXT)
+def test_encode_decode_round_trip(text):
+    vocabulary = Vocabulary.from_text(text)
+    assert vocabulary.tokens == tuple(sorted(set(text)))
+    assert vocabulary.encode(text).tolist() == [vocabulary.tokens.index(c) for c in text]
+    assert vocabulary.decode(vocabulary.encode(text)) == text
+
+
+@given(ANY_TEXT)
+def test_state_round_trips_through_json(text):
+    vocabulary = Vocabulary.from_text(text)
+    again = Vocabulary.from_state_dict(json.loads(json.dumps(vocabulary.state_dict())))
+    assert again == vocabulary
+    assert hash(again) == hash(vocabulary)
+    assert again.fingerprint == vocabulary.fingerprint
+
+
+def test_empty_text_and_ids():
+    vocabulary = Vocabulary("ab")
+    assert vocabulary.encode("").shape == (0,)
+    assert vocabulary.encode("").dtype == np.int32
+    assert vocabulary.decode([]) == ""
+
+
+def test_a_text_of_many_blocks():
+    text = "The quick brown fox, señor! 😀\n" * 170_000  # 5.1 million characters
+    vocabulary = Vocabulary.from_text(text)
+    assert vocabulary.decode(vocabulary.encode(text)) == text
+
+
+def test_encode_names_unknown_characters():
+    with pytest.raises(ValueError) as error:
+        Vocabulary("abc").encode("abxa☃x\n")
+    assert str(error.value) == (
+        "Expected `text` to hold only the 3 characters of the vocabulary. "
+        "Received: 3 unknown ('\\n', 'x', '☃'), the first 'x' at position 2"
+    )
+
+
+def test_encode_names_at_most_ten_unknown_characters():
+    with pytest.raises(ValueError, match=r"11 unknown \('0', .*, '9', \.\.\.\), the first '9' at position 0"):
+        Vocabulary("abc").encode("9876543210x")
+
+
+def test_encode_finds_an_unknown_character_in_a_later_block(monkeypatch):
+    monkeypatch.setattr(text_module, "_BLOCK", 4)
+    with pytest.raises(ValueError, match="'z' at position 9"):
+        Vocabulary("abc").encode("abcabcabcz")
+
+
+def test_encode_refuses_gaps_between_and_characters_beyond_the_known_ones():
+    vocabulary = Vocabulary(("a", "c"))
+    for unknown in ("b", "d", "\0", "\U0010ffff"):
+        with pytest.raises(ValueError, match="at position 1"):
+            vocabulary.encode("a" + unknown)
+
+
+@pytest.mark.parametrize("bad", [3, -1])
+def test_decode_refuses_ids_out_of_range(bad):
+    with pytest.raises(ValueError, match=rf"`ids` to be from 0 to 2\. Received: {bad} at position 1"):
+        Vocabulary("abc").decode([0, bad])
+
+
+def test_decode_finds_an_id_out_of_range_in_a_later_block(monkeypatch):
+    monkeypatch.setattr(text_module, "_BLOCK", 4)
+    with pytest.raises(ValueError, match="Received: 7 at position 9"):
+        Vocabulary("abc").decode([0, 1, 2] * 3 + [7])
+
+
+@pytest.mark.parametrize("ids", [[0.0, 1.0], [[0, 1]], 0])
+def test_decode_refuses_other_shapes_and_types(ids):
+    with pytest.raises(ValueError, match=r"Expected `ids` to be integers of shape \(length,\)"):
+        Vocabulary("abc").decode(ids)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [((), "at least one"), (("ab",), "single"), ((1,), "single"), (("a", "b", "a"), "distinct.*'a'")],
+)
+def test_tokens_are_checked(tokens, message):
+    with pytest.raises(ValueError, match=message):
+        Vocabulary(tokens)
+
+
+def test_from_text_refuses_an_empty_text():
+    with pytest.raises(ValueError, match="Expected `text` to be at least one character"):
+        Vocabulary.from_text("")
+
+
+def test_fingerprint_tells_vocabularies_apart_and_is_stable():
+    # printf '["a", "b"]' | sha256sum
+    assert Vocabulary("ab").fingerprint == "3554d2b8a1e34099"
+    assert Vocabulary("ba").fingerprint != Vocabulary("ab").fingerprint
+    assert Vocabulary("ba") != Vocabulary("ab")
+    assert repr(Vocabulary("ab")) == "Vocabulary(2 tokens, fingerprint='3554d2b8a1e34099')"
+
+
+def test_vocabulary_is_immutable():
+    with pytest.raises(AttributeError):
+        Vocabulary("ab").tokens = ("c",)
+
+
+def test_no_tensorflow_is_imported():
+    code = "import sys, lightkeras.text, lightkeras.download; assert 'tensorflow' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
