@@ -9,7 +9,7 @@ from lightkeras.quiet import configure
 
 configure()
 
-__version__ = "0.1.0"
+from lightkeras.version import __version__
 
 _HOMES = {
     "lightkeras.callbacks": (

@@ -148,14 +148,15 @@ def newest_run(root: Path, task_name: str) -> Path | None:
     return max(runs, key=lambda folder: (folder.stat().st_mtime, folder.name), default=None)
 
 
-def find_checkpoint(ckpt_path: str | Path, root: Path, task_name: str) -> str:
+def find_checkpoint(ckpt_path: str | Path, root: Path, task_name: str, of_run: str = "best") -> str:
     """The checkpoint meant by `ckpt_path`.
 
     Args:
-        ckpt_path: "best" or "last" (of the task's newest run under `root`), a run's folder (its best for a monitored
-            run, else its last), a run's folder with `/best` or `/last` behind it, or a checkpoint's folder.
+        ckpt_path: "best" or "last" (of the task's newest run under `root`), a run's folder (see
+            `of_run`; without a monitor its last is its best), a run's folder with `/best` or `/last` behind it, or a checkpoint's folder.
         root: The `default_root_dir` of the runs.
         task_name: The task's folder under it.
+        of_run: Which one a run's folder alone means: "best" to use it, "last" to continue it.
 
     Raises:
         CheckpointError: There is none; the message says where it was looked for.
@@ -164,7 +165,7 @@ def find_checkpoint(ckpt_path: str | Path, root: Path, task_name: str) -> str:
     if (path / "manifest.json").exists():
         return str(path)
     if is_run(path):
-        return _of_run(path, "best")
+        return _of_run(path, of_run)
     if path.name in ("best", "last"):
         run = path.parent if len(path.parts) > 1 else newest_run(root, task_name)
         if run is not None and is_run(run):

@@ -220,7 +220,7 @@ def make_loop(task, step: Callable[[Any], Sums], names: list[str]) -> Callable:
     """`run(iterator, count, update, values, non_finite)`: `count` steps in one call, sums added up on the device.
 
     Args:
-        task: Gives strategy, `run_eagerly`, `jit_compile`.
+        task: Gives strategy, `run_eagerly`, `jit_compile_steps`.
         step: `train_step` or `test_step`.
         names: The metrics that `step` returns, in the order of the packed sums.
 
@@ -232,7 +232,7 @@ def make_loop(task, step: Callable[[Any], Sums], names: list[str]) -> Callable:
     def on_replica(batch):
         return distribution.all_reduce_sum(pack(step(batch), names))
 
-    if task.jit_compile and not task.run_eagerly:
+    if task.jit_compile_steps:
         on_replica = tf.function(on_replica, jit_compile=True, autograph=False)
 
     def body(iterator, index, update, values, non_finite):

@@ -80,6 +80,7 @@ class TaskModule(Hyperparameters, keras.Model):
     they must be plain values.
 
     Attributes:
+        data_module: The class of its data, for the command line.
         unit: What the loss weights count, for throughput ("characters", "images").
         prefer_jit_compile: What `Trainer(jit_compile="auto")` takes for this task.
         micro_batches, gradient_clip_val, gradient_clip_algorithm: Set by the Trainer.
@@ -87,6 +88,7 @@ class TaskModule(Hyperparameters, keras.Model):
         steps_per_epoch, total_steps: Set by the Trainer before `configure_optimizers`; None where unknown.
     """
 
+    data_module: type[DataModule] = DataModule
     unit = "examples"
     prefer_jit_compile = False
     micro_batches = 1
@@ -177,13 +179,10 @@ class TaskModule(Hyperparameters, keras.Model):
         self._check_variables()
 
     def _trace(self, function, spec) -> dict[str, type[Mean]]:
-        kinds = {}
-
-        def traced(batch):
-            kinds.update({name: type(value) for name, value in step.sums_of(function(batch)).items()})
-
-        tf.function(traced, autograph=False).get_concrete_function(spec)
-        return kinds
+        """Runs `function` on symbolic tensors in a graph that is thrown away: layers make their variables outside it."""
+        with tf.__internal__.FuncGraph("build").as_default():
+            batch = {name: tf.compat.v1.placeholder(of.dtype, of.shape) for name, of in spec.items()}
+            return {name: type(value) for name, value in step.sums_of(function(batch)).items()}
 
     def _check_variables(self) -> None:
         if self.distribute_strategy.num_replicas_in_sync == 1:
@@ -222,7 +221,8 @@ class TaskModule(Hyperparameters, keras.Model):
             steps_per_execution: Steps made by one call, or "auto".
         """
         optimizer = next(iter(self.optimizers.values()), "sgd")
-        self.compile(optimizer=optimizer, run_eagerly=run_eagerly, jit_compile=jit_compile, auto_scale_loss=False)
+        self.compile(optimizer=optimizer, run_eagerly=run_eagerly, jit_compile=False, auto_scale_loss=False)
+        self.jit_compile_steps = jit_compile  # Keras' own `jit_compile` would be off under op determinism
         if len(self.optimizers) != 1:
             self.optimizer = None
         self.train_calls, self.test_calls = step.Calls(steps_per_execution), step.Calls(steps_per_execution)
@@ -276,9 +276,9 @@ class TaskModule(Hyperparameters, keras.Model):
 
     def state_variables(self) -> dict[str, keras.Variable]:
         """Every variable of the run by name: weights, seed generators, optimizer slots."""
-        named = {f"model/{index:04d}/{v.path}": v for index, v in enumerate(self.variables)}
+        named = {f"model/{index:04d}/{v.name}": v for index, v in enumerate(self.variables)}
         for name, optimizer in self.optimizers.items():
-            named.update({f"optimizer/{name}/{index:04d}/{v.path}": v for index, v in enumerate(optimizer.variables)})
+            named.update({f"optimizer/{name}/{index:04d}": v for index, v in enumerate(optimizer.variables)})
         return named
 
     @classmethod

@@ -87,7 +87,7 @@ class Trainer(Hyperparameters):
         devices: int | list[int] | str = "auto", strategy: Any = "auto", precision: str = "32",
         micro_batches: int = 1, gradient_clip_val: float | None = None, gradient_clip_algorithm: str = "norm",
         seed: int | None = 0, deterministic: bool = False, run_eagerly: bool = False, jit_compile: bool | str = "auto",
-        steps_per_execution: int | str = "auto", callbacks: Any = None, logger: bool = True,
+        steps_per_execution: int | str = "auto", callbacks: list[keras.callbacks.Callback] | None = None, logger: bool = True,
         enable_checkpointing: bool = True, default_root_dir: str = "runs", enable_progress_bar: bool = True,
         enable_model_summary: bool = True, fast_dev_run: bool | int = False, overfit_batches: int | float = 0,
         limit_train_batches: int | float = 1.0, limit_val_batches: int | float = 1.0,
@@ -97,7 +97,7 @@ class Trainer(Hyperparameters):
         for name, value in list(locals().items()):
             if name not in ("self", "__class__"):
                 setattr(self, name, value)
-        self.callbacks = _as_list(callbacks)
+        self.callbacks = list(callbacks or [])
         self._check()
         self.seed = random.SystemRandom().randrange(2**31) if seed is None else seed
         self.run_dir = self.history = self.interrupted = None
@@ -143,7 +143,7 @@ class Trainer(Hyperparameters):
             task: The task.
             data: Its data.
             ckpt_path: Continue a run: "last" (the task's newest under `default_root_dir`), a run's folder or a
-                checkpoint's; None begins a new one.
+                checkpoint's; "auto": the newest if there is one. None begins a new one.
 
         Returns:
             Keras' `History`: epochs, and metric values by name.
@@ -152,6 +152,7 @@ class Trainer(Hyperparameters):
             CheckpointError: The checkpoint is damaged, or of a run with another task, data or seed.
             NonFiniteLossError: A loss became NaN or infinite.
         """
+        ckpt_path = self._to_continue(task, ckpt_path)
         strategy = self._prepare(task, data, "fit")
         with strategy.scope(), self._precision():
             train, steps = self._training_data(task, data)
@@ -237,13 +238,19 @@ class Trainer(Hyperparameters):
         task.train_totals.reset()
         if ckpt_path is None:
             return None
-        saved = files.load_checkpoint(self._checkpoint(ckpt_path, task))
+        saved = files.load_checkpoint(ckpt_path)
         run_state.check_same(task, data, self.seed, saved)
         run_state.restore(task, saved)
         return saved
 
-    def _checkpoint(self, ckpt_path: str, task: TaskModule) -> str:
-        return run_state.find_checkpoint(ckpt_path, Path(self.default_root_dir), task_name(type(task)))
+    def _checkpoint(self, ckpt_path: str, task: TaskModule, of_run: str = "best") -> str:
+        return run_state.find_checkpoint(ckpt_path, Path(self.default_root_dir), task_name(type(task)), of_run)
+
+    def _to_continue(self, task: TaskModule, ckpt_path: str | None) -> str | None:
+        if ckpt_path == "auto":
+            run = run_state.newest_run(Path(self.default_root_dir), task_name(type(task)))
+            return None if run is None else self._checkpoint(str(run), task, "last")
+        return ckpt_path and self._checkpoint(ckpt_path, task, "last")
 
     def _open_run(self, task: TaskModule, data: DataModule, ckpt_path: str | None) -> None:
         """Makes the run's folder, or goes on in that of the checkpoint."""
@@ -251,7 +258,7 @@ class Trainer(Hyperparameters):
         if not (self.logger or self.enable_checkpointing):
             return
         if ckpt_path is not None:
-            self.run_dir = Path(self._checkpoint(ckpt_path, task)).parent.parent
+            self.run_dir = Path(ckpt_path).parent.parent
             return
         self.run_dir = _new_folder(Path(self.default_root_dir) / task_name(type(task)))
         config = {"task_class": task_name(type(task)), "trainer": self.config(), "task": task.hparams}
@@ -397,10 +404,6 @@ class Trainer(Hyperparameters):
 def task_name(task_class: type) -> str:
     """The folder of a task's runs: `TextGeneration` -> `text_generation`."""
     return keras.src.utils.naming.to_snake_case(task_class.__name__)
-
-
-def _as_list(callbacks) -> list:
-    return list(callbacks) if isinstance(callbacks, (list, tuple)) else [] if callbacks is None else [callbacks]
 
 
 def _check_share(name: str, value) -> None:

@@ -2,7 +2,7 @@
 
 Three things make the stock layers slow on a CPU, and all three are matters of formulation:
 
-1. They multiply every step's input by the kernel inside the time loop. Here that is one product for all steps.
+1. They multiply every step's input by the kernel inside the time loop. Here one product serves all steps.
 2. Their gradient is derived op by op, so the backward loop accumulates the recurrent kernel's gradient, a
    (units, gates * units) matrix, at every step. Here the backward loop carries only the states' gradients;
    the recurrent kernel's gradient is one product over all steps after the loop.
@@ -19,7 +19,7 @@ import tensorflow as tf
 
 
 def _flat_matmul(inputs, kernel):
-    """`inputs` (..., features) times `kernel` (features, columns) -> (..., columns), as one product of matrices."""
+    """`inputs` (..., features) times `kernel` (features, columns) -> (..., columns), as one product."""
     flat = tf.matmul(tf.reshape(inputs, (-1, kernel.shape[0])), kernel)  # (positions, columns)
     return tf.reshape(flat, tf.concat([tf.shape(inputs)[:-1], kernel.shape[1:]], 0))
 
@@ -57,12 +57,12 @@ def _forward_loop(cell, projected, states, weights, mask):
 def _backward_loop(cell, histories, kept, weights, mask, d_outputs, d_states):
     """Runs `cell.backward` from the last step to the first.
 
-    Returns the gradients with respect to the projected inputs (time, batch, gates * units) and the initial states.
+    Returns the gradients with respect to the projected inputs, (time, batch, gates * units), and to the
+    initial states.
     """
     steps = d_outputs.shape[0] or tf.shape(d_outputs)[0]
-    transposed = tf.transpose(
-        weights[0]
-    )  # (gates * units, units): a product with it is 3x faster than transpose_b
+    # Transposed once: inside the loop a product with `transpose_b=True` takes three times as long.
+    transposed = tf.transpose(weights[0])  # (gates * units, units)
     d_projected = tf.TensorArray(
         d_outputs.dtype, steps, element_shape=(d_outputs.shape[1], weights[0].shape[1])
     )
@@ -86,17 +86,17 @@ def _backward_loop(cell, histories, kept, weights, mask, d_outputs, d_states):
 
 
 def _recur(cell, projected, states, weights, mask):
-    """All steps of a recurrent layer, with its own gradient (of first order).
+    """All steps of a recurrent layer, with its own gradient.
 
     Args:
         cell: `_GRUSteps` or `_LSTMSteps`.
         projected: inputs times kernel plus bias, (time, batch, gates * units).
         states: initial states, (batch, units) each.
-        weights: the recurrent kernel (units, gates * units) and, for the GRU, the recurrent bias (gates * units,).
+        weights: the recurrent kernel (units, gates * units); the GRU's recurrent bias (gates * units,) too.
         mask: None or booleans (time, batch, 1); where False, a step leaves the states as they are.
 
     Returns:
-        The first state after each step, (time, batch, units), and all states after the last, (batch, units) each.
+        h after each step, (time, batch, units), and all states after the last, (batch, units) each.
     """
 
     @tf.custom_gradient
@@ -121,7 +121,7 @@ def _recur(cell, projected, states, weights, mask):
 
 
 class _GRUSteps:
-    """One GRU step (`reset_after=True`) forward and backward; gates in Keras' order: update, reset, candidate."""
+    """One GRU step (`reset_after=True`) forward and backward. Order of gates: update, reset, candidate."""
 
     states = 1
     kept = 4
@@ -148,13 +148,13 @@ class _GRUSteps:
 
     @staticmethod
     def inner_gradient(d_projected, kept):
-        """The gradient with respect to h @ recurrent_kernel, whose candidate part went through the reset gate."""
+        """The gradient with respect to h @ recurrent_kernel: its candidate part passed the reset gate."""
         d_z, d_r, d_candidate = tf.split(d_projected, 3, axis=-1)
         return tf.concat([d_z, d_r, d_candidate * kept[1]], -1)
 
 
 class _LSTMSteps:
-    """One LSTM step forward and backward; gates in Keras' order: input, forget, candidate, output."""
+    """One LSTM step forward and backward. Order of gates: input, forget, candidate, output."""
 
     states = 2
     kept = 5
@@ -193,7 +193,7 @@ def _pays_to_fold(vocabulary, ids_shape):
 class _FastRecurrent:
     """What `GRU` and `LSTM` share; mixed in before the stock Keras layer.
 
-    A subclass names its `_steps` and says in `_standard_step` whether these cover the layer's arguments.
+    A subclass names its `_steps` and hands out its weights: `_input_bias`, `_recurrent_weights`.
     """
 
     @property
@@ -205,6 +205,7 @@ class _FastRecurrent:
 
     @property
     def _standard_step(self):
+        """Whether `_steps` computes what the layer's cell computes."""
         cell = self.cell
         return cell.activation is keras.activations.tanh and (
             cell.recurrent_activation is keras.activations.sigmoid and getattr(cell, "reset_after", True)
@@ -220,10 +221,10 @@ class _FastRecurrent:
         if training and self.dropout:
             sequences *= self.cell.get_dropout_mask(sequences[:, 0])[:, None]  # one mask for all steps
         projected = self.project(tf.transpose(sequences, (1, 0, 2)))  # (time, batch, gates * units)
-        return self._recur(projected, initial_state, mask)
+        return self._over_time(projected, initial_state, mask)
 
-    def _recur(self, projected, states, mask):
-        """Time loop over `projected` (time, batch, gates * units) -> last output, outputs, states as Keras has them."""
+    def _over_time(self, projected, states, mask):
+        """Keras' last output, outputs and states from `projected` (time, batch, gates * units)."""
         if mask is not None:
             mask = tf.transpose(tf.cast(tf.nest.flatten(mask)[0], tf.bool))[:, :, None]  # (time, batch, 1)
         if self.go_backwards:
@@ -243,8 +244,8 @@ class _FastRecurrent:
 
         Multiplies the whole table by the kernel once and looks up the products instead of the embeddings, if
         twice the vocabulary is no more than batch * time (a dimension unknown when traced counts as 32).
-        Otherwise, on a GPU with cuDNN, and with arguments that the fast formulation does not cover, a stateful
-        layer, active input dropout or an activity regularizer it looks up and calls the layer.
+        Otherwise it looks up and calls the layer; likewise wherever the layer runs the stock code (see the
+        class), and where it is stateful, drops out inputs or has an activity regularizer.
 
         Args:
             embeddings: the table, a tensor or variable (vocabulary, features).
@@ -264,7 +265,7 @@ class _FastRecurrent:
         if initial_state is None:
             initial_state = self.get_initial_state(tf.shape(ids)[0])
         projected = tf.gather(self.project(embeddings), tf.transpose(ids))  # (time, batch, gates * units)
-        last, outputs, states = self._recur(
+        last, outputs, states = self._over_time(
             projected, [self._weight(s) for s in tf.nest.flatten(initial_state)], mask
         )
         output = outputs if self.return_sequences else last
@@ -273,13 +274,21 @@ class _FastRecurrent:
     def project(self, inputs):
         """Inputs (..., features) times the kernel, plus the input bias: (..., gates * units).
 
-        What `step_projected` takes. For a decoding loop over ids, project the embedding table once, before the
-        loop, and look up its rows inside::
+        What `step_projected` takes. For a decoding loop over ids, project the embedding table once, before
+        the loop, and look up its rows inside::
 
             table = layer.project(embeddings)  # (vocabulary, gates * units)
             ...
             output, states = layer.step_projected(tf.gather(table, ids_t), states)
+
+        Raises:
+            ValueError: with activations other than tanh and sigmoid, or `reset_after=False`.
         """
+        if not self._standard_step:
+            raise ValueError(
+                f"Expected `{self.name}` to have activation tanh, recurrent_activation sigmoid and, a GRU, "
+                f"reset_after=True for single steps. Received: {self.get_config()}"
+            )
         if not self.built:
             self.build((None, None, inputs.shape[-1]))
         projected = _flat_matmul(self._weight(inputs), self._weight(self.cell.kernel))
@@ -288,34 +297,26 @@ class _FastRecurrent:
     def step(self, inputs_t, states):
         """One time step, for loops that decide the next input: sampling, beam search, attention.
 
-        The layer must be built. Without dropout; differentiable as any operation.
+        Without dropout; differentiable as any operation. Raises as `project` does.
 
         Args:
             inputs_t: (batch, features).
-            states: the states, (batch, units) each: a list or tuple of them or, for the GRU, the tensor itself.
+            states: (batch, units) each: a list or tuple of them or, for the GRU, the tensor itself.
 
         Returns:
             The output, (batch, units), and the new states in the structure of `states`.
-
-        Raises:
-            ValueError: with activations other than tanh and sigmoid, or `reset_after=False`.
         """
         return self.step_projected(self.project(inputs_t), states)
 
     def step_projected(self, projected_t, states):
         """`step` for inputs that `project` has projected already, (batch, gates * units)."""
-        if not self._standard_step:
-            raise ValueError(
-                f"Expected `{self.name}` to have activation tanh, recurrent_activation sigmoid and (GRU) reset_after=True "
-                f"to take single steps. Received: {self.get_config()}"
-            )
         old = [self._weight(state) for state in tf.nest.flatten(states)]
         new, _ = self._steps.forward(projected_t, old, self._recurrent_weights())
         return new[0], tf.nest.pack_sequence_as(states, new)
 
 
 def _after_first(mask):
-    """True from the first True step on: `mask` (time, batch, 1) -> the same shape. Before it Keras outputs zeros."""
+    """`mask` (time, batch, 1) -> True from the first True step on: before that, Keras outputs zeros."""
     first = tf.argmax(tf.cast(mask, tf.int8), 0, output_type=tf.int32)  # (batch, 1)
     steps = tf.range(tf.shape(mask)[0])[:, None, None]  # (time, 1, 1)
     return (steps >= first) & tf.reduce_any(mask, 0)
@@ -325,15 +326,13 @@ def _after_first(mask):
 class GRU(_FastRecurrent, keras.layers.GRU):
     """`keras.layers.GRU` in its fast formulation: same arguments, weights, results and gradients.
 
-    The weights are interchangeable: `fast.set_weights(stock.get_weights())`, and files of weights too. Masks,
-    `initial_state`, `return_sequences`, `return_state`, `go_backwards`, `stateful`, `zero_output_for_mask` and
-    `dropout` all run in the fast formulation. The stock layer's own code runs instead
+    The weights are interchangeable: `fast.set_weights(stock.get_weights())`, and files of weights too.
+    Masks, `initial_state`, `return_sequences`, `return_state`, `go_backwards`, `stateful`,
+    `zero_output_for_mask` and `dropout` run in the fast formulation. The stock layer's own code runs instead
 
     - on a GPU, where it uses cuDNN, unless `use_cudnn=False`, which asks for the fast formulation there too;
     - with `recurrent_dropout`, `unroll=True`, `implementation=1`, `use_cudnn=True`, `reset_after=False`, or
       activations other than "tanh" and "sigmoid".
-
-    Gradients are of first order: a gradient of a gradient needs `keras.layers.GRU`.
 
     Beyond the stock layer's methods: `call_embedded` for ids instead of embeddings; `step`, `project` and
     `step_projected` for loops that go one step at a time. States, h: (batch, units).
@@ -354,7 +353,8 @@ class GRU(_FastRecurrent, keras.layers.GRU):
 class LSTM(_FastRecurrent, keras.layers.LSTM):
     """`keras.layers.LSTM` in its fast formulation: same arguments, weights, results and gradients.
 
-    What `GRU` says of itself holds here too (an LSTM has no `reset_after`). States, h and c: (batch, units) each.
+    What `GRU` says of itself holds here too (an LSTM has no `reset_after`). States: h and c, (batch, units)
+    each.
     """
 
     _steps = _LSTMSteps

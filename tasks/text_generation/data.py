@@ -1,0 +1,125 @@
+"""A text as windows of characters."""
+
+import pydoc_data.topics
+
+import lightkeras as lk
+import numpy as np
+import tensorflow as tf
+
+SHAKESPEARE = lk.Download(
+    url="https://storage.googleapis.com/download.tensorflow.org/data/shakespeare.txt",
+    size=1_115_394,
+    checksum="sha256:86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+    folder="shakespeare",
+    name="shakespeare.txt",
+)
+KEY = 0x5EED  # keys the offsets of the windows apart from any other use of an epoch's number
+
+
+class TextData(lk.DataModule):
+    """Windows of `seq_len` characters, each with the character that follows as its target.
+
+    The text is cut in one piece each for training, validation and test, in this order, as nanoGPT does: by default
+    the first 90 % and the last 10 %. Each epoch cuts the training text into windows from a random offset, so that it
+    sees other windows; the last characters that fill no window wait for another epoch. Validation and test windows lie
+    end to end. A batch holds `inputs` and `targets`, int32 (batch, seq_len), and `weight`, float32 (batch,).
+
+    Args:
+        source: "download" (Tiny Shakespeare), a UTF-8 text file of your own, or "sample" (CPython's reference text,
+            which comes with Python).
+        seq_len: Characters in a window.
+        batch_size: Windows of one update (the global batch).
+        val_fraction: Share of the text for validation.
+        test_fraction: Share of the text for a test; 0 for none.
+
+    Raises:
+        ValueError: The text is empty or not UTF-8, or a split is too short for one window.
+        DownloadError: The official file is neither here nor to be had.
+    """
+
+    def __init__(
+        self,
+        source: str = "download",
+        seq_len: int = 100,
+        batch_size: int = 64,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.0,
+    ):
+        lk.check_int("seq_len", seq_len)
+        lk.check_int("batch_size", batch_size)
+        lk.check_number("val_fraction", val_fraction, below=1.0)
+        lk.check_number("test_fraction", test_fraction, inclusive=True, below=1.0)
+        lk.check(val_fraction + test_fraction < 1, "val_fraction", "below 1 with test_fraction", val_fraction)
+        self.source, self.seq_len, self.batch_size = source, seq_len, batch_size
+        self.fractions = (val_fraction, test_fraction)
+        self.vocabulary: lk.Vocabulary | None = None
+
+    def prepare_data(self) -> None:
+        """Downloads the text, if it is the official one."""
+        if self.source != "sample":
+            lk.find_data(self.source, SHAKESPEARE)
+
+    def setup(self, stage: str) -> None:
+        """Reads the text and makes its vocabulary, unless one was loaded: then it must cover the text."""
+        text = self._read()
+        self.vocabulary = self.vocabulary or lk.Vocabulary.from_text(text)
+        ids = self.vocabulary.encode(text)
+        small = ids.astype(np.uint8) if len(self.vocabulary) <= 256 else ids
+        val, test = (round(len(ids) * fraction) for fraction in self.fractions)
+        train = len(ids) - val - test
+        self._splits = {"train": small[:train], "validation": small[train : train + val], "test": small[train + val :]}
+        for name, split in self._splits.items():
+            self._check_length(name, len(split))
+
+    def _read(self) -> str:
+        if self.source == "sample":
+            return "\n\n".join(pydoc_data.topics.topics.values())
+        return lk.read_text(lk.find_data(self.source, SHAKESPEARE))
+
+    def _check_length(self, name: str, length: int) -> None:
+        needed = 2 * self.seq_len if name == "train" else self.seq_len + 1
+        if length < needed and not (name == "test" and not self.fractions[1]):
+            raise ValueError(
+                f"Expected the {name} split to have {needed:,} characters or more for windows of seq_len={self.seq_len}. "
+                f"Received: {length:,} characters of {self.source}. Use a longer text or a shorter seq_len."
+            )
+
+    def train_dataset(self) -> lk.AddressedDataset:
+        """Shuffled windows, from another offset each epoch."""
+        ids, length = tf.constant(self._splits["train"]), self.seq_len
+
+        def fetch(indices, epoch):
+            offset = tf.random.stateless_uniform((), (tf.cast(epoch, tf.int32), KEY), 0, length, tf.int32)
+            return _windows(ids, indices * length + tf.cast(offset, tf.int64), length)
+
+        return lk.AddressedDataset.from_batches(fetch, len(ids) // length - 1, self.batch_size)
+
+    def val_dataset(self) -> lk.AddressedDataset:
+        """The validation text, in order."""
+        return self._in_order("validation")
+
+    def test_dataset(self) -> lk.AddressedDataset | None:
+        """The test text, in order, or None without a `test_fraction`."""
+        return self._in_order("test") if self.fractions[1] else None
+
+    def _in_order(self, split: str) -> lk.AddressedDataset:
+        ids, length = tf.constant(self._splits[split]), self.seq_len
+
+        def fetch(indices, epoch):
+            return _windows(ids, indices * length, length)
+
+        return lk.AddressedDataset.from_batches(fetch, (len(ids) - 1) // length, self.batch_size, shuffle=False)
+
+    def state_dict(self) -> dict:
+        """The vocabulary."""
+        return {"vocabulary": self.vocabulary.state_dict()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Takes the vocabulary of a trained run."""
+        self.vocabulary = lk.Vocabulary.from_state_dict(state["vocabulary"])
+
+
+def _windows(ids: tf.Tensor, starts: tf.Tensor, length: int) -> dict[str, tf.Tensor]:
+    windows = tf.gather(ids, starts[:, None] + tf.range(length + 1, dtype=tf.int64))  # (batch, length + 1)
+    windows = tf.cast(windows, tf.int32)
+    return {"inputs": windows[:, :-1], "targets": windows[:, 1:]}

@@ -1,0 +1,176 @@
+"""Character-level text generation."""
+
+from pathlib import Path
+
+import keras
+import lightkeras as lk
+import numpy as np
+import tensorflow as tf
+
+from tasks.text_generation.data import TextData
+from tasks.text_generation.model import CELLS, CharacterRNN
+
+
+class TextGeneration(lk.TaskModule):
+    """Predicts the next character of a text, and writes text by drawing one after the other.
+
+    The loss is nats per character; `bits_per_character` and `perplexity` come with it.
+
+    Args:
+        embedding_dim: Width of an embedding.
+        units: Width of every recurrent layer.
+        num_layers: Number of recurrent layers.
+        cell: "gru" or "lstm".
+        dropout: Share of every recurrent layer's outputs dropped in training.
+        embedding_dropout: Share of the embedding table's entries dropped in training.
+        learning_rate: Adam's, at its highest: after `warmup_steps`, before it falls to 0 by a cosine over the run.
+        warmup_steps: Updates in which the learning rate rises from 0. Without a known end of the run
+            (`max_epochs` or `max_steps`), it stays at its highest.
+    """
+
+    data_module = TextData
+    unit = "characters"
+
+    def __init__(
+        self,
+        embedding_dim: int = 256,
+        units: int = 1024,
+        num_layers: int = 1,
+        cell: str = "gru",
+        dropout: float = 0.4,
+        embedding_dropout: float = 0.2,
+        learning_rate: float = 2.5e-3,
+        warmup_steps: int = 100,
+    ):
+        super().__init__()
+        for name, value in (("embedding_dim", embedding_dim), ("units", units), ("num_layers", num_layers)):
+            lk.check_int(name, value)
+        lk.check_choice("cell", cell, CELLS)
+        lk.check_number("dropout", dropout, inclusive=True, below=1.0)
+        lk.check_number("embedding_dropout", embedding_dropout, inclusive=True, below=1.0)
+        lk.check_number("learning_rate", learning_rate)
+        lk.check_int("warmup_steps", warmup_steps, minimum=0)
+
+    def configure_model(self, data) -> None:
+        """Makes the network for the data's vocabulary."""
+        h = self.hparams
+        self.vocabulary = data.vocabulary
+        sizes = {name: h[name] for name in ("embedding_dim", "units", "num_layers", "cell")}
+        self.network = CharacterRNN(
+            len(data.vocabulary), **sizes, dropout=h["dropout"], embedding_dropout=h["embedding_dropout"], name="network"
+        )
+
+    def configure_optimizers(self):
+        """Adam, warmed up, then a cosine to 0 at the end of the run."""
+        peak, warmup = self.hparams["learning_rate"], self.hparams["warmup_steps"]
+        if self.total_steps is None:
+            schedule = keras.optimizers.schedules.PolynomialDecay(0.0, max(warmup, 1), peak)
+        else:
+            rest = max(self.total_steps - warmup, 1)
+            schedule = keras.optimizers.schedules.CosineDecay(0.0, rest, warmup_target=peak, warmup_steps=warmup)
+        return keras.optimizers.Adam(schedule if warmup else peak)
+
+    def train_step(self, batch):
+        """One update."""
+        return self.descend(self.character_losses, batch)
+
+    def test_step(self, batch):
+        """Nats per character, and the same in bits and as a perplexity."""
+        return self.measure(self.character_losses, batch)
+
+    def predict_step(self, batch):
+        """Logits (batch, time, vocabulary)."""
+        return self.network(batch["inputs"])[0]
+
+    def character_losses(self, batch, training):
+        """Negative log-likelihoods in nats, summed over the characters of a batch."""
+        logits, _ = self.network(batch["inputs"], training=training)  # (batch, time, vocabulary)
+        nats = tf.nn.sparse_softmax_cross_entropy_with_logits(batch["targets"], logits)  # (batch, time)
+        total = tf.reduce_sum(nats * batch["weight"][:, None])
+        characters = tf.reduce_sum(batch["weight"]) * nats.shape[1]
+        return {
+            "loss": (total, characters),
+            "bits_per_character": lk.BitsPerCharacter(total, characters),
+            "perplexity": lk.Perplexity(total, characters),
+        }
+
+    # ---- writing
+
+    def generate(
+        self,
+        prompt: str = "\n",
+        length: int = 500,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+        num_samples: int = 1,
+    ) -> list[str]:
+        """Continues a text.
+
+        Args:
+            prompt: What the text begins with; one character at least.
+            length: Characters to add.
+            temperature: Below 1 for the more probable characters, above for more variety; 0 for the most probable.
+            top_k: Draw from the so many most probable characters; None for all.
+            top_p: Draw from the most probable characters that together reach this probability; None for all.
+            seed: The same seed gives the same text.
+            num_samples: Texts, all at once.
+
+        Returns:
+            `num_samples` texts, each the prompt and `length` more characters.
+
+        Raises:
+            ValueError: The prompt is empty or has characters that the vocabulary lacks (they are named), or an
+                argument is out of its range.
+        """
+        lk.check(len(prompt) > 0, "prompt", "at least one character", prompt)
+        lk.check_int("length", length)
+        lk.check_int("num_samples", num_samples)
+        lk.check_int("seed", seed, minimum=0)
+        lk.check_sampling(temperature, top_k, top_p, len(self.vocabulary))
+        ids = np.tile(self.vocabulary.encode(prompt), (num_samples, 1))  # (samples, time)
+        states = self._writing["read"](ids[:, :-1]) if len(prompt) > 1 else self._no_states(num_samples)
+        with_top_p = None if top_p is None else tf.constant(top_p, tf.float32)
+        more = self._writing["write"](
+            ids[:, -1:], states, length, tf.constant(temperature, tf.float32), top_k, with_top_p,
+            tf.constant((seed & 0x7FFFFFFF, seed >> 31), tf.int32),
+        )  # fmt: skip
+        return [prompt + self.vocabulary.decode(row) for row in more.numpy()]
+
+    @property
+    def _writing(self):
+        """The compiled functions, kept: reading a prompt (any length), and writing (XLA: one trace for a length)."""
+        if "_compiled" not in self.__dict__:
+            compiled = {"read": tf.function(self._read, input_signature=[tf.TensorSpec((None, None), tf.int32)])}
+            compiled["write"] = tf.function(self._write, jit_compile=True, autograph=False)
+            object.__setattr__(self, "_compiled", compiled)
+        return self._compiled
+
+    def _no_states(self, rows: int):
+        return [[tf.convert_to_tensor(s) for s in layer.get_initial_state(rows)] for layer in self.network.recurrent]
+
+    def _read(self, ids):
+        return self.network(ids)[1]
+
+    def _write(self, last, states, length, temperature, top_k, top_p, seed):
+        return lk.generate(
+            self.network.stepper(), states, last, length, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
+        )
+
+    def write_samples(self, folder: Path, name: str) -> None:
+        """A text for the run's folder, from the same seed each time."""
+        (folder / f"{name}.txt").write_text(self.generate()[0] + "\n", encoding="utf-8")
+
+    def predict_command(
+        self,
+        prompt: str = "\n",
+        length: int = 500,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+        num_samples: int = 1,
+    ) -> str:
+        """What `lightkeras predict text_generation` prints: the texts of `generate`, which explains the options."""
+        return "\n\n---\n\n".join(self.generate(prompt, length, temperature, top_k, top_p, seed, num_samples))
