@@ -6,10 +6,9 @@ The names below are imported when first used, so that `lightkeras --help` need n
 import importlib
 
 from lightkeras.quiet import configure
+from lightkeras.version import __version__ as __version__
 
 configure()
-
-from lightkeras.version import __version__
 
 _HOMES = {
     "lightkeras.callbacks": (
@@ -29,7 +28,7 @@ _HOMES = {
 _MODULES = ("callbacks", "layers", "metrics")
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = [*_MODULES, *_WHERE]  # noqa: PLE0604
+__all__ = [*_MODULES, *_WHERE]
 
 
 def __getattr__(name: str):

@@ -210,9 +210,7 @@ def _write(files: "_Files", path: str, step: int, arrays: dict[str, np.ndarray],
         ]
         manifest = {"format": FORMAT, "step": step, "state": state, "shards": shards}
         text = json.dumps(manifest | {"sha256": _manifest_checksum(manifest)})
-        _write_file(
-            files, posixpath.join(stage, files.staged_manifest), lambda file: file.write(text.encode())
-        )
+        _write_file(files, posixpath.join(stage, files.staged_manifest), lambda file: file.write(text.encode()))
         files.commit(stage, path)
     except BaseException:
         files.abandon(stage)
@@ -242,8 +240,7 @@ def _write_shard(files: "_Files", folder: str, shard_name: str, arrays: dict[str
         files, posixpath.join(folder, shard_name), lambda file: _write_npz(file, arrays.values())
     )
     listed = [
-        {"name": name, "dtype": _dtype_name(array.dtype), "shape": list(array.shape)}
-        for name, array in arrays.items()
+        {"name": name, "dtype": _dtype_name(array.dtype), "shape": list(array.shape)} for name, array in arrays.items()
     ]
     return {"name": shard_name, "bytes": size, "sha256": checksum, "arrays": listed}
 
@@ -311,9 +308,7 @@ def _what_is_left(folder: str) -> str:
         latest = latest_checkpoint(folder)
     except CheckpointError as error:
         return str(error)
-    return (
-        f"Checkpoints there are intact, the latest: {latest}" if latest else "No checkpoint was there before."
-    )
+    return f"Checkpoints there are intact, the latest: {latest}" if latest else "No checkpoint was there before."
 
 
 # ------------------------------------------------------------------------------------------------- reading
@@ -333,9 +328,7 @@ def _read_manifest(path: str) -> dict[str, Any]:
     try:
         manifest = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"Expected {file} to be whole JSON. Received: {len(data)} bytes, {error}"
-        ) from error
+        raise CheckpointError(f"Expected {file} to be whole JSON. Received: {len(data)} bytes, {error}") from error
     version = manifest.get("format") if isinstance(manifest, dict) else None
     if version != FORMAT:
         raise CheckpointError(f"Expected {file} to be of checkpoint format {FORMAT}. Received: {version!r}")

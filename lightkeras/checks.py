@@ -33,7 +33,12 @@ def check_int(name: str, value: Any, minimum: int = 1, optional: bool = False) -
 
 
 def check_number(
-    name: str, value: Any, above: float = 0.0, optional: bool = False, inclusive: bool = False, below: float | None = None
+    name: str,
+    value: Any,
+    above: float = 0.0,
+    optional: bool = False,
+    inclusive: bool = False,
+    below: float | None = None,
 ) -> None:
     """Checks that `value` is a number above (`inclusive`: or equal to) a bound, and below another if given."""
     ok = _is_number(value) and (value >= above if inclusive else value > above) and (below is None or value < below)

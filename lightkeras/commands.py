@@ -11,8 +11,8 @@ from jsonargparse import ArgumentParser, Namespace
 
 from lightkeras import checkpoint as files
 from lightkeras import run_state
-from lightkeras.checks import nearest
 from lightkeras.checkpoint import CheckpointError
+from lightkeras.checks import nearest
 from lightkeras.cli import task_paths
 from lightkeras.download import DownloadError
 from lightkeras.hyperparameters import import_class
@@ -56,7 +56,8 @@ def _task_class(arguments: list[str]) -> tuple[type[TaskModule], list[str]]:
     known = task_paths()
     if name not in known and "." not in name:
         raise ValueError(
-            f"Expected a task: one of {', '.join(known)}, or package.module.Class. Received: {name!r}.{nearest(name, known)}"
+            f"Expected a task: one of {', '.join(known)}, or package.module.Class. "
+            f"Received: {name!r}.{nearest(name, known)}"
         )
     task_class = import_class(known.get(name, name))
     if not (isinstance(task_class, type) and issubclass(task_class, TaskModule)):

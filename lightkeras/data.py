@@ -30,6 +30,9 @@ class Shard(NamedTuple):
     total: int = 1
 
 
+WHOLE = Shard()
+
+
 def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
     """The order of an epoch: a permutation of `range(size)`, int64 (size,), keyed by (seed, epoch) alone.
 
@@ -119,7 +122,7 @@ class AddressedDataset:
 
     def stream(
         self, seed: int = 0, *, epoch: int = 0, step: int = 0, epochs: int | None = None, steps: int | None = None,
-        shard: Shard = Shard(),
+        shard: Shard = WHOLE,
     ) -> tf.data.Dataset:  # fmt: skip
         """The batches from address (epoch, step) on, as a `tf.data.Dataset` of dicts.
 

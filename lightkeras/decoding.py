@@ -37,9 +37,7 @@ def check_sampling(temperature: Any, top_k: Any, top_p: Any, vocabulary_size: in
     check(top_p is None or top_p <= 1, "top_p", "a number above 0 and at most 1", top_p)
 
 
-def filter_logits(
-    logits: Any, temperature: Any = 1.0, top_k: int | None = None, top_p: Any = None
-) -> tf.Tensor:
+def filter_logits(logits: Any, temperature: Any = 1.0, top_k: int | None = None, top_p: Any = None) -> tf.Tensor:
     """Logits divided by the temperature, with the tokens that may not be drawn at minus infinity.
 
     In the order of Hugging Face's transformers: temperature, then top-k (Fan, Lewis and Dauphin, 2018), then
@@ -95,9 +93,7 @@ def _least_probable_kept(logits: tf.Tensor, top_k: int | None, top_p: Any) -> tu
     return tf.gather(values, last, batch_dims=1), tf.gather(ids, last, batch_dims=1)
 
 
-def sample(
-    logits: Any, seed: Any, temperature: Any = 1.0, top_k: int | None = None, top_p: Any = None
-) -> tf.Tensor:
+def sample(logits: Any, seed: Any, temperature: Any = 1.0, top_k: int | None = None, top_p: Any = None) -> tf.Tensor:
     """One token for each row, drawn from the softmax of `filter_logits(logits, temperature, top_k, top_p)`.
 
     By inverting the cumulative distribution, from one random number a row: the draw of row i depends on

@@ -1,5 +1,6 @@
 """Strategies, and the rows of a global batch that each worker reads."""
 
+import functools
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -22,7 +23,11 @@ def _chosen(devices: int | str | list[int]) -> list[str]:
     if devices == "auto":
         return names if "GPU" in names[0] else names[:1]
     if isinstance(devices, list):
-        ok = devices and all(isinstance(i, int) and 0 <= i < len(names) for i in devices) and len(set(devices)) == len(devices)
+        ok = (
+            devices
+            and all(isinstance(i, int) and 0 <= i < len(names) for i in devices)
+            and len(set(devices)) == len(devices)
+        )
         check(bool(ok), "devices", f"distinct indices below {len(names)} ({present})", devices)
         return [names[i] for i in devices]
     ok = isinstance(devices, int) and not isinstance(devices, bool) and devices >= 1
@@ -34,7 +39,12 @@ def _chosen(devices: int | str | list[int]) -> list[str]:
 def check_devices(devices: int | str | list[int], strategy: str | tf.distribute.Strategy) -> None:
     """Refuses values that no machine could have; `make_strategy` looks at this machine."""
     if isinstance(strategy, tf.distribute.Strategy):
-        check(devices == "auto", "devices", '"auto" beside a `tf.distribute.Strategy`, which has its own', devices)
+        check(
+            devices == "auto",
+            "devices",
+            '"auto" beside a `tf.distribute.Strategy`, which has its own',
+            devices,
+        )
     else:
         check_choice("strategy", strategy, STRATEGIES)
 
@@ -55,6 +65,14 @@ def make_strategy(devices: int | str | list[int] = "auto", strategy: str | tf.di
     names = _chosen(devices)
     if strategy == "auto" and len(names) == 1:
         return tf.distribute.get_strategy()
+    return _mirrored(tuple(names))
+
+
+@functools.cache
+def _mirrored(names: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
+    """One strategy for a set of devices: a second one would number its collectives from the start again, and TensorFlow
+    takes two of one number for the same ("Shape mismatch in the collective instance").
+    """
     return tf.distribute.MirroredStrategy(names)
 
 

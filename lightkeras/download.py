@@ -172,9 +172,7 @@ def _check_digest(checksum: str, file: pathlib.Path, what: str, remedy: str) -> 
             digest.update(chunk)
     received = f"{algorithm}:{digest.hexdigest()}"
     if received != checksum:
-        raise DownloadError(
-            f"Expected {what} to have the checksum {checksum}. Received: {received}, {remedy}"
-        )
+        raise DownloadError(f"Expected {what} to have the checksum {checksum}. Received: {received}, {remedy}")
 
 
 @contextlib.contextmanager
@@ -223,9 +221,7 @@ def _open(download: Download, have: int, file: pathlib.Path) -> http.client.HTTP
         ) from error
 
 
-def _receive(
-    download: Download, response: http.client.HTTPResponse, partial: pathlib.Path, have: int
-) -> None:
+def _receive(download: Download, response: http.client.HTTPResponse, partial: pathlib.Path, have: int) -> None:
     """Writes the answer to `partial`: appended where the server resumes at `have`, else from the start."""
     have = _start_of(response, have)
     announced = response.headers["Content-Length"]
@@ -300,8 +296,7 @@ def _extract(download: Download, archive: pathlib.Path, target: pathlib.Path) ->
         (staging / download.member).rename(target)
     except _DAMAGED as error:
         raise DownloadError(
-            f"Expected {archive} to be a zip or tar archive. Received: {error!r}, "
-            "delete it to download it again"
+            f"Expected {archive} to be a zip or tar archive. Received: {error!r}, delete it to download it again"
         ) from error
     finally:
         _remove(staging)

@@ -47,7 +47,9 @@ def import_class(path: str) -> type:
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ImportError(f'Expected an importable class "package.module.Class". Received: "{path}" ({error})') from error
+        raise ImportError(
+            f'Expected an importable class "package.module.Class". Received: "{path}" ({error})'
+        ) from error
 
 
 def describe(instance: Hyperparameters) -> dict[str, Any]:

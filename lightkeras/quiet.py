@@ -9,7 +9,8 @@ import sys
 import tempfile
 
 _NOISE = re.compile(
-    r"WARNING: All log messages before absl|[IW]\d{4} \d\d:|\d{4}-\d\d-\d\d .*: [IW] |To enable the following instructions"
+    r"WARNING: All log messages before absl|[IW]\d{4} \d\d:|\d{4}-\d\d-\d\d .*: [IW] "
+    r"|To enable the following instructions"
     r"|E\d{4} .*(cuInit|Unable to register cu|computation_placer)"
 )
 

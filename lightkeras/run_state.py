@@ -26,10 +26,10 @@ def capture(task: TaskModule, data: DataModule, callbacks: dict, seed: int) -> t
     arrays = {name: np.asarray(variable) for name, variable in task.state_variables().items()}
     arrays["totals/values"] = task.train_totals.values.numpy()
     arrays["totals/non_finite"] = task.train_totals.non_finite.numpy()
-    identity = {"task": describe(task), "data": describe(data), "data_state": data.state_dict(), "seed": seed}
+    known = {**identity(task, data, seed), "data_state": data.state_dict()}
     spec = {name: {"shape": list(s.shape), "dtype": s.dtype.name} for name, s in task.spec.items()}
     position = {"step": task.global_step, "steps_per_epoch": task.steps_per_epoch}
-    return arrays, {**identity, "spec": spec, **position, "callbacks": callbacks}
+    return arrays, {**known, "spec": spec, **position, "callbacks": callbacks}
 
 
 def spec_of(state: dict) -> dict[str, tf.TensorSpec]:
@@ -94,18 +94,26 @@ def _assign(variables: dict[str, Any], saved: Checkpoint) -> None:
         variable.assign(saved.arrays[name])
 
 
-def check_same(task: TaskModule, data: DataModule, seed: int, saved: Checkpoint) -> None:
-    """Refuses to continue a run as another one.
+def identity(task: TaskModule, data: DataModule, seed: int) -> dict:
+    """What makes a run this run, known before its data is read."""
+    return {"task": describe(task), "data": describe(data), "seed": seed}
+
+
+def check_same(path: str, now: dict) -> None:
+    """Refuses to continue the run of the checkpoint `path` as another one.
+
+    Args:
+        path: The checkpoint.
+        now: Any part of the run's state as it is now: only these keys are compared.
 
     Raises:
-        CheckpointError: Task, data, vocabulary, seed or steps per epoch differ; the differences are listed.
+        CheckpointError: Something differs (arguments, vocabulary, seed, steps per epoch); the differences are listed.
     """
-    now = {"task": describe(task), "data": describe(data), "data_state": data.state_dict(), "seed": seed}
-    now["steps_per_epoch"] = task.steps_per_epoch
-    differences = list(_differences(json.loads(json.dumps(now)), saved.state))
+    saved = files.read_state(path)
+    differences = list(_differences(json.loads(json.dumps(now)), {key: saved.get(key) for key in now}))
     if differences:
         raise CheckpointError(
-            f"Expected the run of {saved.path} to be continued as it was. Received: {'; '.join(differences[:10])}"
+            f"Expected the run of {path} to be continued as it was. Received: {'; '.join(differences[:10])}"
         )
 
 
@@ -123,8 +131,7 @@ def check_weights_fit(task: TaskModule, data: DataModule, saved: Checkpoint) -> 
 
 def _differences(now: Any, saved: Any, where: str = ""):
     if isinstance(now, dict) and isinstance(saved, dict):
-        keys = now if not where else {**now, **saved}
-        for key in keys:
+        for key in {**now, **saved}:
             yield from _differences(now.get(key), saved.get(key), f"{where}.{key}" if where else key)
     elif now != saved:
         yield f"{where}: {_short(saved)} then, {_short(now)} now"
@@ -153,7 +160,8 @@ def find_checkpoint(ckpt_path: str | Path, root: Path, task_name: str, of_run: s
 
     Args:
         ckpt_path: "best" or "last" (of the task's newest run under `root`), a run's folder (see
-            `of_run`; without a monitor its last is its best), a run's folder with `/best` or `/last` behind it, or a checkpoint's folder.
+            `of_run`; without a monitor its last is its best), a run's folder with `/best` or `/last` behind it, or
+            a checkpoint's folder.
         root: The `default_root_dir` of the runs.
         task_name: The task's folder under it.
         of_run: Which one a run's folder alone means: "best" to use it, "last" to continue it.

@@ -99,7 +99,9 @@ def _add_up(function, indices):
 
 def _loop(function, count: int):
     """`function(0) + ... + function(count - 1)` as a loop in the graph."""
-    shapes = tf.function(function, autograph=False).get_concrete_function(tf.TensorSpec((), tf.int32)).structured_outputs
+    shapes = (
+        tf.function(function, autograph=False).get_concrete_function(tf.TensorSpec((), tf.int32)).structured_outputs
+    )
     zeros = tf.nest.map_structure(lambda like: tf.zeros(like.shape, like.dtype), shapes)
 
     def body(index, total):

@@ -179,7 +179,7 @@ class TaskModule(Hyperparameters, keras.Model):
         self._check_variables()
 
     def _trace(self, function, spec) -> dict[str, type[Mean]]:
-        """Runs `function` on symbolic tensors in a graph that is thrown away: layers make their variables outside it."""
+        """Runs `function` on symbolic tensors in a graph that is thrown away; layers make variables outside it."""
         with tf.__internal__.FuncGraph("build").as_default():
             batch = {name: tf.compat.v1.placeholder(of.dtype, of.shape) for name, of in spec.items()}
             return {name: type(value) for name, value in step.sums_of(function(batch)).items()}
@@ -206,7 +206,9 @@ class TaskModule(Hyperparameters, keras.Model):
             )
         for name, optimizer in self.optimizers.items():
             optimizer.build(self.optimizer_variables(name))
-            optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables  # ours come reduced
+            optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: (
+                gradients_and_variables
+            )  # ours come reduced
 
     def regularization(self, name: str) -> tf.Tensor | float:
         """The sum of the weight regularizers of an optimizer's variables, per example as Keras counts it."""

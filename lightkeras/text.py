@@ -158,7 +158,6 @@ class Vocabulary:
         if ids.min() < 0 or ids.max() >= len(self):
             first = int(np.argmax((ids < 0) | (ids >= len(self))))
             raise ValueError(
-                f"Expected `ids` to be from 0 to {len(self) - 1}. "
-                f"Received: {ids[first]} at position {position + first}"
+                f"Expected `ids` to be from 0 to {len(self) - 1}. Received: {ids[first]} at position {position + first}"
             )
         return self._points[ids].tobytes().decode(*_UTF32)

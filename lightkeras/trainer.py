@@ -87,7 +87,8 @@ class Trainer(Hyperparameters):
         devices: int | list[int] | str = "auto", strategy: Any = "auto", precision: str = "32",
         micro_batches: int = 1, gradient_clip_val: float | None = None, gradient_clip_algorithm: str = "norm",
         seed: int | None = 0, deterministic: bool = False, run_eagerly: bool = False, jit_compile: bool | str = "auto",
-        steps_per_execution: int | str = "auto", callbacks: list[keras.callbacks.Callback] | None = None, logger: bool = True,
+        steps_per_execution: int | str = "auto", callbacks: list[keras.callbacks.Callback] | None = None,
+        logger: bool = True,
         enable_checkpointing: bool = True, default_root_dir: str = "runs", enable_progress_bar: bool = True,
         enable_model_summary: bool = True, fast_dev_run: bool | int = False, overfit_batches: int | float = 0,
         limit_train_batches: int | float = 1.0, limit_val_batches: int | float = 1.0,
@@ -114,9 +115,17 @@ class Trainer(Hyperparameters):
         check_number("gradient_clip_val", self.gradient_clip_val, optional=True)
         check_choice("gradient_clip_algorithm", self.gradient_clip_algorithm, ("norm", "value"))
         check_int("seed", self.seed, minimum=0, optional=True)
-        check(self.jit_compile in (True, False, "auto"), "jit_compile", 'True, False or "auto"', self.jit_compile)
         check(
-            not (self.run_eagerly and self.jit_compile is True), "run_eagerly", "False with jit_compile=True", self.run_eagerly
+            self.jit_compile in (True, False, "auto"),
+            "jit_compile",
+            'True, False or "auto"',
+            self.jit_compile,
+        )
+        check(
+            not (self.run_eagerly and self.jit_compile is True),
+            "run_eagerly",
+            "False with jit_compile=True",
+            self.run_eagerly,
         )
         if self.steps_per_execution != "auto":
             check_int("steps_per_execution", self.steps_per_execution)
@@ -153,6 +162,8 @@ class Trainer(Hyperparameters):
             NonFiniteLossError: A loss became NaN or infinite.
         """
         ckpt_path = self._to_continue(task, ckpt_path)
+        if ckpt_path is not None:
+            run_state.check_same(ckpt_path, run_state.identity(task, data, self.seed))
         strategy = self._prepare(task, data, "fit")
         with strategy.scope(), self._precision():
             train, steps = self._training_data(task, data)
@@ -204,7 +215,10 @@ class Trainer(Hyperparameters):
         data.prepare_data()
         data.setup(stage)
         task.micro_batches = self.micro_batches
-        task.gradient_clip_val, task.gradient_clip_algorithm = self.gradient_clip_val, self.gradient_clip_algorithm
+        task.gradient_clip_val, task.gradient_clip_algorithm = (
+            self.gradient_clip_val,
+            self.gradient_clip_algorithm,
+        )
         if task.built:
             return task.distribute_strategy
         return distribution.make_strategy(self.devices, self.strategy)
@@ -222,7 +236,10 @@ class Trainer(Hyperparameters):
         train = _checked(data.train_dataset(), "train_dataset")
         parts = distribution.replicas(tf.distribute.get_strategy()) * self.micro_batches
         check(
-            train.batch_size % parts == 0, "batch_size", f"a multiple of {parts} (replicas x micro_batches)", train.batch_size
+            train.batch_size % parts == 0,
+            "batch_size",
+            f"a multiple of {parts} (replicas x micro_batches)",
+            train.batch_size,
         )
         if self.overfit_batches:
             return _in_order(train), _share(self.overfit_batches, len(train))
@@ -238,8 +255,8 @@ class Trainer(Hyperparameters):
         task.train_totals.reset()
         if ckpt_path is None:
             return None
+        run_state.check_same(ckpt_path, {"data_state": data.state_dict(), "steps_per_epoch": task.steps_per_epoch})
         saved = files.load_checkpoint(ckpt_path)
-        run_state.check_same(task, data, self.seed, saved)
         run_state.restore(task, saved)
         return saved
 
@@ -263,7 +280,8 @@ class Trainer(Hyperparameters):
         self.run_dir = _new_folder(Path(self.default_root_dir) / task_name(type(task)))
         config = {"task_class": task_name(type(task)), "trainer": self.config(), "task": task.hparams}
         (self.run_dir / "config.yaml").write_text(
-            yaml.safe_dump({**config, "data": data.hparams}, sort_keys=False, allow_unicode=True), encoding="utf-8"
+            yaml.safe_dump({**config, "data": data.hparams}, sort_keys=False, allow_unicode=True),
+            encoding="utf-8",
         )
 
     def config(self) -> dict[str, Any]:
@@ -310,7 +328,9 @@ class Trainer(Hyperparameters):
         wanted += [cb.ModelSummary()] if self.enable_model_summary else []
         wanted += [cb.CSVLogger(), cb.TensorBoardLogger()] if self.logger else []
         wanted += [cb.ProgressBar()] if self.enable_progress_bar else []
-        wanted += [cb.SampleWriter()] if self.run_dir and type(task).write_samples is not TaskModule.write_samples else []
+        wanted += (
+            [cb.SampleWriter()] if self.run_dir and type(task).write_samples is not TaskModule.write_samples else []
+        )
         if self.enable_checkpointing:
             wanted.append(cb.ModelCheckpoint(monitor, save_top_k=int(monitor is not None)))
         given = tuple(type(callback) for callback in self.callbacks)
@@ -333,7 +353,11 @@ class Trainer(Hyperparameters):
 
     def _jit(self, task: TaskModule) -> bool:
         if self.jit_compile == "auto":
-            return task.prefer_jit_compile and not self.run_eagerly and distribution.replicas(task.distribute_strategy) == 1
+            return (
+                task.prefer_jit_compile
+                and not self.run_eagerly
+                and distribution.replicas(task.distribute_strategy) == 1
+            )
         return self.jit_compile
 
     def _sanity_check(self, task: TaskModule, listeners: cb.CallbackList, resumed: bool) -> None:
@@ -364,14 +388,18 @@ class Trainer(Hyperparameters):
         self.interrupted = listeners.interrupted
         where = ""
         if self.enable_checkpointing:
-            where = f" Saved: {listeners.params['save_checkpoint']()}. Continue it with ckpt_path={str(self.run_dir)!r}."
+            where = (
+                f" Saved: {listeners.params['save_checkpoint']()}. Continue it with ckpt_path={str(self.run_dir)!r}."
+            )
         print(f"Interrupted by {signal.Signals(self.interrupted).name} after update {task.global_step}.{where}")
 
     def _save(self, task, data, listeners, keep: int | None = None, protect: tuple = ()) -> str:
         for guard in (c for c in listeners.callbacks if isinstance(c, cb.NonFiniteGuard)):
             guard.look()
         arrays, state = run_state.capture(task, data, listeners.state_dict(), self.seed)
-        return files.save_checkpoint(self.run_dir / run_state.CHECKPOINTS, task.global_step, arrays, state, keep, protect)
+        return files.save_checkpoint(
+            self.run_dir / run_state.CHECKPOINTS, task.global_step, arrays, state, keep, protect
+        )
 
     @contextlib.contextmanager
     def _ready(self, task: TaskModule, data: DataModule, stage: str, ckpt_path: str | None):
@@ -381,7 +409,12 @@ class Trainer(Hyperparameters):
         dataset = _checked(getattr(data, name)(), name)
         with strategy.scope(), self._precision():
             if not task.built:
-                check(ckpt_path is not None, "ckpt_path", "a checkpoint, for a task that is not trained", ckpt_path)
+                check(
+                    ckpt_path is not None,
+                    "ckpt_path",
+                    "a checkpoint, for a task that is not trained",
+                    ckpt_path,
+                )
                 run_state.build(task, data, dataset.element_spec)
             if ckpt_path is not None:
                 saved = files.load_checkpoint(self._checkpoint(ckpt_path, task))
@@ -392,7 +425,10 @@ class Trainer(Hyperparameters):
             yield strategy, dataset
 
     def _evaluate(self, task: TaskModule, data: DataModule, stage: str, ckpt_path: str | None) -> dict[str, float]:
-        prefix, limit = {"validate": ("val", self.limit_val_batches), "test": ("test", self.limit_test_batches)}[stage]
+        prefix, limit = {
+            "validate": ("val", self.limit_val_batches),
+            "test": ("test", self.limit_test_batches),
+        }[stage]
         with self._ready(task, data, stage, ckpt_path) as (strategy, dataset):
             steps = _share(limit, len(dataset))
             stream = distribution.distributed_stream(strategy, _in_order(dataset), epochs=1, steps=steps)
@@ -407,7 +443,9 @@ def task_name(task_class: type) -> str:
 
 
 def _check_share(name: str, value) -> None:
-    ok = not isinstance(value, bool) and ((isinstance(value, int) and value >= 0) or (isinstance(value, float) and 0 <= value <= 1))
+    ok = not isinstance(value, bool) and (
+        (isinstance(value, int) and value >= 0) or (isinstance(value, float) and 0 <= value <= 1)
+    )
     check(ok, name, "a number of batches (int) or a share of them (float from 0.0 to 1.0)", value)
 
 
@@ -460,4 +498,6 @@ def _check_monitors(callbacks: list, names: list[str]) -> None:
 def _foreign(callback: keras.callbacks.Callback) -> bool:
     """Whether a callback that is not lightkeras' wants to see every batch."""
     ours = type(callback).__module__.startswith("lightkeras.")
-    return not ours and any(cb.base.overrides(callback, hook) for hook in ("on_train_batch_begin", "on_train_batch_end"))
+    return not ours and any(
+        cb.base.overrides(callback, hook) for hook in ("on_train_batch_begin", "on_train_batch_end")
+    )

@@ -365,9 +365,7 @@ def test_load_latest_falls_back_with_a_warning(tmp_path, damage):
 
 def test_load_latest_says_why_for_each_if_none_can_be_read(tmp_path):
     truncate(save(tmp_path, 1)), halve_manifest(save(tmp_path, 2))
-    with pytest.raises(
-        CheckpointError, match=r"(?s)step_000000002.*whole JSON.*step_000000001.*size in bytes"
-    ):
+    with pytest.raises(CheckpointError, match=r"(?s)step_000000002.*whole JSON.*step_000000001.*size in bytes"):
         load_latest(tmp_path)
 
 
@@ -384,9 +382,7 @@ def test_only_a_whole_earlier_checkpoint_is_offered(tmp_path):
 
 def test_a_missing_checkpoint_and_the_folder_above_are_told_apart(tmp_path):
     path = save(tmp_path, 4)
-    with pytest.raises(
-        CheckpointError, match=r"(?s)manifest.* No such file.*An earlier whole checkpoint: " + path
-    ):
+    with pytest.raises(CheckpointError, match=r"(?s)manifest.* No such file.*An earlier whole checkpoint: " + path):
         read_state(tmp_path / "step_000000005")
     with pytest.raises(CheckpointError, match=f"This folder holds checkpoints, the latest: {path}"):
         load_checkpoint(tmp_path)
@@ -415,9 +411,7 @@ def test_nothing_is_ever_unpickled(tmp_path):
     assert not (tmp_path / "exploded").exists()
 
 
-@pytest.mark.parametrize(
-    "field", [{"shape": [99]}, {"dtype": "<f8"}, {"dtype": "bfloat16"}, {"dtype": "finfo"}]
-)
+@pytest.mark.parametrize("field", [{"shape": [99]}, {"dtype": "<f8"}, {"dtype": "bfloat16"}, {"dtype": "finfo"}])
 def test_a_manifest_that_contradicts_its_shard_is_refused(tmp_path, field):
     path = save(tmp_path, 1)
     content = manifest(path)
@@ -485,9 +479,7 @@ for size in (99_900, 2_000_000):
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(
-        CheckpointError, match=r"Could not write checkpoint .* No checkpoint was there before."
-    ):
+    with pytest.raises(CheckpointError, match=r"Could not write checkpoint .* No checkpoint was there before."):
         save(tmp_path / "file", 1)
 
 
@@ -521,9 +513,7 @@ def test_old_checkpoints_that_cannot_be_deleted(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
     monkeypatch.setattr(ck.shutil, "rmtree", refuse)
-    with pytest.raises(
-        CheckpointError, match=r"Wrote checkpoint .*, but could not delete older files: .*denied"
-    ):
+    with pytest.raises(CheckpointError, match=r"Wrote checkpoint .*, but could not delete older files: .*denied"):
         save(tmp_path, 2, keep=1)
     monkeypatch.undo()
     assert steps(tmp_path) == [2]
@@ -629,9 +619,7 @@ def test_killed_at_every_operation(tmp_path, monkeypatch, same_step):
 
 
 def test_the_module_imports_without_tensorflow():
-    out, err = run_child(
-        "print([name for name in sys.modules if name in ('tensorflow', 'keras')])"
-    ).communicate()
+    out, err = run_child("print([name for name in sys.modules if name in ('tensorflow', 'keras')])").communicate()
     assert out.strip() == "[]", err
 
 
@@ -660,14 +648,10 @@ def test_remote_paths(monkeypatch):
     for step in (4, 5):
         with monkeypatch.context() as patch:
             patch.setattr(ck._RemoteFiles, "commit", full)
-            with pytest.raises(
-                CheckpointError, match=r"quota. Checkpoints there are intact, .*step_000000004"
-            ):
+            with pytest.raises(CheckpointError, match=r"quota. Checkpoints there are intact, .*step_000000004"):
                 save(folder, step, value=9)
         assert load_latest(folder).state == {"value": 4}
 
     tf.io.gfile.remove(paths[2] + "/arrays-00001.npz")
-    with pytest.raises(
-        CheckpointError, match=f"(?s)arrays-00001.npz.*An earlier whole checkpoint: {paths[1]}"
-    ):
+    with pytest.raises(CheckpointError, match=f"(?s)arrays-00001.npz.*An earlier whole checkpoint: {paths[1]}"):
         load_checkpoint(paths[2])

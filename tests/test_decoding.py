@@ -303,15 +303,11 @@ def test_changing_the_numbers_does_not_trace_again(jit_compile):
 
     @tf.function(jit_compile=jit_compile)
     def write(temperature, top_p, seed):
-        return generate(
-            next_fn, first(2), PROMPT, 10, temperature=temperature, top_k=9, top_p=top_p, seed=seed
-        )
+        return generate(next_fn, first(2), PROMPT, 10, temperature=temperature, top_k=9, top_p=top_p, seed=seed)
 
     for temperature, top_p, seed in ((1.0, 0.9, (1, 2)), (0.3, 1.0, (3, 4)), (0.0, 0.5, (5, 6))):
         ids = write(tf.constant(temperature), tf.constant(top_p), tf.constant(seed))
-        expected = generate(
-            next_fn, first(2), PROMPT, 10, temperature=temperature, top_k=9, top_p=top_p, seed=seed
-        )
+        expected = generate(next_fn, first(2), PROMPT, 10, temperature=temperature, top_k=9, top_p=top_p, seed=seed)
         np.testing.assert_array_equal(ids, expected)
     assert write.experimental_get_tracing_count() == 1
 

@@ -324,9 +324,7 @@ def test_own_data_without_the_file_leads_on_to_the_cache(server, cache, tmp_path
 
 def test_own_data_folder_must_exist(server, cache, monkeypatch):
     monkeypatch.setenv("LIGHTKERAS_DATA", "/no/such/folder")
-    with pytest.raises(
-        ValueError, match=r"Expected `LIGHTKERAS_DATA` to be an existing folder\. Received: .*no/such"
-    ):
+    with pytest.raises(ValueError, match=r"Expected `LIGHTKERAS_DATA` to be an existing folder\. Received: .*no/such"):
         fetch(plain(server), cache)
 
 
@@ -417,25 +415,19 @@ def test_links_and_devices_are_refused(server, cache, archive):
 
 
 def test_a_missing_member_is_named_with_what_is_there(server, cache):
-    with pytest.raises(
-        DownloadError, match=r"to contain no\.txt\. Received: top/a\.txt, top/sub/b\.txt, other/c"
-    ):
+    with pytest.raises(DownloadError, match=r"to contain no\.txt\. Received: top/a\.txt, top/sub/b\.txt, other/c"):
         fetch(packed(server, make_zip(FILES), "no.txt", "out"), cache)
 
 
 def test_a_member_checksum_can_stand_for_that_of_the_archive(server, cache):
     known = {"checksum": None, "member_checksum": checksum(b"A")}
     assert fetch(packed(server, make_zip(FILES), "top/a.txt", "a.txt", **known), cache).read_bytes() == b"A"
-    with pytest.raises(
-        DownloadError, match=r"top/sub/b\.txt in .* to have the checksum .*, delete .*a\.archive"
-    ):
+    with pytest.raises(DownloadError, match=r"top/sub/b\.txt in .* to have the checksum .*, delete .*a\.archive"):
         fetch(packed(server, make_zip(FILES), "top/sub/b.txt", "b.txt", **known), cache)
     assert visible(cache / "set") == ["a.archive", "a.txt"]
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda data: b"x" * len(data), lambda data: data.replace(b"BBBB", b"BBBX")]
-)
+@pytest.mark.parametrize("damage", [lambda data: b"x" * len(data), lambda data: data.replace(b"BBBB", b"BBBX")])
 def test_a_damaged_archive_is_named(server, cache, damage):
     archive = damage(make_zip({"a.txt": b"A", "b.txt": b"BBBB"}))
     with pytest.raises(DownloadError, match=r"a\.archive to be a zip or tar archive\. Received: .*delete it"):

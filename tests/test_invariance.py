@@ -25,7 +25,11 @@ CUTS = {
     "4 micro-batches, eager": {"micro_batches": 4, "run_eagerly": True},
     "4 micro-batches, xla": {"micro_batches": 4, "jit_compile": True},
     "2 replicas": {"devices": 2},
-    "2 replicas, 2 micro-batches, 7 steps a call": {"devices": 2, "micro_batches": 2, "steps_per_execution": 7},
+    "2 replicas, 2 micro-batches, 7 steps a call": {
+        "devices": 2,
+        "micro_batches": 2,
+        "steps_per_execution": 7,
+    },
 }
 
 

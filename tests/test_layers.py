@@ -73,9 +73,7 @@ def assert_close(actual, expected, tolerance=1e-12):
     actual, expected = tf.nest.flatten(actual), tf.nest.flatten(expected)
     assert len(actual) == len(expected)
     for a, e in zip(actual, expected, strict=True):
-        np.testing.assert_allclose(
-            np.asarray(a, "float64"), np.asarray(e, "float64"), rtol=tolerance, atol=tolerance
-        )
+        np.testing.assert_allclose(np.asarray(a, "float64"), np.asarray(e, "float64"), rtol=tolerance, atol=tolerance)
 
 
 def no_stock_loop(*args, **kwargs):
@@ -147,9 +145,7 @@ def test_arguments_equal_stock(name, mask, arguments, only_fast):
 
     def run(layer):
         first = layer(inputs, training=True)  # moves the state of stateful layers, the seeds of dropout
-        later = values_and_gradients(
-            lambda: layer(inputs, mask=mask, training=True), [inputs, *variables(layer)]
-        )
+        later = values_and_gradients(lambda: layer(inputs, mask=mask, training=True), [inputs, *variables(layer)])
         return first, later
 
     assert_close(run(fast), run(stock))
@@ -165,9 +161,7 @@ def test_unknown_batch_and_time(name):
 
     for batch, time in [(2, 3), (1, 5)]:
         inputs = normal(batch, time, FEATURES)
-        assert_close(
-            run(inputs), values_and_gradients(lambda x=inputs: stock(x), [inputs, *variables(stock)])
-        )
+        assert_close(run(inputs), values_and_gradients(lambda x=inputs: stock(x), [inputs, *variables(stock)]))
 
 
 @both
@@ -318,9 +312,7 @@ def test_same_bits_every_time(name):
 
     @tf.function
     def run():
-        return values_and_gradients(
-            lambda: fast.call_embedded(table, random_ids()), [table, *variables(fast)]
-        )
+        return values_and_gradients(lambda: fast.call_embedded(table, random_ids()), [table, *variables(fast)])
 
     tf.config.experimental.enable_op_determinism()
     try:

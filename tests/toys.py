@@ -1,9 +1,10 @@
 """A small task that every feature of the Trainer can be tried on, and a text task as small."""
 
 import keras
-import lightkeras as lk
 import numpy as np
 import tensorflow as tf
+
+import lightkeras as lk
 
 
 class PointsData(lk.DataModule):
@@ -48,7 +49,10 @@ class Classifier(lk.TaskModule):
         nats = tf.nn.sparse_softmax_cross_entropy_with_logits(batch["y"], logits)
         right = tf.cast(tf.argmax(logits, -1, output_type=tf.int32) == batch["y"], tf.float32)
         weight, count = batch["weight"], tf.reduce_sum(batch["weight"])
-        return {"loss": (tf.reduce_sum(nats * weight), count), "accuracy": (tf.reduce_sum(right * weight), count)}
+        return {
+            "loss": (tf.reduce_sum(nats * weight), count),
+            "accuracy": (tf.reduce_sum(right * weight), count),
+        }
 
     def train_step(self, batch):
         return self.descend(self.losses_of, batch)
@@ -76,7 +80,12 @@ class Recorder(lk.Callback):
 
 def quiet(root=None, **arguments) -> lk.Trainer:
     """A Trainer that prints nothing and, without a `root`, writes nothing."""
-    arguments = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0, **arguments}
+    arguments = {
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        **arguments,
+    }
     if root is None:
         return lk.Trainer(logger=False, enable_checkpointing=False, **arguments)
     return lk.Trainer(default_root_dir=root, **arguments)

@@ -67,7 +67,13 @@ class CallbackList(keras_callbacks.CallbackList):
     Keras' own list turns the logs into numbers after every batch, which waits for the device each time.
     """
 
-    def __init__(self, callbacks: list[keras.callbacks.Callback], model: keras.Model, params: dict, restored: dict | None = None):
+    def __init__(
+        self,
+        callbacks: list[keras.callbacks.Callback],
+        model: keras.Model,
+        params: dict,
+        restored: dict | None = None,
+    ):
         super().__init__(callbacks, add_history=True, model=model, **params)
         self._listeners = {hook: [c for c in self.callbacks if overrides(c, hook)] for hook in _BATCH_HOOKS}
         self.logging = _Logging(self, model, params["log_every_n_steps"])
@@ -101,7 +107,10 @@ class CallbackList(keras_callbacks.CallbackList):
         for callback in self.callbacks:
             name = type(callback).__name__
             seen[name] += 1
-            yield f"{name}-{seen[name]}", callback if hasattr(callback, "state_dict") else _KerasState(callback)
+            yield (
+                f"{name}-{seen[name]}",
+                callback if hasattr(callback, "state_dict") else _KerasState(callback),
+            )
 
     def _batch(self, hook: str, batch: int, logs) -> None:
         for callback in self._listeners[hook]:

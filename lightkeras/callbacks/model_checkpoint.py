@@ -20,7 +20,8 @@ class ModelCheckpoint(Monitor):
     """
 
     def __init__(
-        self, monitor: str | None = "val_loss", mode: str = "min", save_top_k: int = 1, every_n_steps: int | None = None,
+        self, monitor: str | None = "val_loss", mode: str = "min", save_top_k: int = 1,
+        every_n_steps: int | None = None,
         keep_last: int = 2,
     ):  # fmt: skip
         super().__init__(monitor, mode)

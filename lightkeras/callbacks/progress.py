@@ -65,7 +65,10 @@ class ProgressBar(Callback):
             text = f"{describe(logs)}  {describe(self._rates)}"
             self._bar.update(self._line, completed=batch + 1, text=text)
         else:
-            print(f"{self._where()}  {batch + 1}/{self.params['steps']}  {describe(logs)}{self._eta(now)}", flush=True)
+            print(
+                f"{self._where()}  {batch + 1}/{self.params['steps']}  {describe(logs)}{self._eta(now)}",
+                flush=True,
+            )
 
     def _eta(self, now: float) -> str:
         steps = self.model.global_step - self._from_step
@@ -78,7 +81,8 @@ class ProgressBar(Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         now = time.monotonic()
-        text = f"{self._where()}  {clock(now - self._epoch_began)}  {describe(logs)}  {describe(self._rates)}{self._eta(now)}"
+        took = clock(now - self._epoch_began)
+        text = f"{self._where()}  {took}  {describe(logs)}  {describe(self._rates)}{self._eta(now)}"
         if self._bar:
             self._bar.console.print(text, highlight=False)
         else:

@@ -63,9 +63,7 @@ def _backward_loop(cell, histories, kept, weights, mask, d_outputs, d_states):
     steps = d_outputs.shape[0] or tf.shape(d_outputs)[0]
     # Transposed once: inside the loop a product with `transpose_b=True` takes three times as long.
     transposed = tf.transpose(weights[0])  # (gates * units, units)
-    d_projected = tf.TensorArray(
-        d_outputs.dtype, steps, element_shape=(d_outputs.shape[1], weights[0].shape[1])
-    )
+    d_projected = tf.TensorArray(d_outputs.dtype, steps, element_shape=(d_outputs.shape[1], weights[0].shape[1]))
 
     def body(t, d_states, d_projected):
         d_states = [d_states[0] + d_outputs[t], *d_states[1:]]
@@ -73,9 +71,7 @@ def _backward_loop(cell, histories, kept, weights, mask, d_outputs, d_states):
         if mask is not None:  # a masked step hands its states on: their gradients pass it by
             passed = [tf.where(mask[t], tf.zeros_like(d), d) for d in d_states]
             d_states = [tf.where(mask[t], d, tf.zeros_like(d)) for d in d_states]
-        d_states, d_step = cell.backward(
-            [k[t] for k in kept], [h[t] for h in histories], d_states, transposed
-        )
+        d_states, d_step = cell.backward([k[t] for k in kept], [h[t] for h in histories], d_states, transposed)
         if mask is not None:
             d_states = [d + p for d, p in zip(d_states, passed, strict=True)]
         return t - 1, d_states, d_projected.write(t, d_step)
@@ -105,9 +101,7 @@ def _recur(cell, projected, states, weights, mask):
         histories, kept = _forward_loop(cell, projected, states, weights, mask)
 
         def gradient(d_outputs, *d_states):
-            d_projected, d_initial = _backward_loop(
-                cell, histories, kept, weights, mask, d_outputs, list(d_states)
-            )
+            d_projected, d_initial = _backward_loop(cell, histories, kept, weights, mask, d_outputs, list(d_states))
             d_inner = cell.inner_gradient(d_projected, kept)
             before = tf.reshape(histories[0][:-1], (-1, weights[0].shape[0]))  # (time * batch, units)
             d_kernel = tf.matmul(before, tf.reshape(d_inner, (-1, weights[0].shape[1])), transpose_a=True)
@@ -229,9 +223,7 @@ class _FastRecurrent:
             mask = tf.transpose(tf.cast(tf.nest.flatten(mask)[0], tf.bool))[:, :, None]  # (time, batch, 1)
         if self.go_backwards:
             projected, mask = projected[::-1], None if mask is None else mask[::-1]
-        outputs, states = _recur(
-            self._steps, projected, tf.nest.flatten(states), self._recurrent_weights(), mask
-        )
+        outputs, states = _recur(self._steps, projected, tf.nest.flatten(states), self._recurrent_weights(), mask)
         if mask is not None:
             shown = mask if self.zero_output_for_mask else _after_first(mask)
             outputs = tf.where(shown, outputs, tf.zeros_like(outputs))

@@ -2,9 +2,10 @@
 
 import pydoc_data.topics
 
-import lightkeras as lk
 import numpy as np
 import tensorflow as tf
+
+import lightkeras as lk
 
 SHAKESPEARE = lk.Download(
     url="https://storage.googleapis.com/download.tensorflow.org/data/shakespeare.txt",
@@ -67,7 +68,11 @@ class TextData(lk.DataModule):
         small = ids.astype(np.uint8) if len(self.vocabulary) <= 256 else ids
         val, test = (round(len(ids) * fraction) for fraction in self.fractions)
         train = len(ids) - val - test
-        self._splits = {"train": small[:train], "validation": small[train : train + val], "test": small[train + val :]}
+        self._splits = {
+            "train": small[:train],
+            "validation": small[train : train + val],
+            "test": small[train + val :],
+        }
         for name, split in self._splits.items():
             self._check_length(name, len(split))
 
@@ -80,8 +85,9 @@ class TextData(lk.DataModule):
         needed = 2 * self.seq_len if name == "train" else self.seq_len + 1
         if length < needed and not (name == "test" and not self.fractions[1]):
             raise ValueError(
-                f"Expected the {name} split to have {needed:,} characters or more for windows of seq_len={self.seq_len}. "
-                f"Received: {length:,} characters of {self.source}. Use a longer text or a shorter seq_len."
+                f"Expected the {name} split to have {needed:,} characters or more for windows of "
+                f"seq_len={self.seq_len}. Received: {length:,} characters of {self.source}. Use a longer text or a "
+                "shorter seq_len."
             )
 
     def train_dataset(self) -> lk.AddressedDataset:

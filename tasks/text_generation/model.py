@@ -2,6 +2,7 @@
 
 import keras
 import tensorflow as tf
+
 from lightkeras import layers
 
 CELLS = {"gru": layers.GRU, "lstm": layers.LSTM}

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import keras
-import lightkeras as lk
 import numpy as np
 import tensorflow as tf
 
+import lightkeras as lk
 from tasks.text_generation.data import TextData
 from tasks.text_generation.model import CELLS, CharacterRNN
 
@@ -57,7 +57,11 @@ class TextGeneration(lk.TaskModule):
         self.vocabulary = data.vocabulary
         sizes = {name: h[name] for name in ("embedding_dim", "units", "num_layers", "cell")}
         self.network = CharacterRNN(
-            len(data.vocabulary), **sizes, dropout=h["dropout"], embedding_dropout=h["embedding_dropout"], name="network"
+            len(data.vocabulary),
+            **sizes,
+            dropout=h["dropout"],
+            embedding_dropout=h["embedding_dropout"],
+            name="network",
         )
 
     def configure_optimizers(self):
@@ -155,7 +159,14 @@ class TextGeneration(lk.TaskModule):
 
     def _write(self, last, states, length, temperature, top_k, top_p, seed):
         return lk.generate(
-            self.network.stepper(), states, last, length, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
+            self.network.stepper(),
+            states,
+            last,
+            length,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
         )
 
     def write_samples(self, folder: Path, name: str) -> None:
