@@ -1,0 +1,1 @@
+"""Throughput, measured: `lightkeras bench NAME`."""

@@ -57,16 +57,18 @@ class AddressedDataset:
 
     def __init__(self, size: int, batch_size: int, load: Callable, shuffle: bool = True):
         check_int("batch_size", batch_size)
-        check(size >= 1, "size", "at least one example", size)
+        check_int("size", size)
         self.size, self.batch_size, self.shuffle = size, batch_size, shuffle
         self.load = load
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, Any], batch_size: int, shuffle: bool = True) -> "AddressedDataset":
         """Examples in memory: arrays by name, the example axis first and of one length in all of them."""
+        check(isinstance(arrays, dict), "arrays", "a dict of arrays by name", type(arrays).__name__, TypeError)
         sizes = {name: len(array) for name, array in arrays.items()}
         check(len(set(sizes.values())) == 1, "arrays", "arrays with one common first axis", sizes)
-        tensors = {name: tf.convert_to_tensor(array) for name, array in arrays.items()}
+        with tf.device("CPU"):  # it is gathered from there, and fills no GPU
+            tensors = {name: tf.convert_to_tensor(array) for name, array in arrays.items()}
 
         def fetch(indices, epoch):
             return {name: tf.gather(tensor, indices) for name, tensor in tensors.items()}
@@ -81,7 +83,9 @@ class AddressedDataset:
 
         def load(rows: tf.data.Dataset) -> tf.data.Dataset:
             def batch(indices, epoch):
-                return _weighted(fetch(tf.maximum(indices, 0), epoch), indices)
+                made = _weighted(fetch(tf.maximum(indices, 0), epoch), indices)
+                _check_rows(made, indices.shape[0])
+                return made
 
             return rows.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
@@ -166,6 +170,12 @@ def _weighted(batch: Batch, indices: tf.Tensor) -> Batch:
     if WEIGHT in batch:
         raise ValueError(f'Expected a batch without "{WEIGHT}", which is added. Received: {sorted(batch)}')
     return {**batch, WEIGHT: tf.cast(indices >= 0, tf.float32)}
+
+
+def _check_rows(batch: Batch, rows: int) -> None:
+    wrong = [f"{name} with shape {tensor.shape}" for name, tensor in batch.items() if tensor.shape[:1] != (rows,)]
+    if wrong:
+        raise ValueError(f"Expected every entry of a batch to have {rows} rows. Received: {', '.join(wrong)}")
 
 
 class DataModule(Hyperparameters):

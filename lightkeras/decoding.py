@@ -143,6 +143,7 @@ def generate(
     top_k: int | None = None,
     top_p: Any = None,
     seed: Any,
+    capacity: int | None = None,
 ) -> tf.Tensor:
     """`length` tokens to follow each prompt, each drawn by `sample` given all before it; one compiled loop.
 
@@ -153,19 +154,20 @@ def generate(
     text begins with the shorter one. Going on from a generated text takes a new seed. Row i does not depend
     on the other rows or on their number, where that is true of `next_fn` (to float rounding).
 
-    Call it inside a `tf.function`; numbers passed to that as tensors (`temperature`, `top_p`, `seed`, and
-    without XLA `length`) change without a new trace.
+    Call it inside a `tf.function`; numbers passed to that as tensors (`temperature`, `top_p`, `seed`, `length`; under
+    XLA with a `capacity`) change without a new trace.
 
     Args:
         next_fn: `(ids (batch,) int32, states) -> (logits (batch, vocabulary), states)`.
         states: what `next_fn` takes with the first token of `prompt`.
         prompt: (batch, prompt_length) ids; at least one token each.
-        length: number of tokens to generate; static under XLA.
+        length: number of tokens to generate; a Python int under XLA, or a tensor with a `capacity`.
         temperature, top_k, top_p: as in `filter_logits`.
         seed: (2,), int32.
+        capacity: room for the tokens, for a `length` that is not known when traced: at least `length`.
 
     Returns:
-        ids, (batch, length), int32, without the prompt.
+        ids, (batch, length), int32, without the prompt; with a `capacity` (batch, capacity), 0 from `length` on.
 
     Raises:
         ValueError: if the prompt is not of two dimensions, or empty.
@@ -180,7 +182,7 @@ def generate(
         ids = sample(logits, _fold_in(seed, t), temperature, top_k, top_p)
         return t + 1, ids, states, written.write(t, ids)
 
-    written = tf.TensorArray(tf.int32, size=length, element_shape=shape[:1])
+    written = tf.TensorArray(tf.int32, size=capacity or length, element_shape=shape[:1])
     start = (tf.constant(0), prompt[:, -1], states, written)
     *_, written = tf.while_loop(lambda t, *_: t < length, step, start)
     return tf.transpose(written.stack())  # (length, batch) -> (batch, length)

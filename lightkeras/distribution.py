@@ -3,12 +3,14 @@
 import functools
 from collections.abc import Callable
 
+import keras
 import tensorflow as tf
 
 from lightkeras.checks import check, check_choice
 from lightkeras.data import AddressedDataset, Shard
 
 STRATEGIES = ("auto", "mirrored")
+SEED_STRIDE = 0x1E3779B1  # far from the seeds that a user gives to neighbouring layers
 
 
 def _available() -> list[tf.config.LogicalDevice]:
@@ -23,15 +25,8 @@ def _chosen(devices: int | str | list[int]) -> list[str]:
     if devices == "auto":
         return names if "GPU" in names[0] else names[:1]
     if isinstance(devices, list):
-        ok = (
-            devices
-            and all(isinstance(i, int) and 0 <= i < len(names) for i in devices)
-            and len(set(devices)) == len(devices)
-        )
-        check(bool(ok), "devices", f"distinct indices below {len(names)} ({present})", devices)
+        check(max(devices) < len(names), "devices", f"indices below {len(names)} ({present})", devices)
         return [names[i] for i in devices]
-    ok = isinstance(devices, int) and not isinstance(devices, bool) and devices >= 1
-    check(ok, "devices", 'a positive int, a list of indices or "auto"', devices)
     check(devices <= len(names), "devices", f"at most {len(names)} ({present})", devices)
     return names[:devices]
 
@@ -45,8 +40,17 @@ def check_devices(devices: int | str | list[int], strategy: str | tf.distribute.
             '"auto" beside a `tf.distribute.Strategy`, which has its own',
             devices,
         )
+        return
+    check_choice("strategy", strategy, STRATEGIES)
+    if isinstance(devices, list):
+        ok = devices and all(_is_index(i) for i in devices) and len(set(devices)) == len(devices)
     else:
-        check_choice("strategy", strategy, STRATEGIES)
+        ok = devices == "auto" or (_is_index(devices) and devices >= 1)
+    check(bool(ok), "devices", 'a positive int, a list of distinct indices or "auto"', devices)
+
+
+def _is_index(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def make_strategy(devices: int | str | list[int] = "auto", strategy: str | tf.distribute.Strategy = "auto"):
@@ -101,6 +105,23 @@ def all_reduce_sum(values):
         return values
     flat = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.nest.flatten(values))
     return tf.nest.pack_sequence_as(values, flat)
+
+
+def draw_by_replica(generator: keras.random.SeedGenerator) -> None:
+    """Makes each replica draw seeds of its own: Keras gives all of them the same, so the same dropout masks.
+
+    Their one state goes on alike, so a checkpoint holds it; replica 0 draws what a single device draws.
+    """
+    draw = generator.next
+
+    def of_replica(ordered: bool = True):
+        seed, context = draw(ordered), tf.distribute.get_replica_context()
+        if context is None or context.num_replicas_in_sync == 1:
+            return seed
+        replica = tf.cast(context.replica_id_in_sync_group, seed.dtype)
+        return seed + tf.stack([replica * SEED_STRIDE, tf.zeros_like(replica)])
+
+    generator.next = of_replica
 
 
 def on_every_replica(strategy: tf.distribute.Strategy, function: Callable, *args):

@@ -1,35 +1,60 @@
 """Records the arguments that a task or a data module was made with, so that a run folder can make it again."""
 
+import contextlib
+import functools
 import importlib
 import inspect
 import json
 from typing import Any
 
+from lightkeras.checks import check
 
-def _bind(init, args, kwargs) -> dict[str, Any]:
+
+def _arguments(init, args, kwargs) -> dict[str, Any]:
     """The arguments of a call of the constructor `init`, defaults included, by name."""
     bound = inspect.signature(init).bind(None, *args, **kwargs)
     bound.apply_defaults()
     values = dict(list(bound.arguments.items())[1:])
     for name, parameter in inspect.signature(init).parameters.items():
-        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            check(not values.pop(name), name, "empty: these arguments are recorded by name", args)
+        elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
             values.update(values.pop(name))
     return values
 
 
-class Hyperparameters:
-    """Mixin: `self.hparams` holds the constructor's arguments, as Lightning's `save_hyperparameters()` does."""
+def _recorded(init):
+    """`init`, which keeps its arguments on the instance first."""
 
-    def __new__(cls, *args, **kwargs):
-        parent = super().__new__
-        instance = parent(cls) if parent is object.__new__ else parent(cls, *args, **kwargs)
-        object.__setattr__(instance, "_hparams", _bind(cls.__init__, args, kwargs))
-        return instance
+    @functools.wraps(init)
+    def recorded(self, *args, **kwargs):
+        with contextlib.suppress(TypeError):  # arguments that do not fit: `init` says it better
+            values = _arguments(init, args, kwargs)
+            self.__dict__.setdefault("_init_args", values)  # the first to be called is that of the instance's own class
+            self.__dict__["_hparams"] = {**values, **self.__dict__.get("_hparams", {})}
+        init(self, *args, **kwargs)
+
+    recorded.__signature__ = inspect.signature(init)  # Keras looks at it
+    return recorded
+
+
+class Hyperparameters:
+    """Mixin that records the constructor's arguments, as Lightning's `save_hyperparameters()` does."""
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            cls.__init__ = _recorded(cls.__init__)
 
     @property
     def hparams(self) -> dict[str, Any]:
-        """The constructor's arguments by name, defaults included."""
-        return dict(self._hparams)
+        """The constructor's arguments by name, defaults included, and those that it gave its parents' constructors."""
+        return dict(self.__dict__.get("_hparams", {}))
+
+    @property
+    def init_args(self) -> dict[str, Any]:
+        """The constructor's own arguments by name, defaults included: what makes the object again."""
+        return dict(self.__dict__.get("_init_args", {}))
 
 
 def class_path(cls: type) -> str:
@@ -58,7 +83,7 @@ def describe(instance: Hyperparameters) -> dict[str, Any]:
     Raises:
         TypeError: An argument is no plain value (number, string, bool, None, list, dict), so no file can hold it.
     """
-    for name, value in instance.hparams.items():
+    for name, value in instance.init_args.items():
         try:
             json.dumps(value)
         except TypeError as error:
@@ -66,7 +91,7 @@ def describe(instance: Hyperparameters) -> dict[str, Any]:
                 f"Expected the arguments of {type(instance).__name__} to be plain values, so that its run folder can "
                 f"make it again. Received: {name}={value!r}"
             ) from error
-    return {"class_path": class_path(type(instance)), "init_args": instance.hparams}
+    return {"class_path": class_path(type(instance)), "init_args": instance.init_args}
 
 
 def make(description: dict[str, Any]) -> Any:

@@ -39,6 +39,23 @@ def _float32(name: str, value: Any) -> Mean:
     return kind(total, weight)
 
 
+def call(task, loss_function: LossFunction, batch, training: bool) -> Sums:
+    """The named sums of `loss_function(batch, training)`.
+
+    Raises:
+        ValueError: A layer keeps a loss to itself (`add_loss`, `activity_regularizer`), which nobody would count.
+    """
+    task._clear_losses()
+    sums = sums_of(loss_function(batch, training=training))
+    hidden = [layer.path or layer.name for layer in task._flatten_layers() if layer._losses]
+    if hidden:
+        raise ValueError(
+            "Expected every loss to be returned by the loss function, as a sum beside its weight. Received: `add_loss` "
+            f"or `activity_regularizer` in {', '.join(hidden)}"
+        )
+    return sums
+
+
 def descend(task, loss_function: LossFunction, batch) -> Sums:
     """One update of every optimizer that `loss_function` names; returns this replica's sums.
 
@@ -113,7 +130,7 @@ def _loop(function, count: int):
 def gradients_of(task, loss_function: LossFunction, batch) -> tuple[dict[str, list[tf.Tensor]], Sums]:
     """Gradients of the loss sums by optimizer name, dense, and the sums; one shared forward pass."""
     with tf.GradientTape(persistent=len(task.optimizers) > 1) as tape:
-        sums = sums_of(loss_function(batch, training=True))
+        sums = call(task, loss_function, batch, training=True)
         names = [name for name in task.optimizers if name in sums]
         totals = {name: sums[name].total + task.regularization(name) * sums[name].weight for name in names}
     if not names:

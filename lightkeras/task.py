@@ -1,69 +1,55 @@
 """TaskModule: a `keras.Model` with its losses, its named optimizers and its steps."""
 
+import functools
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from lightkeras import step
+from lightkeras import distribution, step
 from lightkeras.data import DataModule
 from lightkeras.hyperparameters import Hyperparameters
 from lightkeras.metrics import Mean
 
 
 class Logs(dict):
-    """Metric values by name, read from the device only when somebody looks."""
+    """Metric values by name, read from the device only when somebody looks; then like any dict.
+
+    The names are there from the start. Whoever copies or pickles it gets a plain dict.
+    """
 
     def __init__(self, totals: step.Totals):
-        super().__init__()
+        super().__init__(dict.fromkeys(totals.kinds))
         self._pending = (totals, totals.values)
 
-    def _read(self) -> "Logs":
+    def _read(self) -> None:
         if self._pending:
-            totals, values = self._pending
-            self._pending = None
+            (totals, values), self._pending = self._pending, None
             super().update(totals.results(values.numpy()))
-        return self
 
-    def __getitem__(self, name):
-        return dict.__getitem__(self._read(), name)
+    def __reduce__(self):
+        return dict, (dict(self),)
 
-    def __iter__(self):
-        return dict.__iter__(self._read())
 
-    def __len__(self):
-        return dict.__len__(self._read())
+def _reading(name: str):
+    """The method `name` of a dict, after the values are read."""
+    method = getattr(dict, name)
 
-    def __contains__(self, name):
-        return dict.__contains__(self._read(), name)
+    @functools.wraps(method)
+    def read_first(self, *args, **kwargs):
+        self._read()
+        return method(self, *args, **kwargs)
 
-    def __repr__(self):
-        return dict.__repr__(self._read())
+    return read_first
 
-    def __eq__(self, other):
-        return dict.__eq__(self._read(), other)
 
-    def get(self, name, default=None):
-        return dict.get(self._read(), name, default)
-
-    def items(self):
-        return dict.items(self._read())
-
-    def keys(self):
-        return dict.keys(self._read())
-
-    def values(self):
-        return dict.values(self._read())
-
-    def copy(self):
-        return dict(self._read().items())
-
-    def update(self, *args, **kwargs):
-        dict.update(self._read(), *args, **kwargs)
-
-    def __setitem__(self, name, value):
-        dict.__setitem__(self._read(), name, value)
+_LOOKING = (
+    "__getitem__", "__setitem__", "__delitem__", "__iter__", "__reversed__", "__repr__", "__eq__", "__ne__", "__or__",
+    "__ror__", "__ior__", "get", "items", "keys", "values", "copy", "update", "setdefault", "pop", "popitem", "clear",
+)  # fmt: skip
+for _name in _LOOKING:
+    setattr(Logs, _name, _reading(_name))
 
 
 class TaskModule(Hyperparameters, keras.Model):
@@ -147,12 +133,12 @@ class TaskModule(Hyperparameters, keras.Model):
     def descend(self, loss_function: step.LossFunction, batch) -> step.Sums:
         """One update by the gradients of `loss_function(batch, training=True)`; returns the sums, to be returned."""
         if self._building:
-            return step.sums_of(loss_function(batch, training=False))
+            return self.measure(loss_function, batch)
         return step.descend(self, loss_function, batch)
 
     def measure(self, loss_function: step.LossFunction, batch) -> step.Sums:
-        """The sums of `loss_function(batch, training=False)`: no update."""
-        return step.sums_of(loss_function(batch, training=False))
+        """The sums of `loss_function(batch, training=False)`: no update, and no weight regularizers in them."""
+        return step.call(self, loss_function, batch, training=False)
 
     # ---- what the library calls
 
@@ -166,17 +152,20 @@ class TaskModule(Hyperparameters, keras.Model):
         """The element spec that the variables were built from."""
         return self._spec
 
-    def build_from(self, spec: dict[str, tf.TensorSpec], stages=("fit", "validate")) -> None:
+    def build_from(self, spec: dict[str, tf.TensorSpec]) -> None:
         """Creates every variable by tracing the steps on symbolic batches of `spec`; trains nothing."""
         self._strategy, self._spec = tf.distribute.get_strategy(), spec
         self._building = True
         try:
             self.train_totals = step.Totals(self._trace(self.train_step, spec))
-            self.test_totals = step.Totals(self._trace(self.test_step, spec) if "validate" in stages else {})
+            evaluates = type(self).test_step is not TaskModule.test_step
+            self.test_totals = step.Totals(self._trace(self.test_step, spec) if evaluates else {})
         finally:
             self._building = False
         self.built = True
-        self._check_variables()
+        if distribution.replicas(self.distribute_strategy) > 1:
+            self._check_variables()
+            self._draw_by_replica()
 
     def _trace(self, function, spec) -> dict[str, type[Mean]]:
         """Runs `function` on symbolic tensors in a graph that is thrown away; layers make variables outside it."""
@@ -185,14 +174,17 @@ class TaskModule(Hyperparameters, keras.Model):
             return {name: type(value) for name, value in step.sums_of(function(batch)).items()}
 
     def _check_variables(self) -> None:
-        if self.distribute_strategy.num_replicas_in_sync == 1:
-            return
         outside = [v.path for v in self.variables if not isinstance(v.value, tf.distribute.DistributedValues)]
         if outside:
             raise ValueError(
                 "Expected every variable to be created under the strategy: make layers in `configure_model()`, not "
                 f"in `__init__`. Received: {', '.join(outside)}"
             )
+
+    def _draw_by_replica(self) -> None:
+        for layer in self._flatten_layers():
+            for generator in layer._seed_generators:
+                distribution.draw_by_replica(generator)
 
     def build_optimizers(self) -> None:
         """Makes the optimizers and their slots; a name without a loss, or the reverse, is refused."""
@@ -270,6 +262,11 @@ class TaskModule(Hyperparameters, keras.Model):
 
     def reset_metrics(self) -> None:
         """Nothing: `begin_epoch` and `begin_evaluation` reset what they begin (Keras resets at each evaluation too)."""
+
+    @property
+    def metrics(self) -> list:
+        """None of Keras' own: sums with weights take their place (its loss tracker would report a loss of 0)."""
+        return []
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None) -> None:
         """Built already, from the data's element spec (Keras' own fails for strings and for GANs)."""

@@ -363,3 +363,18 @@ def test_the_rest_is_refused_in_words(arguments, message):
     with pytest.raises(ValueError) as error:
         check_sampling(*arguments, vocabulary_size=65)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_capacity_lets_the_length_change_without_a_new_trace(jit_compile):
+    next_fn, first = toy_rnn()
+
+    @tf.function(jit_compile=jit_compile)
+    def write(length):
+        return generate(next_fn, first(2), PROMPT, length, seed=SEED, capacity=16)
+
+    whole, part = write(tf.constant(16)).numpy(), write(tf.constant(9)).numpy()
+    assert write.experimental_get_tracing_count() == 1
+    np.testing.assert_array_equal(whole, generate(next_fn, first(2), PROMPT, 16, seed=SEED))
+    np.testing.assert_array_equal(part[:, :9], whole[:, :9])
+    assert part.shape == (2, 16) and not part[:, 9:].any()

@@ -1,9 +1,10 @@
 """The callbacks' base class, and the list that `fit()` calls.
 
-Lightkeras adds five hooks to Keras' own. Any Keras callback may have them; none needs to.
+Lightkeras adds six hooks to Keras' own. Any Keras callback may have them; none needs to.
 
 - `on_log(record)`: every `log_every_n_steps` updates, with the means over the interval since the last one,
 - `on_validation_end(record)`: after each validation, with `val_` names,
+- `on_interrupt()`: when Ctrl-C or SIGTERM ends training within an epoch, instead of `on_epoch_end`,
 - `on_exception(error)`: when training ends by an exception,
 - `state_dict()` and `load_state_dict(state)`: what a checkpoint keeps of the callback (JSON values).
 
@@ -11,11 +12,16 @@ Lightkeras adds five hooks to Keras' own. Any Keras callback may have them; none
 and may add to it, as Keras' may add to `logs`.
 """
 
+import contextlib
+import copy
+import warnings
 from collections import Counter
 
 import keras
 import numpy as np
 from keras import callbacks as keras_callbacks
+
+from lightkeras.hyperparameters import Hyperparameters
 
 _BATCH_HOOKS = {
     "on_train_batch_begin": ("on_train_batch_begin", "on_batch_begin"),
@@ -27,12 +33,20 @@ _BATCH_HOOKS = {
 }
 
 
-class Callback(keras.callbacks.Callback):
+class Callback(Hyperparameters, keras.callbacks.Callback):
     """A Keras callback with lightkeras' hooks. `self.model` is the task, `self.params` the values of the run.
 
     `params` holds "epochs", "steps" (per epoch), "run_dir" (None where nothing is written), "log_every_n_steps",
-    "metric_names" (every name that may be monitored) and "save_checkpoint" (`() -> path`).
+    "metric_names" (every name that may be monitored) and "save_checkpoint" (`() -> path`). The constructor's arguments
+    are recorded, so that the run's config.yaml can make the callback again.
+
+    Attributes:
+        writes_files: Whether it needs the run's folder.
+        outlives_end: Whether its state stays true when a run that ended in mid-epoch goes on (see `CallbackList`).
     """
+
+    writes_files = False
+    outlives_end = False
 
     def metric_names(self) -> list[str]:
         """The names that this callback adds to records, so that others may monitor them."""
@@ -43,6 +57,9 @@ class Callback(keras.callbacks.Callback):
 
     def on_validation_end(self, record: dict) -> None:
         """After each validation."""
+
+    def on_interrupt(self) -> None:
+        """Ctrl-C or SIGTERM ends training within an epoch."""
 
     def on_exception(self, error: BaseException) -> None:
         """Training ends by `error`."""
@@ -55,10 +72,32 @@ class Callback(keras.callbacks.Callback):
         """Takes what `state_dict` gave; called after `on_train_begin`."""
 
 
-def overrides(callback: keras.callbacks.Callback, hook: str) -> bool:
-    """Whether `callback` does anything in the batch hook `hook`."""
+def _own(callback: keras.callbacks.Callback, hook: str) -> list:
+    """What `callback` does in the batch hook `hook`: methods, and functions given to it (`LambdaCallback`, tqdm)."""
+    methods = {name: getattr(callback, name) for name in _BATCH_HOOKS[hook]}
     base = keras.callbacks.Callback
-    return any(getattr(type(callback), name) is not getattr(base, name) for name in _BATCH_HOOKS[hook])
+    return [method for name, method in methods.items() if getattr(method, "__func__", None) is not getattr(base, name)]
+
+
+def _says_so(callback: keras.callbacks.Callback, hook: str) -> bool:
+    """Whether it says that it listens, by the method that Keras 2 asked (tqdm sets its functions as it goes)."""
+    asked = getattr(callback, f"_implements_{hook.split('_')[1]}_batch_hooks", None)
+    return asked is not None and asked()
+
+
+def listens(callback: keras.callbacks.Callback, hook: str) -> bool:
+    """Whether `callback` does anything in the batch hook `hook`."""
+    return bool(_own(callback, hook)) or _says_so(callback, hook)
+
+
+def needs_every_batch(callback: keras.callbacks.Callback) -> bool:
+    """Whether a callback that is not lightkeras' listens to batches; ours know of calls that make many steps."""
+
+    def foreign(hook: str) -> bool:
+        own = [getattr(method, "__module__", None) or "" for method in _own(callback, hook)]
+        return _says_so(callback, hook) or not all(module.startswith("lightkeras.") for module in own)
+
+    return any(foreign(hook) for hook in _BATCH_HOOKS if "predict" not in hook)
 
 
 class CallbackList(keras_callbacks.CallbackList):
@@ -75,11 +114,11 @@ class CallbackList(keras_callbacks.CallbackList):
         restored: dict | None = None,
     ):
         super().__init__(callbacks, add_history=True, model=model, **params)
-        self._listeners = {hook: [c for c in self.callbacks if overrides(c, hook)] for hook in _BATCH_HOOKS}
+        self._listeners = {hook: [c for c in self.callbacks if listens(c, hook)] for hook in _BATCH_HOOKS}
         self.logging = _Logging(self, model, params["log_every_n_steps"])
         self.epoch = 0
-        self.interrupted = False
-        self._restored = restored
+        self.interrupted: int | None = None  # the signal
+        self._restored, self._before_end = restored, None
 
     def _configure_async_dispatch(self, callbacks) -> None:
         """Never: a callback that writes files from another thread would see a later step's weights."""
@@ -90,10 +129,26 @@ class CallbackList(keras_callbacks.CallbackList):
             if method := getattr(callback, hook, None):
                 method(*args)
 
+    def on_exception(self, error: BaseException) -> None:
+        """Tells every callback, whatever the others make of it."""
+        with contextlib.ExitStack() as stack:
+            for callback in reversed(self.callbacks):
+                if method := getattr(callback, "on_exception", None):
+                    stack.callback(method, error)
+
     def state_dict(self) -> dict:
-        """The state of every callback, by class name and place in the list, and of the logging interval."""
-        states = {key: callback.state_dict() for key, callback in self._stateful()}
-        return {"callbacks": states, "logging": self.logging.state_dict()}
+        """The state of every callback, by class name and place in the list, and of the logging interval.
+
+        Where a run ends in mid-epoch (`max_steps`), it is that of before the end: a run that goes on has no such end.
+        Only what `outlives_end` is of now: which checkpoints are the best.
+        """
+        before = self._before_end or {"callbacks": {}, "logging": self.logging.state_dict()}
+        states = {
+            key: callback.state_dict()
+            for key, callback in self._stateful()
+            if key not in before["callbacks"] or getattr(callback, "outlives_end", False)
+        }
+        return {**before, "callbacks": {**before["callbacks"], **states}}
 
     def load_state_dict(self, state: dict) -> None:
         """Gives every callback its state back; one that the saved run did not have keeps its own."""
@@ -128,8 +183,12 @@ class CallbackList(keras_callbacks.CallbackList):
 
     def on_epoch_end(self, epoch, logs=None):
         """An interrupted epoch has not ended: it goes on when the run is resumed."""
-        if self.interrupted:
+        unfinished = self.model.global_step % self.model.steps_per_epoch != 0
+        if unfinished and self.interrupted:
+            self.call("on_interrupt")
             return
+        if unfinished:
+            self._before_end = copy.deepcopy(self.state_dict())
         self.logging.flush(epoch)
         logs = {} if logs is None else logs
         for callback in self.callbacks:
@@ -164,21 +223,28 @@ class _KerasState:
     """The state of Keras' own callbacks, which have no `state_dict`: the attributes that training changes."""
 
     NAMES = {
-        "History": ("epoch", "history"),
-        "EarlyStopping": ("wait", "stopped_epoch", "best", "best_epoch"),
-        "ReduceLROnPlateau": ("best", "wait", "cooldown_counter"),
+        keras_callbacks.History: ("epoch", "history"),
+        keras_callbacks.EarlyStopping: ("wait", "stopped_epoch", "best", "best_epoch"),
+        keras_callbacks.ReduceLROnPlateau: ("best", "wait", "cooldown_counter"),
+        keras_callbacks.ModelCheckpoint: ("best",),
     }
 
     def __init__(self, callback: keras.callbacks.Callback):
         self._callback = callback
-        self._names = self.NAMES.get(type(callback).__name__, ())
+        self._names = [name for kind, names in self.NAMES.items() if isinstance(callback, kind) for name in names]
 
     def state_dict(self) -> dict:
         return {name: getattr(self._callback, name) for name in self._names}
 
     def load_state_dict(self, state: dict) -> None:
-        for name in self._names:
+        for name in state:
             setattr(self._callback, name, state[name])
+        if getattr(self._callback, "restore_best_weights", False) and state["best"] is not None:
+            warnings.warn(
+                "keras.callbacks.EarlyStopping(restore_best_weights=True) forgot the best weights of before the resume. "
+                'If training gets no better, they are in the run\'s best checkpoint (ckpt_path="best").',
+                stacklevel=2,
+            )
 
 
 class _Logging:

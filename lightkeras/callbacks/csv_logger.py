@@ -15,12 +15,14 @@ class CSVLogger(Callback):
     as an uninterrupted one.
     """
 
+    writes_files = True
+
     def on_train_begin(self, logs=None):
         self._path = Path(self.params["run_dir"]) / "metrics.csv"
         self._columns = ["epoch", "step", *self.params["metric_names"]]
-        self._rows = 0
-        if not self._path.exists():
-            self._rewrite([])
+        rows = self._read() if self._path.exists() else []
+        self._rows = len(rows)
+        self._rewrite(rows)
 
     def on_log(self, record):
         self._append(record)

@@ -5,12 +5,12 @@ from lightkeras.checks import check_int, check_number
 
 
 class EarlyStopping(Monitor):
-    """Stops training when `monitor` has not improved for `patience` validations. Its state is in the checkpoint.
+    """Stops training when `monitor` has not improved `patience` times in a row. Its state is in the checkpoint.
 
     Args:
-        monitor: Name of a metric.
+        monitor: Name of a metric: one of validation is looked at after each, one of training as an epoch ends.
         mode: "min" or "max".
-        patience: Validations without improvement before stopping.
+        patience: Values without improvement (NaN is none) before stopping.
         min_delta: The least change that counts as an improvement.
     """
 
@@ -21,13 +21,18 @@ class EarlyStopping(Monitor):
         self.patience, self.min_delta = patience, min_delta
         self.best, self.wait = None, 0
 
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self.best, self.wait = None, 0
+
     def on_value(self, value, record):
         if self.better(value, self.best, self.min_delta):
             self.best, self.wait = value, 0
             return
         self.wait += 1
         if self.wait >= self.patience:
-            print(f"Stopping: {self.monitor} was {self.best:.4f} at best, {self.wait} validations ago.")
+            best = "never a number" if self.best is None else f"{self.best:.4g} at best"
+            print(f"Stopping: {self.monitor} was {best}, and no better {self.wait} times in a row.")
             self.model.stop_training = True
 
     def state_dict(self):

@@ -36,6 +36,8 @@ class Interrupt(Callback):
             self.model.stop_training = True
 
     def on_train_end(self, logs=None):
+        if self._received is not None:  # also in the last epoch's validation, where nothing was left to stop
+            self._callbacks.interrupted = self._received
         self._restore()
 
     def on_exception(self, error):

@@ -6,6 +6,8 @@ import time
 from lightkeras.callbacks.base import Callback
 from lightkeras.checks import check
 
+UNITS = {"weeks", "days", "hours", "minutes", "seconds"}
+
 
 def seconds_of(max_time) -> float | None:
     """Seconds of "DD:HH:MM:SS", a `datetime.timedelta` or a dict of its arguments; None of None."""
@@ -16,6 +18,7 @@ def seconds_of(max_time) -> float | None:
         check(len(parts) == 4 and all(p.isdigit() for p in parts), "max_time", '"DD:HH:MM:SS"', max_time)
         max_time = dict(zip(("days", "hours", "minutes", "seconds"), map(int, parts), strict=True))
     if isinstance(max_time, dict):
+        check(set(max_time) <= UNITS, "max_time", f"a dict with {', '.join(sorted(UNITS))}", max_time)
         max_time = datetime.timedelta(**max_time)
     check(isinstance(max_time, datetime.timedelta), "max_time", '"DD:HH:MM:SS", a timedelta or a dict', max_time)
     check(max_time.total_seconds() > 0, "max_time", "more than no time", max_time)

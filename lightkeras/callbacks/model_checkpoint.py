@@ -1,5 +1,6 @@
 """Saves the run as it goes: the last state, and the best by a metric."""
 
+import math
 from pathlib import Path
 
 from lightkeras.callbacks.monitor import Monitor
@@ -32,12 +33,21 @@ class ModelCheckpoint(Monitor):
         self.save_top_k, self.every_n_steps, self.keep_last = save_top_k, every_n_steps, keep_last
         self.scores: dict[str, float] = {}  # checkpoint's name -> value, the best first
 
+    writes_files = True
+    outlives_end = True
+
     @property
     def best_checkpoint(self) -> str | None:
         """Name of the best checkpoint in the run's folder, or None."""
         return next(iter(self.scores), None)
 
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self.scores = {}
+
     def on_value(self, value, record):
+        if math.isnan(value):
+            return
         name = self.params["checkpoint_name"](record["step"])
         ranked = sorted({**self.scores, name: value}.items(), key=lambda item: item[1], reverse=self.mode == "max")
         self.scores = dict(ranked[: self.save_top_k])
@@ -56,19 +66,24 @@ class ModelCheckpoint(Monitor):
         if self.every_n_steps and step % self.every_n_steps == 0 and step % self.params["steps"]:
             self._save()
 
+    def on_interrupt(self):
+        self._save()
+
     def _save(self) -> None:
-        self.params["save_checkpoint"](keep=self.keep_last, protect=tuple(self.scores))
+        self.params["save_checkpoint"](keep=self.keep_last)
 
     def state_dict(self):
         return {"scores": self.scores}
 
     def load_state_dict(self, state):
-        self.scores = dict(state["scores"])
+        """Takes the scores of the checkpoints that are here: a run that goes on from an older one has a new folder."""
+        there = Path(self.params["run_dir"]) / "checkpoints"
+        self.scores = {name: value for name, value in state["scores"].items() if (there / name).exists()}
 
 
 def best_of(state: dict) -> str | None:
     """The name of the best checkpoint by the run state of any checkpoint of the run, or None."""
     for key, callback in state["callbacks"]["callbacks"].items():
-        if key.startswith(ModelCheckpoint.__name__) and callback["scores"]:
+        if key.startswith(ModelCheckpoint.__name__) and callback.get("scores"):
             return Path(next(iter(callback["scores"]))).name
     return None

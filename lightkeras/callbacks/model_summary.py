@@ -1,5 +1,7 @@
 """The layers and their parameters, printed before training."""
 
+import math
+
 from rich.console import Console
 from rich.table import Table
 
@@ -15,6 +17,11 @@ class ModelSummary(Callback):
         table.add_column("class")
         table.add_column("parameters", justify="right")
         for layer in self.model.layers:
-            table.add_row(layer.name, type(layer).__name__, f"{layer.count_params():,}")
-        table.add_row("all", "", f"{self.model.count_params():,}", end_section=True)
+            table.add_row(layer.name, type(layer).__name__, f"{_parameters(layer):,}")
+        table.add_row("all", "", f"{_parameters(self.model):,}", end_section=True)
         Console().print(table)
+
+
+def _parameters(layer) -> int:
+    """Elements of its weights; `count_params()` refuses a layer that is not used."""
+    return sum(math.prod(weight.shape) for weight in layer.weights)

@@ -22,6 +22,9 @@ class Monitor(Callback):
         self.monitor, self.mode = monitor, mode
         self._seen_step = -1
 
+    def on_train_begin(self, logs=None):
+        self._seen_step = -1
+
     def better(self, value: float, than: float | None, by: float = 0.0) -> bool:
         """Whether `value` is better than `than` by more than `by`; NaN never is, anything beats None."""
         if math.isnan(value):

@@ -1,17 +1,22 @@
 """Stops a run whose loss is no longer a number."""
 
+import numpy as np
+
 from lightkeras.callbacks.base import Callback
 
 
+ADVICE = "The last checkpoint is from before. Try a lower learning rate or gradient_clip_val."
+
+
 class NonFiniteLossError(ArithmeticError):
-    """A training loss was NaN or infinite."""
+    """A training loss or a weight was NaN or infinite."""
 
 
 class NonFiniteGuard(Callback):
     """Raises `NonFiniteLossError` with the update, the batch's address and the losses, within one logging interval.
 
-    The first bad update is found on the device, so nothing waits for it in between; a checkpoint is only written after
-    this looked, so the last good one stays.
+    The first bad update is found on the device, so nothing waits for it in between. A checkpoint is only written after
+    this looked at losses and weights, so the last good one stays.
     """
 
     def on_log(self, record):
@@ -28,6 +33,15 @@ class NonFiniteGuard(Callback):
         epoch, batch = divmod(step, self.model.steps_per_epoch)
         raise NonFiniteLossError(
             f"Expected finite losses. Received: {', '.join(names)} not finite at update {step + 1} (epoch {epoch}, "
-            f"batch {batch}). Its weights are not saved; the last checkpoint is from before. Try a lower learning rate "
-            "or gradient_clip_val."
+            f"batch {batch}). Its weights are not saved. {ADVICE}"
         )
+
+    def look_at_weights(self) -> None:
+        """Raises if a weight is not finite: a finite loss can have a gradient that is not."""
+        bad = [v.path for v in self.model.trainable_variables if not np.isfinite(np.asarray(v)).all()]
+        if bad:
+            step = self.model.global_step
+            raise NonFiniteLossError(
+                f"Expected finite weights. Received: {', '.join(bad[:5])} not finite after update {step}, though its "
+                f"loss was. They are not saved. {ADVICE}"
+            )

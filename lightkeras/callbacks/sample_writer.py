@@ -13,6 +13,8 @@ class SampleWriter(Callback):
         every_n_epochs: Epochs between two samples.
     """
 
+    writes_files = True
+
     def __init__(self, every_n_epochs: int = 1):
         super().__init__()
         check_int("every_n_epochs", every_n_epochs)

@@ -10,6 +10,8 @@ from lightkeras.callbacks.base import Callback
 class TensorBoardLogger(Callback):
     """Writes every record as scalars to `tensorboard/` in the run's folder, at the number of updates."""
 
+    writes_files = True
+
     def on_train_begin(self, logs=None):
         self._writer = tf.summary.create_file_writer(str(Path(self.params["run_dir"]) / "tensorboard"))
 
@@ -29,4 +31,7 @@ class TensorBoardLogger(Callback):
         self._writer.flush()
 
     def on_train_end(self, logs=None):
+        self._writer.close()
+
+    def on_exception(self, error):
         self._writer.close()

@@ -137,14 +137,14 @@ class TextGeneration(lk.TaskModule):
         states = self._writing["read"](ids[:, :-1]) if len(prompt) > 1 else self._no_states(num_samples)
         with_top_p = None if top_p is None else tf.constant(top_p, tf.float32)
         more = self._writing["write"](
-            ids[:, -1:], states, length, tf.constant(temperature, tf.float32), top_k, with_top_p,
-            tf.constant((seed & 0x7FFFFFFF, seed >> 31), tf.int32),
+            ids[:, -1:], states, tf.constant(length), tf.constant(temperature, tf.float32), top_k, with_top_p,
+            tf.constant((seed & 0x7FFFFFFF, seed >> 31), tf.int32), capacity=max(256, 1 << (length - 1).bit_length()),
         )  # fmt: skip
-        return [prompt + self.vocabulary.decode(row) for row in more.numpy()]
+        return [prompt + self.vocabulary.decode(row) for row in more.numpy()[:, :length]]
 
     @property
     def _writing(self):
-        """The compiled functions, kept: reading a prompt (any length), and writing (XLA: one trace for a length)."""
+        """The compiled functions, kept: reading a prompt (any length), and writing (XLA: a trace for each power of two)."""
         if "_compiled" not in self.__dict__:
             compiled = {"read": tf.function(self._read, input_signature=[tf.TensorSpec((None, None), tf.int32)])}
             compiled["write"] = tf.function(self._write, jit_compile=True, autograph=False)
@@ -157,21 +157,14 @@ class TextGeneration(lk.TaskModule):
     def _read(self, ids):
         return self.network(ids)[1]
 
-    def _write(self, last, states, length, temperature, top_k, top_p, seed):
-        return lk.generate(
-            self.network.stepper(),
-            states,
-            last,
-            length,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            seed=seed,
-        )
+    def _write(self, last, states, length, temperature, top_k, top_p, seed, capacity):
+        draw = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+        return lk.generate(self.network.stepper(), states, last, length, **draw, capacity=capacity)
 
     def write_samples(self, folder: Path, name: str) -> None:
         """A text for the run's folder, from the same seed each time."""
-        (folder / f"{name}.txt").write_text(self.generate()[0] + "\n", encoding="utf-8")
+        prompt = "\n" if "\n" in self.vocabulary.tokens else self.vocabulary.tokens[0]
+        (folder / f"{name}.txt").write_text(self.generate(prompt)[0] + "\n", encoding="utf-8")
 
     def predict_command(
         self,

@@ -1,0 +1,103 @@
+"""The Trainer's arguments: which values and combinations can work."""
+
+import os
+from typing import Any
+
+import keras
+
+from lightkeras import distribution
+from lightkeras.callbacks.limit import seconds_of
+from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
+from lightkeras.checks import check, check_choice, check_int, check_number
+
+PRECISIONS = {
+    "32": "float32", "32-true": "float32", "float32": "float32",
+    "bf16-mixed": "mixed_bfloat16", "mixed_bfloat16": "mixed_bfloat16",
+}  # fmt: skip
+SWITCHES = (
+    "deterministic", "run_eagerly", "logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary",
+)  # fmt: skip
+
+
+def check_arguments(given: Any) -> None:
+    """Refuses what cannot work in the arguments of a Trainer.
+
+    Args:
+        given: Has them as attributes.
+
+    Raises:
+        ValueError: A value that is out of its range, or two that contradict each other.
+        TypeError: A callback that is not a Keras callback.
+    """
+    _check_length(given)
+    distribution.check_devices(given.devices, given.strategy)
+    _check_update(given)
+    _check_amounts(given)
+    _check_callbacks(given)
+    for name in SWITCHES:
+        check(isinstance(getattr(given, name), bool), name, "True or False", getattr(given, name))
+    check_int("seed", given.seed, minimum=0, optional=True)
+    check(isinstance(given.default_root_dir, str | os.PathLike), "default_root_dir", "a path", given.default_root_dir)
+
+
+def _check_length(given: Any) -> None:
+    check_int("max_epochs", given.max_epochs, optional=True)
+    check_int("max_steps", given.max_steps, optional=True)
+    seconds_of(given.max_time)
+    fast = given.fast_dev_run
+    check(isinstance(fast, int) and fast >= 0, "fast_dev_run", "True, False or a number of batches", fast)
+
+
+def _check_update(given: Any) -> None:
+    check_choice("precision", given.precision, PRECISIONS)
+    check_int("micro_batches", given.micro_batches)
+    check_number("gradient_clip_val", given.gradient_clip_val, optional=True)
+    check_choice("gradient_clip_algorithm", given.gradient_clip_algorithm, ("norm", "value"))
+    check(
+        given.gradient_clip_val is not None or given.gradient_clip_algorithm == "norm", "gradient_clip_val",
+        'a number with gradient_clip_algorithm="value"', given.gradient_clip_val,
+    )  # fmt: skip
+    check(given.jit_compile in (True, False, "auto"), "jit_compile", 'True, False or "auto"', given.jit_compile)
+    xla_and_eager = given.run_eagerly and given.jit_compile is True
+    check(not xla_and_eager, "run_eagerly", "False with jit_compile=True", given.run_eagerly)
+    if given.steps_per_execution != "auto":
+        check_int("steps_per_execution", given.steps_per_execution)
+
+
+def _check_amounts(given: Any) -> None:
+    for name in ("limit_train_batches", "limit_test_batches", "val_check_interval"):
+        _check_share(name, getattr(given, name), zero=False)
+    for name in ("limit_val_batches", "overfit_batches"):
+        _check_share(name, getattr(given, name), zero=True)
+    if given.overfit_batches:
+        _check_unlimited("limit_train_batches", given.limit_train_batches)
+        if given.limit_val_batches:
+            _check_unlimited("limit_val_batches", given.limit_val_batches)
+    check_int("num_sanity_val_steps", given.num_sanity_val_steps, minimum=0)
+    check_int("log_every_n_steps", given.log_every_n_steps)
+
+
+def _check_share(name: str, value: Any, zero: bool) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    ok = number and (value > 0 or (zero and value == 0)) and (isinstance(value, int) or value <= 1)
+    least = "0 for none" if zero else "not 0"
+    check(ok, name, f"a number of batches (int) or a share of them (float up to 1.0), {least}", value)
+
+
+def _check_unlimited(name: str, value: Any) -> None:
+    ok = isinstance(value, float) and value == 1.0
+    check(ok, name, "1.0 with overfit_batches, which decides how many there are", value)
+
+
+def _check_callbacks(given: Any) -> None:
+    expected = "a list of keras.callbacks.Callback objects"
+    check(isinstance(given.callbacks, list | tuple | None), "callbacks", expected, given.callbacks, TypeError)
+    for callback in given.callbacks or ():
+        check(isinstance(callback, keras.callbacks.Callback), "callbacks", expected, callback, TypeError)
+        saves = isinstance(callback, ModelCheckpoint) and not given.enable_checkpointing
+        check(not saves, "callbacks", "without a ModelCheckpoint with enable_checkpointing=False", callback)
+
+
+def share(amount: int | float, total: int) -> int:
+    """So many of `total`, or that share of it: at least one, at most all."""
+    return min(amount, total) if isinstance(amount, int) else max(1, int(amount * total + 1e-9))  # 0.29 * 100 is 28.99...
