@@ -16,14 +16,16 @@ _HOMES = {
         "NonFiniteGuard", "NonFiniteLossError", "ProgressBar", "SampleWriter", "TensorBoardLogger", "Throughput",
     ),
     "lightkeras.checkpoint": ("CheckpointError", "load_checkpoint"),
-    "lightkeras.checks": ("check", "check_choice", "check_int", "check_number"),
+    "lightkeras.checks": ("check", "check_choice", "check_int", "check_number", "check_that"),
     "lightkeras.data": ("AddressedDataset", "DataModule"),
     "lightkeras.decoding": ("check_sampling", "generate", "sample"),
+    "lightkeras.distribution": ("all_reduce_sum",),
     "lightkeras.download": ("Download", "DownloadError", "find_data"),
     "lightkeras.metrics": ("BitsPerCharacter", "Mean", "Perplexity"),
     "lightkeras.task": ("TaskModule",),
     "lightkeras.text": ("Vocabulary", "read_text"),
     "lightkeras.trainer": ("Trainer", "seed_everything"),
+    "lightkeras.verifier": ("Report",),
 }  # fmt: skip
 _MODULES = ("callbacks", "layers", "metrics")
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}

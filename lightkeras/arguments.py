@@ -1,4 +1,4 @@
-"""The Trainer's arguments: which values and combinations can work."""
+"""What the Trainer is given: which values and combinations can work."""
 
 import os
 from typing import Any
@@ -9,6 +9,8 @@ from lightkeras import distribution
 from lightkeras.callbacks.limit import seconds_of
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.checks import check, check_choice, check_int, check_number
+from lightkeras.data import DataModule
+from lightkeras.task import TaskModule
 
 PRECISIONS = {
     "32": "float32", "32-true": "float32", "float32": "float32",
@@ -98,6 +100,7 @@ def _check_callbacks(given: Any) -> None:
         check(not saves, "callbacks", "without a ModelCheckpoint with enable_checkpointing=False", callback)
 
 
-def share(amount: int | float, total: int) -> int:
-    """So many of `total`, or that share of it: at least one, at most all."""
-    return min(amount, total) if isinstance(amount, int) else max(1, int(amount * total + 1e-9))  # 0.29 * 100 is 28.99...
+def check_pair(task: Any, data: Any) -> None:
+    """Refuses what is no task and its data."""
+    check(isinstance(task, TaskModule), "task", "a TaskModule", task, TypeError)
+    check(isinstance(data, DataModule), "data", "a DataModule", data, TypeError)

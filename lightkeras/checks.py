@@ -17,6 +17,9 @@ def check(condition: bool, name: str, expected: str, received: Any, error: type[
         raise error(f"Expected `{name}` to be {expected}. Received: {name}={received!r}")
 
 
+check_that = check  # its name for tasks: `lightkeras.check` is the verifier
+
+
 def _is_int(value: Any) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 

@@ -16,7 +16,7 @@ COMMANDS = {
     "predict": "use a trained task",
     "bench": "measure speed",
 }
-TASKS = {"text_generation": "tasks.text_generation.TextGeneration"}
+TASKS = {"text_generation": "tasks.text_generation.TextGeneration", "dcgan": "tasks.dcgan.DCGAN"}
 BENCHMARKS = {"overhead": "benchmarks.overhead"}
 ENTRY_POINTS = "lightkeras.tasks"
 

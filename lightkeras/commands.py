@@ -4,84 +4,112 @@ import inspect
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
+import keras
 import numpy as np
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from lightkeras import checkpoint as files
-from lightkeras import run_state
+from lightkeras import run_folder, run_state
 from lightkeras.checkpoint import CheckpointError
 from lightkeras.checks import nearest
-from lightkeras.cli import task_paths
+from lightkeras.cli import task_paths, usage
 from lightkeras.download import DownloadError
 from lightkeras.hyperparameters import import_class
+from lightkeras.run_folder import task_name
 from lightkeras.task import TaskModule
-from lightkeras.trainer import Trainer, task_name
+from lightkeras.trainer import Trainer
 
-FAILURES = (ValueError, TypeError, ImportError, OSError, ArithmeticError, CheckpointError, DownloadError)
+FAILURES = (
+    ValueError, TypeError, ImportError, OSError, ArithmeticError, NotImplementedError, CheckpointError, DownloadError,
+)  # fmt: skip
+
+# what jsonargparse says around the one error that matters
+_UNION = re.compile(r"^\s*(Does not validate|Subtypes:|Errors:|- Expected a|Given value).*$", re.MULTILINE)
+
+
+class UsageError(ValueError):
+    """The command line is wrong: exit code 2."""
 
 
 class Parser(ArgumentParser):
-    """jsonargparse's, which also suggests the nearest option for an unknown one."""
+    """jsonargparse's, with errors in a line, and the nearest option for an unknown one."""
 
     def error(self, message, ex=None):
+        self.exit(2, f"lightkeras: error: {self._in_a_line(message)} `{self.prog} --help` lists the options.\n")
+
+    def _in_a_line(self, message: str) -> str:
         known = [option for action in self._actions for option in action.option_strings]
         unknown = re.search(r"(--[\w.]+)", message) if "nrecognized" in message or "not accepted" in message else None
+        option = re.search(r'[Kk]ey "([\w.]+)"', message)
+        types = re.findall(r"Expected an? (?:<class )?'?(\w+)'?>?", message)
+        value = re.search(r"(?:Given value|Got value): (.*)", message, re.DOTALL)
+        if option and types and value and "Problem with" not in message:
+            expected = " or ".join(types).replace("NoneType", "None")
+            return f"Expected `{option[1]}` to be {expected}. Received: {value[1].strip().rstrip('.')}."
         hint = nearest(unknown[1], known) if unknown else ""
-        self.exit(2, f"{self.prog}: error: {message}.{hint} `{self.prog} --help` lists the options.\n")
+        return f"{' '.join(_UNION.sub('', message).split()).rstrip('.')}.{hint}"
 
 
 def run(command: str, arguments: list[str]) -> int:
     """Runs `lightkeras COMMAND ARGUMENTS`; returns the exit code."""
-    sys.path.insert(0, "")  # a task of the user's own lies where the command is run
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # a task of the user's own lies where the command is run
+    if arguments in ([], ["-h"], ["--help"]):
+        print(usage(), file=sys.stdout if arguments else sys.stderr)
+        return 0 if arguments else 2
     try:
         task_class, rest = _task_class(arguments)
         return {"fit": _fit, "validate": _evaluate, "test": _evaluate, "predict": _predict}[command](
             command, task_class, rest
         )
+    except KeyboardInterrupt:
+        print("lightkeras: interrupted", file=sys.stderr)
+        return 130
     except FAILURES as error:
         if "--debug" in arguments:
             raise
         print(f"lightkeras: error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
 
 
 def _task_class(arguments: list[str]) -> tuple[type[TaskModule], list[str]]:
     """The task named by the first argument, or by the config file."""
-    if arguments and not arguments[0].startswith("-"):
-        name, rest = arguments[0], arguments[1:]
+    if arguments[0].startswith("-"):
+        name, rest = _given(arguments, "task_class"), arguments
     else:
-        name, rest = _from_config(arguments), arguments
+        name, rest = arguments[0], arguments[1:]
+    if not name:
+        raise UsageError(f"Expected a task, or a --config that names one. Received: {' '.join(arguments)}")
     known = task_paths()
     if name not in known and "." not in name:
-        raise ValueError(
+        raise UsageError(
             f"Expected a task: one of {', '.join(known)}, or package.module.Class. "
             f"Received: {name!r}.{nearest(name, known)}"
         )
     task_class = import_class(known.get(name, name))
     if not (isinstance(task_class, type) and issubclass(task_class, TaskModule)):
-        raise TypeError(f"Expected {name} to be a TaskModule. Received: {task_class!r}")
+        raise UsageError(f"Expected {name} to be a TaskModule. Received: {task_class!r}")
     return task_class, ["--task_class", name, *rest]
 
 
-def _from_config(arguments: list[str]) -> str:
-    path = _value(arguments, "--config")
-    name = path and yaml.safe_load(Path(path).read_text(encoding="utf-8")).get("task_class")
-    if not name:
-        raise ValueError(f"Expected a task, or a --config that names one. Received: {' '.join(arguments) or 'nothing'}")
-    return name
-
-
-def _value(arguments: list[str], option: str) -> str | None:
-    """The last value of `--option value` or `--option=value`."""
-    given = None
-    for index, argument in enumerate(arguments):
-        if argument == option and index + 1 < len(arguments):
-            given = arguments[index + 1]
-        elif argument.startswith(f"{option}="):
-            given = argument.split("=", 1)[1]
-    return given
+def _given(arguments: list[str], name: str) -> Any:
+    """The last value of `--name value` or `--name=value`, or else that of `name` in the last --config file."""
+    found = None
+    for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
+        if argument == f"--{name}":
+            found = following
+        elif argument.startswith(f"--{name}="):
+            found = argument.split("=", 1)[1]
+    if found is not None or name == "config":
+        return found
+    path = _given(arguments, "config")
+    value = yaml.safe_load(Path(path).read_text(encoding="utf-8")) if path else None
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
 
 
 def presets(task_class: type[TaskModule]) -> dict[str, Path]:
@@ -90,42 +118,50 @@ def presets(task_class: type[TaskModule]) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def _parser(command: str, task_class: type[TaskModule]) -> Parser:
+def _parser(command: str, task_class: type[TaskModule], ckpt_path: str | None, what: str) -> Parser:
     known = presets(task_class)
     defaults = [str(known["default"])] if command == "fit" and "default" in known else []
-    parser = Parser(prog=f"lightkeras {command} {task_name(task_class)}", default_config_files=defaults)
+    prog = f"lightkeras {command} {task_name(task_class)}"
+    parser = Parser(prog=prog, default_config_files=defaults, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     parser.add_argument("--task_class", type=str, help="the task: a name or package.module.Class")
     parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+    parser.add_argument("--ckpt_path", type=str | None, default=ckpt_path, help=what)
     return parser
 
 
 def _fit(command: str, task_class: type[TaskModule], arguments: list[str]) -> int:
-    parser = _parser(command, task_class)
-    known = presets(task_class)
+    what = "continue a run: its folder, a checkpoint, last, best, or auto (begin it if there is none)"
+    parser, known = _parser(command, task_class, None, what), presets(task_class)
     if known:
         parser.add_argument("--preset", type=str, help=f"start from one of {', '.join(known)}", default=None)
-    parser.add_argument(
-        "--ckpt_path", type=str, default=None,
-        help="continue a run: its folder, a checkpoint, last, best, or auto (begin it if there is none)",
-    )  # fmt: skip
+        arguments = [*_preset(arguments, known), *arguments]
     parser.add_class_arguments(Trainer, "trainer")
     parser.add_class_arguments(task_class, "task")
     parser.add_class_arguments(task_class.data_module, "data")
-    config = parser.parse_args([*_preset(arguments, known), *arguments])
-    made = parser.instantiate_classes(config)
+    config = parser.parse_args(arguments)
+    made = _made(parser, config)
     made.trainer.fit(made.task, made.data, _of_config(config))
     if made.trainer.run_dir:
         print(f"Run: {made.trainer.run_dir}")
     return 128 + made.trainer.interrupted if made.trainer.interrupted else 0
 
 
+def _made(parser: Parser, config: Namespace) -> Namespace:
+    """The objects of `config`; a Keras callback is told its arguments, for the run's config.yaml."""
+    made = parser.instantiate(config)
+    for callback, given in zip(made.trainer.init_args["callbacks"] or (), config.trainer.callbacks or (), strict=True):
+        if not hasattr(callback, "init_args"):
+            callback.init_args = given.get("init_args", Namespace()).as_dict()
+    return made
+
+
 def _preset(arguments: list[str], known: dict[str, Path]) -> list[str]:
-    name = _value(arguments, "--preset")
+    name = _given(arguments, "preset")
     if name is None:
         return []
     if name not in known:
-        raise ValueError(f"Expected a preset: one of {', '.join(known)}. Received: {name!r}.{nearest(name, known)}")
+        raise UsageError(f"Expected a preset: one of {', '.join(known)}. Received: {name!r}.{nearest(name, known)}")
     return ["--config", str(known[name])]
 
 
@@ -133,61 +169,72 @@ def _of_config(config: Namespace) -> str | None:
     """`--ckpt_path`, where "last" and "best" mean the run that `--config RUN/config.yaml` is of."""
     if config.config and config.ckpt_path in ("last", "best", "auto"):
         folder = Path(str(config.config[-1])).parent
-        if run_state.is_run(folder):
+        if run_folder.is_run(folder):
             return str(folder / config.ckpt_path.replace("auto", "last"))
     return config.ckpt_path
 
 
 def _checkpoint(task_class: type[TaskModule], arguments: list[str]) -> str:
-    root = Path(_value(arguments, "--trainer.default_root_dir") or "runs")
-    return run_state.find_checkpoint(_value(arguments, "--ckpt_path") or "best", root, task_name(task_class))
+    root = Path(_given(arguments, "trainer.default_root_dir") or "runs")
+    return run_folder.find_checkpoint(_given(arguments, "ckpt_path") or "best", root, task_name(task_class))
 
 
 def _trained(command: str, task_class: type[TaskModule], arguments: list[str]) -> tuple[Parser, files.Checkpoint]:
     """A parser with the options of a trained task: its data's are by default those it was trained with."""
-    parser = _parser(command, task_class)
-    parser.add_argument("--ckpt_path", type=str, default="best", help="a run's folder, a checkpoint, best or last")
+    parser = _parser(command, task_class, "best", "a run's folder, a checkpoint, best or last")
     parser.add_class_arguments(Trainer, "trainer")
     parser.add_class_arguments(task_class.data_module, "data")
+    if command == "predict":
+        parser.add_argument("--out", type=str, default="predictions.npz", help="new file for the arrays")
     if {"-h", "--help"} & set(arguments):
-        return parser, None
+        parser.parse_args(arguments)  # prints and exits
     saved = files.load_checkpoint(_checkpoint(task_class, arguments))
     parser.set_defaults({f"data.{name}": value for name, value in saved.state["data"]["init_args"].items()})
     return parser, saved
 
 
+def _use(command: str, parser: Parser, saved: files.Checkpoint, task_class: type, arguments: list[str]):
+    """What `Trainer.COMMAND` gives for the saved task, built on the Trainer's devices and in its precision."""
+    made = _made(parser, parser.parse_args(arguments))
+    task, _, _ = run_state.load_run(saved.path, task_class)
+    made.data.load_state_dict(saved.state["data_state"])
+    return getattr(made.trainer, command)(task, made.data, saved.path)
+
+
 def _evaluate(command: str, task_class: type[TaskModule], arguments: list[str]) -> int:
     parser, saved = _trained(command, task_class, arguments)
-    made = parser.instantiate_classes(parser.parse_args(arguments))
-    task = run_state.load_task(saved.path, task_class)
-    made.data.load_state_dict(saved.state["data_state"])
-    for name, value in getattr(made.trainer, command)(task, made.data).items():
+    for name, value in _use(command, parser, saved, task_class, arguments).items():
         print(f"{name:<30}{value:.6f}")
     return 0
 
 
 def _predict(command: str, task_class: type[TaskModule], arguments: list[str]) -> int:
+    if hasattr(task_class, "predict_command"):
+        return _own_predict(command, task_class, arguments)
     parser, saved = _trained(command, task_class, arguments)
-    own = hasattr(task_class, "predict_command")
-    if own:
-        parser.add_method_arguments(task_class, "predict_command")
-    else:
-        parser.add_argument("--out", type=str, default="predictions.npz", help="file for the arrays")
-    config = parser.parse_args(arguments)
-    task = run_state.load_task(saved.path, task_class)
-    if own:
-        names = list(inspect.signature(task_class.predict_command).parameters)[1:]  # without self
-        print(task.predict_command(**{name: config[name] for name in names}))
-        return 0
-    made = parser.instantiate_classes(config)
-    made.data.load_state_dict(saved.state["data_state"])
-    _save_predictions(made.trainer.predict(task, made.data), Path(config.out))
+    path = Path(parser.parse_args(arguments).out)
+    if path.exists():
+        raise FileExistsError(f"Expected --out to be a new file. Received: {path}, which exists")
+    _save_predictions(_use(command, parser, saved, task_class, arguments), path)
     return 0
 
 
-def _save_predictions(outputs, path: Path) -> None:
-    if path.exists():
-        raise FileExistsError(f"Expected --out to be a new file. Received: {path}, which exists")
-    named = outputs if isinstance(outputs, dict) else {"predictions": outputs}
-    np.savez(path, **named)
+def _own_predict(command: str, task_class: type[TaskModule], arguments: list[str]) -> int:
+    """The task's own `predict_command`: its arguments are the options, and it needs neither Trainer nor data."""
+    parser = _parser(command, task_class, "best", "a run's folder, a checkpoint, best or last")
+    parser.add_argument("--trainer.default_root_dir", type=str, default="runs", help="where runs lie")
+    parser.add_method_arguments(task_class, "predict_command")
+    config = parser.parse_args(arguments)
+    task = run_state.load_task(_checkpoint(task_class, arguments), task_class)
+    names = list(inspect.signature(task_class.predict_command).parameters)[1:]  # without self
+    print(task.predict_command(**{name: config[name] for name in names}))
+    return 0
+
+
+def _save_predictions(outputs: Any, path: Path) -> None:
+    """Writes the arrays to an npz file, each under its place in the structure."""
+    found = keras.tree.flatten_with_path(outputs)
+    named = {"/".join(map(str, place)) or "predictions": rows for place, rows in found}
+    with path.open("wb") as file:
+        np.savez(file, **named)
     print(f"Wrote {path}: " + ", ".join(f"{name} {rows.shape}" for name, rows in named.items()))

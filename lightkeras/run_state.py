@@ -1,4 +1,4 @@
-"""A whole run as arrays and JSON, and back; and where its checkpoints lie.
+"""A whole run as arrays and JSON, and back.
 
 The state holds every weight, optimizer slot and seed generator (arrays), and the position, the partial sums of the
 epoch, every callback's state, and what makes task and data again (JSON).
@@ -12,13 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from lightkeras import checkpoint as files
-from lightkeras.callbacks.model_checkpoint import best_of
 from lightkeras.checkpoint import Checkpoint, CheckpointError
 from lightkeras.data import DataModule
 from lightkeras.hyperparameters import class_path, describe, import_class, make
+from lightkeras.run_folder import find_checkpoint
 from lightkeras.task import TaskModule
-
-CHECKPOINTS = "checkpoints"
 
 
 def capture(task: TaskModule, data: DataModule, callbacks: dict, seed: int) -> tuple[dict[str, np.ndarray], dict]:
@@ -140,51 +138,3 @@ def _differences(now: Any, saved: Any, where: str = ""):
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def is_run(folder: Path) -> bool:
-    """Whether `folder` is a run's folder with a checkpoint in it."""
-    return bool(files.checkpoints(folder / CHECKPOINTS))
-
-
-def newest_run(root: Path, task_name: str) -> Path | None:
-    """The newest run of the task with a checkpoint: `root` itself, or one in `root/task_name/`."""
-    if is_run(root):
-        return root
-    runs = [folder for folder in (root / task_name).glob("*") if is_run(folder)]
-    return max(runs, key=lambda folder: (folder.stat().st_mtime, folder.name), default=None)
-
-
-def find_checkpoint(ckpt_path: str | Path, root: Path, task_name: str, of_run: str = "best") -> str:
-    """The checkpoint meant by `ckpt_path`.
-
-    Args:
-        ckpt_path: "best" or "last" (of the task's newest run under `root`), a run's folder (see
-            `of_run`; without a monitor its last is its best), a run's folder with `/best` or `/last` behind it, or
-            a checkpoint's folder.
-        root: The `default_root_dir` of the runs.
-        task_name: The task's folder under it.
-        of_run: Which one a run's folder alone means: "best" to use it, "last" to continue it.
-
-    Raises:
-        CheckpointError: There is none; the message says where it was looked for.
-    """
-    path = Path(ckpt_path)
-    if (path / "manifest.json").exists():
-        return str(path)
-    if is_run(path):
-        return _of_run(path, of_run)
-    if path.name in ("best", "last"):
-        run = path.parent if len(path.parts) > 1 else newest_run(root, task_name)
-        if run is not None and is_run(run):
-            return _of_run(run, path.name)
-        raise CheckpointError(f"Expected a run of {task_name} with a checkpoint under {root}. Received: none is there")
-    raise CheckpointError(
-        f'Expected `ckpt_path` to be a run\'s folder, a checkpoint\'s folder, "best" or "last". Received: {ckpt_path}'
-    )
-
-
-def _of_run(run: Path, which: str) -> str:
-    last = files.latest_checkpoint(run / CHECKPOINTS)
-    best = best_of(files.read_state(last)) if which == "best" else None
-    return str(run / CHECKPOINTS / best) if best else str(last)

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from lightkeras import distribution, step
+from lightkeras.checks import check
 from lightkeras.data import DataModule
 from lightkeras.hyperparameters import Hyperparameters
 from lightkeras.metrics import Mean
@@ -197,6 +198,7 @@ class TaskModule(Hyperparameters, keras.Model):
                 f"metrics {', '.join(self.train_totals.kinds)}"
             )
         for name, optimizer in self.optimizers.items():
+            _check_optimizer(name, optimizer)
             optimizer.build(self.optimizer_variables(name))
             optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: (
                 gradients_and_variables
@@ -300,3 +302,13 @@ class TaskModule(Hyperparameters, keras.Model):
         """The current learning rate of every optimizer: `learning_rate`, or `NAME_learning_rate` of several."""
         prefix = {name: "" if len(self.optimizers) == 1 else f"{name}_" for name in self.optimizers}
         return {f"{prefix[n]}learning_rate": float(np.asarray(o.learning_rate)) for n, o in self.optimizers.items()}
+
+
+def _check_optimizer(name: str, optimizer) -> None:
+    """Refuses what `step.descend` would not do, or do twice."""
+    what = f"optimizers[{name!r}]"
+    check(isinstance(optimizer, keras.optimizers.Optimizer), what, "a keras.optimizers.Optimizer", optimizer, TypeError)
+    scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer) or optimizer.loss_scale_factor is not None
+    check(not scaled, what, 'without a loss scale: float16 is not supported, precision="bf16-mixed" is', optimizer)
+    accumulates = bool(optimizer.gradient_accumulation_steps)
+    check(not accumulates, what, "without gradient_accumulation_steps: Trainer(micro_batches=...) does it", optimizer)

@@ -11,23 +11,23 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-import yaml
 
 from lightkeras import callbacks as cb
 from lightkeras import checkpoint as files
-from lightkeras import distribution, run_state
+from lightkeras import distribution, run_folder, run_state, stages
+from lightkeras.arguments import PRECISIONS, check_arguments, check_pair
+from lightkeras.callbacks import assemble
+from lightkeras.callbacks.base import needs_every_batch
 from lightkeras.callbacks.interrupt import Interrupt
 from lightkeras.callbacks.limit import Limit, seconds_of
-from lightkeras.checks import check, check_choice, check_int, check_number, nearest
-from lightkeras.data import AddressedDataset, DataModule
-from lightkeras.hyperparameters import Hyperparameters
+from lightkeras.checks import check, check_int
+from lightkeras.data import DataModule
+from lightkeras.hyperparameters import Hyperparameters, class_path
+from lightkeras.run_folder import task_name
 from lightkeras.task import TaskModule
 
-PRECISIONS = {
-    "32": "float32", "32-true": "float32", "float32": "float32",
-    "bf16-mixed": "mixed_bfloat16", "mixed_bfloat16": "mixed_bfloat16",
-}  # fmt: skip
 FOREVER = 1000
+DATASETS = {"validate": "val_dataset", "test": "test_dataset", "predict": "predict_dataset"}
 
 
 def seed_everything(seed: int) -> int:
@@ -98,50 +98,22 @@ class Trainer(Hyperparameters):
         for name, value in list(locals().items()):
             if name not in ("self", "__class__"):
                 setattr(self, name, value)
+        check_arguments(self)
         self.callbacks = list(callbacks or [])
-        self._check()
+        self._max_seconds = seconds_of(max_time)
         self.seed = random.SystemRandom().randrange(2**31) if seed is None else seed
         self.run_dir = self.history = self.interrupted = None
         if fast_dev_run:
             self._develop(int(fast_dev_run))
 
-    def _check(self) -> None:
-        for name in ("max_epochs", "max_steps"):
-            check_int(name, getattr(self, name), optional=True)
-        self._max_seconds = seconds_of(self.max_time)
-        distribution.check_devices(self.devices, self.strategy)
-        check_choice("precision", self.precision, PRECISIONS)
-        check_int("micro_batches", self.micro_batches)
-        check_number("gradient_clip_val", self.gradient_clip_val, optional=True)
-        check_choice("gradient_clip_algorithm", self.gradient_clip_algorithm, ("norm", "value"))
-        check_int("seed", self.seed, minimum=0, optional=True)
-        check(
-            self.jit_compile in (True, False, "auto"),
-            "jit_compile",
-            'True, False or "auto"',
-            self.jit_compile,
-        )
-        check(
-            not (self.run_eagerly and self.jit_compile is True),
-            "run_eagerly",
-            "False with jit_compile=True",
-            self.run_eagerly,
-        )
-        if self.steps_per_execution != "auto":
-            check_int("steps_per_execution", self.steps_per_execution)
-        for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches", "val_check_interval"):
-            _check_share(name, getattr(self, name))
-        if self.overfit_batches:
-            _check_share("overfit_batches", self.overfit_batches)
-        check_int("num_sanity_val_steps", self.num_sanity_val_steps, minimum=0)
-        check_int("log_every_n_steps", self.log_every_n_steps)
-        check_int("fast_dev_run", int(self.fast_dev_run), minimum=0)
-
     def _develop(self, batches: int) -> None:
         self.max_epochs, self.max_steps = 1, batches
-        self.limit_train_batches = self.limit_val_batches = self.limit_test_batches = batches
-        self.num_sanity_val_steps = 0
+        self.limit_train_batches = self.limit_test_batches = batches
+        self.limit_val_batches = self.limit_val_batches and batches
+        self.overfit_batches = self.overfit_batches and batches
+        self.val_check_interval, self.num_sanity_val_steps = 1.0, 0
         self.logger = self.enable_checkpointing = False
+        self.callbacks = [c for c in self.callbacks if not getattr(c, "writes_files", False)]
 
     # ---- the four verbs
 
@@ -152,7 +124,8 @@ class Trainer(Hyperparameters):
             task: The task.
             data: Its data.
             ckpt_path: Continue a run: "last" (the task's newest under `default_root_dir`), a run's folder or a
-                checkpoint's; "auto": the newest if there is one. None begins a new one.
+                checkpoint's; "auto": the newest if there is one. None begins a new one. From a checkpoint that is not
+                the run's last, it goes on in a new folder, so that what came later stays.
 
         Returns:
             Keras' `History`: epochs, and metric values by name.
@@ -161,23 +134,22 @@ class Trainer(Hyperparameters):
             CheckpointError: The checkpoint is damaged, or of a run with another task, data or seed.
             NonFiniteLossError: A loss became NaN or infinite.
         """
-        ckpt_path = self._to_continue(task, ckpt_path)
-        if ckpt_path is not None:
-            run_state.check_same(ckpt_path, run_state.identity(task, data, self.seed))
+        check_pair(task, data)
+        ckpt_path = self._to_continue(task, data, ckpt_path)
         strategy = self._prepare(task, data, "fit")
         with strategy.scope(), self._precision():
-            train, steps = self._training_data(task, data)
+            parts = distribution.replicas(strategy) * self.micro_batches
+            train, steps = stages.training(data, self.limit_train_batches, self.overfit_batches, parts)
             if not task.built:
                 seed_everything(self.seed)
                 run_state.build(task, data, train.element_spec)
             task.steps_per_epoch, task.total_steps = steps, self._total_steps(steps)
             task.build_optimizers()
             saved = self._resume(task, data, ckpt_path)
-            self._open_run(task, data, ckpt_path)
-            listeners = self._callbacks(task, data, saved)
+            listeners = self._callbacks(task, data, ckpt_path, saved)
             self._start(task, listeners)
             epoch, step = divmod(task.global_step, steps)
-            self._sanity_check(task, listeners, resumed=saved is not None)
+            self._sanity_check(listeners, resumed=saved is not None)
             stream = distribution.distributed_stream(
                 strategy, train, seed=self.seed, epoch=epoch, step=step, steps=steps
             )
@@ -185,7 +157,8 @@ class Trainer(Hyperparameters):
 
     def validate(self, task: TaskModule, data: DataModule, ckpt_path: str | None = None) -> dict[str, float]:
         """The metrics on the validation data, by their `val_` names; see `test`."""
-        return self._evaluate(task, data, "validate", ckpt_path)
+        check(self.limit_val_batches, "limit_val_batches", "above 0 to validate", self.limit_val_batches)
+        return self._evaluate(task, data, "validate", "val", self.limit_val_batches, ckpt_path)
 
     def test(self, task: TaskModule, data: DataModule, ckpt_path: str | None = None) -> dict[str, float]:
         """The metrics on the test data, by their `test_` names.
@@ -195,33 +168,42 @@ class Trainer(Hyperparameters):
             data: Its data.
             ckpt_path: "best" or "last" (of the task's newest run), a run's folder or a checkpoint's. None: as it is.
         """
-        return self._evaluate(task, data, "test", ckpt_path)
+        return self._evaluate(task, data, "test", "test", self.limit_test_batches, ckpt_path)
 
     def predict(self, task: TaskModule, data: DataModule, ckpt_path: str | None = None):
         """`task.predict_step` on all of `data.predict_dataset()`: arrays with the example axis first, in order."""
-        with self._ready(task, data, "predict", ckpt_path) as (strategy, dataset):
-            stream = distribution.distributed_stream(strategy, _in_order(dataset), epochs=1)
-            outputs = task.predict(stream, steps=len(dataset), verbose=0)
+        with self._ready(task, data, "predict", 1.0, ckpt_path) as (dataset, steps):
+            stream = distribution.distributed_stream(task.distribute_strategy, dataset, epochs=1)
+            outputs = task.predict(stream, steps=steps, verbose=0, callbacks=self._listeners(task, steps))
         return keras.tree.map_structure(lambda rows: np.asarray(rows)[: dataset.size], outputs)
 
     # ---- how
 
     def _prepare(self, task: TaskModule, data: DataModule, stage: str) -> tf.distribute.Strategy:
-        check(isinstance(task, TaskModule), "task", "a TaskModule", task, TypeError)
-        check(isinstance(data, DataModule), "data", "a DataModule", data, TypeError)
+        strategy = self._strategy(task)
         if self.deterministic:
             tf.config.experimental.enable_op_determinism()
             tf.random.set_seed(self.seed)
         data.prepare_data()
         data.setup(stage)
         task.micro_batches = self.micro_batches
-        task.gradient_clip_val, task.gradient_clip_algorithm = (
-            self.gradient_clip_val,
-            self.gradient_clip_algorithm,
-        )
-        if task.built:
-            return task.distribute_strategy
-        return distribution.make_strategy(self.devices, self.strategy)
+        task.gradient_clip_val, task.gradient_clip_algorithm = self.gradient_clip_val, self.gradient_clip_algorithm
+        return strategy
+
+    def _strategy(self, task: TaskModule) -> tf.distribute.Strategy:
+        """The strategy; that of a task which is built already, if it is what is asked for."""
+        if not task.built:
+            return distribution.make_strategy(self.devices, self.strategy)
+        there = task.distribute_strategy
+        if (self.devices, self.strategy) != ("auto", "auto"):
+            wanted = distribution.replicas(distribution.make_strategy(self.devices, self.strategy))
+            expected = f'{distribution.replicas(there)} or "auto" for a task that was built on so many'
+            check(wanted == distribution.replicas(there), "devices", expected, self.devices)
+        policies = {layer.dtype_policy.name for layer in task._flatten_layers()}
+        policy = PRECISIONS[self.precision]
+        as_built = policy == "float32" or policy in policies
+        check(as_built, "precision", f"that of a task which is built already: {policies}", self.precision)
+        return there
 
     @contextlib.contextmanager
     def _precision(self):
@@ -232,23 +214,25 @@ class Trainer(Hyperparameters):
         finally:
             keras.config.set_dtype_policy(before)
 
-    def _training_data(self, task: TaskModule, data: DataModule) -> tuple[AddressedDataset, int]:
-        train = _checked(data.train_dataset(), "train_dataset")
-        parts = distribution.replicas(tf.distribute.get_strategy()) * self.micro_batches
-        check(
-            train.batch_size % parts == 0,
-            "batch_size",
-            f"a multiple of {parts} (replicas x micro_batches)",
-            train.batch_size,
-        )
-        if self.overfit_batches:
-            return _in_order(train), _share(self.overfit_batches, len(train))
-        return train, _share(self.limit_train_batches, len(train))
-
     def _total_steps(self, steps: int) -> int | None:
         epochs = self.max_epochs or (None if self.max_steps or self._max_seconds else FOREVER)
         known = [total for total in (self.max_steps, epochs and epochs * steps) if total]
         return min(known) if known else None
+
+    def _to_continue(self, task: TaskModule, data: DataModule, ckpt_path: str | None) -> str | None:
+        """The checkpoint to go on from, which is of this very run, or None."""
+        if ckpt_path == "auto":
+            ckpt_path = run_folder.newest_run(Path(self.default_root_dir), task_name(type(task)))
+        if ckpt_path is None:
+            return None
+        found = self._checkpoint(ckpt_path, task, "last")
+        if self.init_args["seed"] is None:
+            self.seed = files.read_state(found)["seed"]
+        run_state.check_same(found, run_state.identity(task, data, self.seed))
+        return found
+
+    def _checkpoint(self, ckpt_path: str | Path, task: TaskModule, of_run: str) -> str:
+        return run_folder.find_checkpoint(ckpt_path, Path(self.default_root_dir), task_name(type(task)), of_run)
 
     def _resume(self, task: TaskModule, data: DataModule, ckpt_path: str | None) -> files.Checkpoint | None:
         task.global_step = 0
@@ -260,244 +244,153 @@ class Trainer(Hyperparameters):
         run_state.restore(task, saved)
         return saved
 
-    def _checkpoint(self, ckpt_path: str, task: TaskModule, of_run: str = "best") -> str:
-        return run_state.find_checkpoint(ckpt_path, Path(self.default_root_dir), task_name(type(task)), of_run)
-
-    def _to_continue(self, task: TaskModule, ckpt_path: str | None) -> str | None:
-        if ckpt_path == "auto":
-            run = run_state.newest_run(Path(self.default_root_dir), task_name(type(task)))
-            return None if run is None else self._checkpoint(str(run), task, "last")
-        return ckpt_path and self._checkpoint(ckpt_path, task, "last")
-
-    def _open_run(self, task: TaskModule, data: DataModule, ckpt_path: str | None) -> None:
-        """Makes the run's folder, or goes on in that of the checkpoint."""
-        self.run_dir = None
-        if not (self.logger or self.enable_checkpointing):
-            return
-        if ckpt_path is not None:
-            self.run_dir = Path(ckpt_path).parent.parent
-            return
-        self.run_dir = _new_folder(Path(self.default_root_dir) / task_name(type(task)))
-        config = {"task_class": task_name(type(task)), "trainer": self.config(), "task": task.hparams}
-        (self.run_dir / "config.yaml").write_text(
-            yaml.safe_dump({**config, "data": data.hparams}, sort_keys=False, allow_unicode=True),
-            encoding="utf-8",
-        )
-
-    def config(self) -> dict[str, Any]:
-        """The arguments that a file can hold: all but callbacks and strategies that are objects."""
-        plain = (bool, int, float, str, list, dict, type(None))
-        return {name: value for name, value in self.hparams.items() if isinstance(value, plain) and name != "callbacks"}
-
-    def _callbacks(self, task: TaskModule, data: DataModule, saved) -> cb.CallbackList:
+    def _callbacks(self, task: TaskModule, data: DataModule, ckpt_path: str | None, saved) -> cb.CallbackList:
+        """Every callback of the run, told what it needs; makes the run's folder, once all is found right."""
         validation = self._validation(task, data)
-        used = [validation] if validation else []
-        used += [*self.callbacks, *self._defaults(task, validation)]
-        used.sort(key=lambda callback: isinstance(callback, cb.ModelCheckpoint))  # the last: it saves the others' state
+        used = assemble.in_order(self.callbacks, self._defaults(task, validation))
+        names = assemble.metric_names(task, used, validation)
+        assemble.check_monitors(used, names)
+        self.run_dir = self._open_run(task, data, ckpt_path, used)
+        total = task.total_steps
         params = {
-            "epochs": self.max_epochs, "steps": task.steps_per_epoch, "verbose": 0, "run_dir": self.run_dir,
-            "log_every_n_steps": self.log_every_n_steps, "checkpoint_name": lambda step: f"step_{step:09d}",
-            "metric_names": self._metric_names(task, used, validation),
+            "epochs": total and math.ceil(total / task.steps_per_epoch), "steps": task.steps_per_epoch, "verbose": 0,
+            "run_dir": self.run_dir, "log_every_n_steps": self.log_every_n_steps, "metric_names": names,
+            "checkpoint_name": lambda step: f"step_{step:09d}",
         }  # fmt: skip
-        _check_monitors(used, params["metric_names"])
         listeners = cb.CallbackList(used, task, params, saved.state["callbacks"] if saved else None)
-        listeners.params["save_checkpoint"] = lambda **which: self._save(task, data, listeners, **which)
+        listeners.params["save_checkpoint"] = lambda keep=None: self._save(task, data, listeners, keep)
         for callback in used:
             if isinstance(callback, (cb.Validation, Interrupt)):
                 callback.attach(listeners)
         return listeners
 
     def _validation(self, task: TaskModule, data: DataModule) -> cb.Validation | None:
-        dataset = data.train_dataset() if self.overfit_batches else data.val_dataset()
-        if dataset is None or not self.limit_val_batches:
+        if not self.limit_val_batches or (self.overfit_batches and not task.test_totals.kinds):
             return None
-        dataset = _in_order(_checked(dataset, "val_dataset"))
-        steps = _share(self.overfit_batches or self.limit_val_batches, len(dataset))
-        every = self.val_check_interval
-        every = None if every == 1.0 and isinstance(every, float) else _share(every, task.steps_per_epoch)
+        found = stages.validation(data, self.limit_val_batches, self.overfit_batches)
+        if found is None:
+            return None
+        dataset, steps = found
         strategy = task.distribute_strategy
         return cb.Validation(
-            lambda: distribution.distributed_stream(strategy, dataset, epochs=1, steps=steps), steps, every
+            lambda: distribution.distributed_stream(strategy, dataset, epochs=1, steps=steps),
+            steps,
+            self._val_interval(task.steps_per_epoch),
         )
 
-    def _defaults(self, task: TaskModule, validation) -> list[keras.callbacks.Callback]:
-        """The callbacks of every run, less those whose class the user's take the place of."""
+    def _val_interval(self, steps: int) -> int | None:
+        """Updates between two validations within an epoch of so many `steps`."""
+        every = self.val_check_interval
+        if isinstance(every, float):
+            return None if every == 1 else stages.share(every, steps)
+        check(every <= steps, "val_check_interval", f"at most {steps}, the updates of an epoch", every)
+        return every
+
+    def _defaults(self, task: TaskModule, validation: cb.Validation | None) -> list[keras.callbacks.Callback]:
+        """The callbacks of every run."""
         monitor = "val_loss" if validation and "loss" in task.test_totals.kinds else None
-        wanted = [cb.NonFiniteGuard(), cb.LearningRateMonitor(), cb.Throughput(), Interrupt()]
-        wanted += [Limit(self.max_steps, self._max_seconds)]
-        wanted += [cb.ModelSummary()] if self.enable_model_summary else []
-        wanted += [cb.CSVLogger(), cb.TensorBoardLogger()] if self.logger else []
-        wanted += [cb.ProgressBar()] if self.enable_progress_bar else []
-        wanted += (
-            [cb.SampleWriter()] if self.run_dir and type(task).write_samples is not TaskModule.write_samples else []
-        )
-        if self.enable_checkpointing:
-            wanted.append(cb.ModelCheckpoint(monitor, save_top_k=int(monitor is not None)))
-        given = tuple(type(callback) for callback in self.callbacks)
-        return [callback for callback in wanted if not issubclass(type(callback), given)] if given else wanted
+        writes_samples = type(task).write_samples is not TaskModule.write_samples
+        used = [validation] if validation else []
+        used += [cb.NonFiniteGuard(), cb.LearningRateMonitor(), cb.Throughput(), Interrupt(), keras.callbacks.History()]
+        used += [Limit(self.max_steps, self._max_seconds)]
+        used += [cb.ModelSummary()] if self.enable_model_summary else []
+        used += [cb.CSVLogger(), cb.TensorBoardLogger()] if self.logger else []
+        used += [cb.ProgressBar()] if self.enable_progress_bar else []
+        used += [cb.SampleWriter()] if writes_samples and (self.logger or self.enable_checkpointing) else []
+        checkpoint = cb.ModelCheckpoint(monitor, save_top_k=int(monitor is not None))
+        return [*used, checkpoint] if self.enable_checkpointing else used
 
-    def _metric_names(self, task: TaskModule, callbacks: list, validation) -> list[str]:
-        added = [name for c in callbacks if hasattr(c, "metric_names") for name in _named(c, task)]
-        of_validation = [f"val_{name}" for name in task.test_totals.kinds] if validation else []
-        return list(dict.fromkeys([*task.train_totals.kinds, *added, *of_validation]))
+    def _open_run(self, task: TaskModule, data: DataModule, ckpt_path: str | None, used: list) -> Path | None:
+        """The run's folder, or None where no callback writes."""
+        if not any(getattr(callback, "writes_files", False) for callback in used):
+            return None
+        trainer, left_out = run_folder.trainer_config(self)
+        config = {"task_class": class_path(type(task)), "trainer": trainer}
+        config |= {"task": task.init_args, "data": data.init_args}
+        return run_folder.open_run(Path(self.default_root_dir) / task_name(type(task)), config, left_out, ckpt_path)
 
     def _start(self, task: TaskModule, listeners: cb.CallbackList) -> None:
-        steps = self.steps_per_execution
-        if steps == "auto" and any(_foreign(callback) for callback in listeners.callbacks):
-            steps = 1
-        task.start(run_eagerly=self.run_eagerly, jit_compile=self._jit(task), steps_per_execution=steps)
+        self._compile(task)
         every = [c.every_n_steps for c in listeners.callbacks if isinstance(c, cb.ModelCheckpoint)]
         task.train_calls.stops = tuple(n for n in (self.log_every_n_steps, self.max_steps, *every) if n)
         intervals = [c.every_n_steps for c in listeners.callbacks if isinstance(c, cb.Validation)]
         task.train_calls.epoch_stops = tuple(n for n in intervals if n)
 
-    def _jit(self, task: TaskModule) -> bool:
-        if self.jit_compile == "auto":
-            return (
-                task.prefer_jit_compile
-                and not self.run_eagerly
-                and distribution.replicas(task.distribute_strategy) == 1
-            )
-        return self.jit_compile
+    def _compile(self, task: TaskModule) -> None:
+        steps, jit = self.steps_per_execution, self.jit_compile
+        if steps == "auto" and any(needs_every_batch(callback) for callback in self.callbacks):
+            steps = 1
+        if jit == "auto":
+            one = distribution.replicas(task.distribute_strategy) == 1
+            jit = task.prefer_jit_compile and one and not self.run_eagerly
+        task.start(run_eagerly=self.run_eagerly, jit_compile=jit, steps_per_execution=steps)
 
-    def _sanity_check(self, task: TaskModule, listeners: cb.CallbackList, resumed: bool) -> None:
+    def _sanity_check(self, listeners: cb.CallbackList, resumed: bool) -> None:
         validation = next((c for c in listeners.callbacks if isinstance(c, cb.Validation)), None)
         if validation and self.num_sanity_val_steps and not resumed:
             validation.check(self.num_sanity_val_steps)
 
     def _fit(self, task: TaskModule, stream, listeners: cb.CallbackList, epoch: int) -> keras.callbacks.History:
-        total = self._total_steps(task.steps_per_epoch)
-        epochs = math.ceil(total / task.steps_per_epoch) if total else 10**9
-        self.interrupted = None
-        if epoch >= epochs or (total and task.global_step >= total):
+        if task.total_steps and task.global_step >= task.total_steps:
             print(f"Nothing to do: {task.global_step} updates are made already. Raise max_epochs or max_steps.")
+        self.interrupted = None
         try:
             self.history = task.fit(
-                stream, initial_epoch=epoch, epochs=epochs, steps_per_epoch=task.steps_per_epoch, verbose=0,
-                shuffle=False, callbacks=listeners,
+                stream, initial_epoch=epoch, epochs=listeners.params["epochs"] or 10**9,
+                steps_per_epoch=task.steps_per_epoch, verbose=0, shuffle=False, callbacks=listeners,
             )  # fmt: skip
         except BaseException as error:
-            listeners.call("on_exception", error)
+            listeners.on_exception(error)
             raise
-        self._finish(task, listeners)
+        self.interrupted = listeners.interrupted
+        if self.interrupted:
+            name = signal.Signals(self.interrupted).name
+            how = f" Continue it with ckpt_path={str(self.run_dir)!r}." if self.enable_checkpointing else ""
+            print(f"Interrupted by {name} after update {task.global_step}.{how}")
         return self.history
 
-    def _finish(self, task: TaskModule, listeners: cb.CallbackList) -> None:
-        if not listeners.interrupted:
-            return
-        self.interrupted = listeners.interrupted
-        where = ""
-        if self.enable_checkpointing:
-            where = (
-                f" Saved: {listeners.params['save_checkpoint']()}. Continue it with ckpt_path={str(self.run_dir)!r}."
-            )
-        print(f"Interrupted by {signal.Signals(self.interrupted).name} after update {task.global_step}.{where}")
-
-    def _save(self, task, data, listeners, keep: int | None = None, protect: tuple = ()) -> str:
-        for guard in (c for c in listeners.callbacks if isinstance(c, cb.NonFiniteGuard)):
-            guard.look()
+    def _save(self, task: TaskModule, data: DataModule, listeners: cb.CallbackList, keep: int | None) -> str:
+        """Writes a checkpoint of a run whose losses and weights are finite; the best ones stay."""
+        check(self.run_dir is not None, "enable_checkpointing", "True to save a checkpoint", self.enable_checkpointing)
+        best = []
+        for callback in listeners.callbacks:
+            if isinstance(callback, cb.NonFiniteGuard):
+                callback.look()
+                callback.look_at_weights()
+            elif isinstance(callback, cb.ModelCheckpoint):
+                best += callback.scores
         arrays, state = run_state.capture(task, data, listeners.state_dict(), self.seed)
-        return files.save_checkpoint(
-            self.run_dir / run_state.CHECKPOINTS, task.global_step, arrays, state, keep, protect
-        )
+        folder = self.run_dir / run_folder.CHECKPOINTS
+        return files.save_checkpoint(folder, task.global_step, arrays, state, keep, best)
 
     @contextlib.contextmanager
-    def _ready(self, task: TaskModule, data: DataModule, stage: str, ckpt_path: str | None):
+    def _ready(self, task: TaskModule, data: DataModule, stage: str, limit: int | float, ckpt_path: str | None):
         """The task built and given its weights, and the stage's data."""
+        check_pair(task, data)
+        expected = "a checkpoint, for a task that is not trained"
+        check(task.built or ckpt_path is not None, "ckpt_path", expected, ckpt_path)
+        found = ckpt_path and self._checkpoint(ckpt_path, task, "best")
         strategy = self._prepare(task, data, stage)
-        name = {"validate": "val_dataset", "test": "test_dataset", "predict": "predict_dataset"}[stage]
-        dataset = _checked(getattr(data, name)(), name)
+        used = stages.evaluation(data, DATASETS[stage], limit)
         with strategy.scope(), self._precision():
             if not task.built:
-                check(
-                    ckpt_path is not None,
-                    "ckpt_path",
-                    "a checkpoint, for a task that is not trained",
-                    ckpt_path,
-                )
-                run_state.build(task, data, dataset.element_spec)
-            if ckpt_path is not None:
-                saved = files.load_checkpoint(self._checkpoint(ckpt_path, task))
+                run_state.build(task, data, used.dataset.element_spec)
+            if found:
+                saved = files.load_checkpoint(found)
                 run_state.check_weights_fit(task, data, saved)
                 run_state.restore_weights(task, saved)
-            steps = self.steps_per_execution
-            task.start(run_eagerly=self.run_eagerly, jit_compile=self._jit(task), steps_per_execution=steps)
-            yield strategy, dataset
+            self._compile(task)
+            yield used
 
-    def _evaluate(self, task: TaskModule, data: DataModule, stage: str, ckpt_path: str | None) -> dict[str, float]:
-        prefix, limit = {
-            "validate": ("val", self.limit_val_batches),
-            "test": ("test", self.limit_test_batches),
-        }[stage]
-        with self._ready(task, data, stage, ckpt_path) as (strategy, dataset):
-            steps = _share(limit, len(dataset))
-            stream = distribution.distributed_stream(strategy, _in_order(dataset), epochs=1, steps=steps)
+    def _listeners(self, task: TaskModule, steps: int) -> cb.CallbackList:
+        """The user's callbacks, outside of training."""
+        params = {"steps": steps, "verbose": 0, "run_dir": None, "log_every_n_steps": self.log_every_n_steps}
+        return cb.CallbackList(self.callbacks, task, params)
+
+    def _evaluate(self, task, data, stage: str, prefix: str, limit: int | float, ckpt_path) -> dict[str, float]:
+        with self._ready(task, data, stage, limit, ckpt_path) as (dataset, steps):
+            stream = distribution.distributed_stream(task.distribute_strategy, dataset, epochs=1, steps=steps)
             task.begin_evaluation(steps)
-            logs = task.evaluate(stream, steps=steps, verbose=0, return_dict=True)
+            listeners = self._listeners(task, steps)
+            logs = task.evaluate(stream, steps=steps, verbose=0, return_dict=True, callbacks=listeners)
         return {f"{prefix}_{name}": value for name, value in logs.items()}
-
-
-def task_name(task_class: type) -> str:
-    """The folder of a task's runs: `TextGeneration` -> `text_generation`."""
-    return keras.src.utils.naming.to_snake_case(task_class.__name__)
-
-
-def _check_share(name: str, value) -> None:
-    ok = not isinstance(value, bool) and (
-        (isinstance(value, int) and value >= 0) or (isinstance(value, float) and 0 <= value <= 1)
-    )
-    check(ok, name, "a number of batches (int) or a share of them (float from 0.0 to 1.0)", value)
-
-
-def _share(amount: int | float, total: int) -> int:
-    """So many of `total`, or that share of it, at least one."""
-    return min(amount, total) if isinstance(amount, int) else max(1, int(amount * total))
-
-
-def _checked(dataset, name: str) -> AddressedDataset:
-    check(
-        isinstance(dataset, AddressedDataset), name,
-        "an AddressedDataset (see its from_arrays, from_batches, from_examples), so that a run can resume at any batch",
-        dataset, TypeError,
-    )  # fmt: skip
-    return dataset
-
-
-def _in_order(dataset: AddressedDataset) -> AddressedDataset:
-    return AddressedDataset(dataset.size, dataset.batch_size, dataset.load, shuffle=False)
-
-
-def _new_folder(parent: Path) -> Path:
-    """A folder of its own in `parent`, named by the time."""
-    stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    for number in range(1, 1000):
-        folder = parent / (stamp if number == 1 else f"{stamp}-{number}")
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            continue
-    raise FileExistsError(f"Expected a free name for a run in {parent}. Received: 999 runs of this second")
-
-
-def _named(callback, task: TaskModule) -> list[str]:
-    callback.set_model(task)
-    return callback.metric_names()
-
-
-def _check_monitors(callbacks: list, names: list[str]) -> None:
-    for callback in callbacks:
-        monitor = getattr(callback, "monitor", None)
-        if monitor is not None and monitor not in names:
-            raise ValueError(
-                f"Expected `monitor` of {type(callback).__name__} to be one of {', '.join(names)}. "
-                f"Received: monitor={monitor!r}.{nearest(monitor, names)}"
-            )
-
-
-def _foreign(callback: keras.callbacks.Callback) -> bool:
-    """Whether a callback that is not lightkeras' wants to see every batch."""
-    ours = type(callback).__module__.startswith("lightkeras.")
-    return not ours and any(
-        cb.base.overrides(callback, hook) for hook in ("on_train_batch_begin", "on_train_batch_end")
-    )

@@ -1,9 +1,10 @@
 """One process, two logical CPUs: what MirroredStrategy needs where there is no GPU."""
 
+# isort: off
+import lightkeras  # noqa: F401  (before TensorFlow: it sets the environment)
 import pytest
 import tensorflow as tf
-
-import lightkeras  # noqa: F401  (before TensorFlow: it sets the environment)
+# isort: on
 
 CPU = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)

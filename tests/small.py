@@ -94,4 +94,4 @@ def updated(task, dataset, steps: int = 1, *, run_eagerly: bool = False, steps_p
 
 def weights(task) -> list[np.ndarray]:
     """The trainable weights, copied."""
-    return [np.array(variable) for variable in task.trainable_variables]
+    return [np.asarray(variable).copy() for variable in task.trainable_variables]

@@ -70,7 +70,7 @@ def test_an_epoch_is_its_permutation_padded(make, tmp_path):
 def test_a_stream_from_an_address_is_the_tail_of_the_whole_stream(make, tmp_path):
     dataset = make(tmp_path)
     whole = values(batches(dataset, 5, epochs=3))
-    assert len(whole) == 9 and len({tuple(sum(whole[e : e + 3], [])) for e in (0, 3, 6)}) == 3
+    assert len(whole) == 9 and len({str(whole[e : e + 3]) for e in (0, 3, 6)}) == 3
     for epoch, step in ((0, 1), (1, 0), (1, 2), (2, 1), (2, 3)):
         assert values(batches(dataset, 5, epoch=epoch, step=step, epochs=3)) == whole[3 * epoch + step :]
 
@@ -133,7 +133,7 @@ def test_shards_interleave_to_the_global_batch(make, workers, replicas, tmp_path
     ]
     for name in ("x", "weight"):
         together = [
-            sum((parts[w][local * k + r][name].tolist() for w in range(workers) for r in range(local)), [])
+            np.concatenate([parts[w][local * k + r][name] for w in range(workers) for r in range(local)]).tolist()
             for k in range(len(whole))
         ]
         assert together == values(whole, name)

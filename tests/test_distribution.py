@@ -20,7 +20,9 @@ def test_devices_are_chosen():
 
 @pytest.mark.parametrize("devices", [0, -1, True, 1.0, "all", [], [0, 0], [-1], [0.0], None])
 def test_devices_that_no_machine_has_are_refused_before_it_is_looked_at(devices):
-    with pytest.raises(ValueError, match='Expected `devices` to be a positive int, a list of distinct indices or "auto"'):
+    with pytest.raises(
+        ValueError, match='Expected `devices` to be a positive int, a list of distinct indices or "auto"'
+    ):
         distribution.check_devices(devices, "auto")
 
 
@@ -31,7 +33,7 @@ def test_devices_that_this_machine_lacks_are_refused_with_a_list():
 
 
 def test_strategies_are_checked():
-    with pytest.raises(ValueError, match="strategy='miror'.* Did you mean \"mirrored\""):
+    with pytest.raises(ValueError, match=r"strategy='miror'.* Did you mean \"mirrored\""):
         distribution.make_strategy(1, "miror")
     with pytest.raises(ValueError, match=r'Expected `devices` to be "auto" beside'):
         distribution.make_strategy(2, tf.distribute.get_strategy())

@@ -27,7 +27,12 @@ def test_the_example_runs(tmp_path, monkeypatch):
     exec(code, names)
     history = names["trainer"].history.history
     assert len(history["loss"]) == 5 and history["val_loss"][-1] < 0.3
-    assert {path.name for path in names["task"].iterdir()} >= {"config.yaml", "metrics.csv", "checkpoints", "tensorboard"}
+    assert {path.name for path in names["task"].iterdir()} >= {
+        "config.yaml",
+        "metrics.csv",
+        "checkpoints",
+        "tensorboard",
+    }
 
 
 def test_its_commands_exist():

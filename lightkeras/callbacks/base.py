@@ -12,7 +12,6 @@ Lightkeras adds six hooks to Keras' own. Any Keras callback may have them; none 
 and may add to it, as Keras' may add to `logs`.
 """
 
-import contextlib
 import copy
 import warnings
 from collections import Counter
@@ -130,11 +129,15 @@ class CallbackList(keras_callbacks.CallbackList):
                 method(*args)
 
     def on_exception(self, error: BaseException) -> None:
-        """Tells every callback, whatever the others make of it."""
-        with contextlib.ExitStack() as stack:
-            for callback in reversed(self.callbacks):
-                if method := getattr(callback, "on_exception", None):
-                    stack.callback(method, error)
+        """Tells every callback, also after one that fails at it; that failure is raised then."""
+        failures = []
+        for callback in self.callbacks:
+            try:
+                getattr(callback, "on_exception", lambda error: None)(error)
+            except BaseException as failure:
+                failures.append(failure)
+        if failures:
+            raise failures[0] from error
 
     def state_dict(self) -> dict:
         """The state of every callback, by class name and place in the list, and of the logging interval.
@@ -241,8 +244,8 @@ class _KerasState:
             setattr(self._callback, name, state[name])
         if getattr(self._callback, "restore_best_weights", False) and state["best"] is not None:
             warnings.warn(
-                "keras.callbacks.EarlyStopping(restore_best_weights=True) forgot the best weights of before the resume. "
-                'If training gets no better, they are in the run\'s best checkpoint (ckpt_path="best").',
+                "keras.callbacks.EarlyStopping(restore_best_weights=True) forgot the weights of before the resume. "
+                'If none is better from here on, take the run\'s best checkpoint (ckpt_path="best").',
                 stacklevel=2,
             )
 

@@ -19,8 +19,9 @@ class CSVLogger(Callback):
 
     def on_train_begin(self, logs=None):
         self._path = Path(self.params["run_dir"]) / "metrics.csv"
-        self._columns = ["epoch", "step", *self.params["metric_names"]]
         rows = self._read() if self._path.exists() else []
+        names = ["epoch", "step", *self.params["metric_names"]]
+        self._columns = list(dict.fromkeys([*(rows[0] if rows else ()), *names]))
         self._rows = len(rows)
         self._rewrite(rows)
 
@@ -48,7 +49,7 @@ class CSVLogger(Callback):
     def _rewrite(self, rows: list[dict]) -> None:
         temporary = self._path.with_suffix(".partial")
         with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self._columns, lineterminator="\n")
+            writer = csv.DictWriter(file, self._columns, lineterminator="\n", extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
         temporary.replace(self._path)

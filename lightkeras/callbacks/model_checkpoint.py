@@ -6,6 +6,8 @@ from pathlib import Path
 from lightkeras.callbacks.monitor import Monitor
 from lightkeras.checks import check, check_int
 
+CHECKPOINTS = "checkpoints"  # the folder in the run's folder
+
 
 class ModelCheckpoint(Monitor):
     """Saves the whole run after every epoch and validation, keeping the last state and the `save_top_k` best.
@@ -77,7 +79,7 @@ class ModelCheckpoint(Monitor):
 
     def load_state_dict(self, state):
         """Takes the scores of the checkpoints that are here: a run that goes on from an older one has a new folder."""
-        there = Path(self.params["run_dir"]) / "checkpoints"
+        there = Path(self.params["run_dir"]) / CHECKPOINTS
         self.scores = {name: value for name, value in state["scores"].items() if (there / name).exists()}
 
 

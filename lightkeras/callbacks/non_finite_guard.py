@@ -4,7 +4,6 @@ import numpy as np
 
 from lightkeras.callbacks.base import Callback
 
-
 ADVICE = "The last checkpoint is from before. Try a lower learning rate or gradient_clip_val."
 
 

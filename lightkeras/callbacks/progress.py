@@ -32,10 +32,11 @@ class ProgressBar(Callback):
 
     def __init__(self, refresh: float = 0.5, plain: float = 30.0):
         super().__init__()
-        self._refresh = refresh if sys.stdout.isatty() else plain
+        self.refresh, self.plain = refresh, plain
         self._bar = None
 
     def on_train_begin(self, logs=None):
+        self._every = self.refresh if sys.stdout.isatty() else self.plain
         self._begun, self._from_step, self._rates = None, self.model.global_step, {}
         if sys.stdout.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())
@@ -58,23 +59,19 @@ class ProgressBar(Callback):
         now = time.monotonic()
         if self._begun is None:  # the first call traces and compiles: it says nothing of the speed
             self._begun, self._from_step = now, self.model.global_step
-        if now - self._looked < self._refresh:
+        if now - self._looked < self._every:
             return
         self._looked = now
         if self._bar:
             text = f"{describe(logs)}  {describe(self._rates)}"
             self._bar.update(self._line, completed=batch + 1, text=text)
         else:
-            print(
-                f"{self._where()}  {batch + 1}/{self.params['steps']}  {describe(logs)}{self._eta(now)}",
-                flush=True,
-            )
+            parts = (self._where(), f"{batch + 1}/{self.params['steps']}", describe(logs), self._eta(now))
+            print("  ".join(part for part in parts if part), flush=True)
 
     def _eta(self, now: float) -> str:
-        steps = self.model.global_step - self._from_step
-        if not steps or not self.model.total_steps:
-            return ""
-        return f"  ETA {clock((self.model.total_steps - self.model.global_step) * (now - self._begun) / steps)}"
+        made, left = self.model.global_step - self._from_step, (self.model.total_steps or 0) - self.model.global_step
+        return f"ETA {clock(left * (now - self._begun) / made)}" if made and left > 0 else ""
 
     def on_log(self, record):
         self._rates = {name: value for name, value in record.items() if name.endswith("_per_second")}
@@ -82,9 +79,10 @@ class ProgressBar(Callback):
     def on_epoch_end(self, epoch, logs=None):
         now = time.monotonic()
         took = clock(now - self._epoch_began)
-        text = f"{self._where()}  {took}  {describe(logs)}  {describe(self._rates)}{self._eta(now)}"
+        parts = (self._where(), took, describe(logs), describe(self._rates), self._eta(now))
+        text = "  ".join(part for part in parts if part)
         if self._bar:
-            self._bar.console.print(text, highlight=False)
+            self._bar.console.print(text, highlight=False, markup=False)
         else:
             print(text, flush=True)
 

@@ -11,6 +11,7 @@ class TensorBoardLogger(Callback):
     """Writes every record as scalars to `tensorboard/` in the run's folder, at the number of updates."""
 
     writes_files = True
+    _writer = None
 
     def on_train_begin(self, logs=None):
         self._writer = tf.summary.create_file_writer(str(Path(self.params["run_dir"]) / "tensorboard"))
@@ -34,4 +35,5 @@ class TensorBoardLogger(Callback):
         self._writer.close()
 
     def on_exception(self, error):
-        self._writer.close()
+        if self._writer:
+            self._writer.close()

@@ -8,11 +8,17 @@ from lightkeras.callbacks.base import Callback
 class Throughput(Callback):
     """Adds `steps_per_second` and `UNITs_per_second` (`task.unit`) to the records.
 
-    Time spent in validation and in the first call, which traces and compiles, is left out.
+    Time spent between epochs, in validation and in the first call, which traces and compiles, is left out.
     """
 
+    _since = None
+
     def on_train_begin(self, logs=None):
-        self._since = None
+        self._since, self._paused = None, False
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self._paused:
+            self._restart()
 
     def on_train_batch_end(self, batch, logs=None):
         if self._since is None:
@@ -30,15 +36,14 @@ class Throughput(Callback):
 
     def _restart(self) -> None:
         self._since, self._step, self._counted = time.perf_counter(), self.model.global_step, self._units()
+        self._paused = False
 
     def _units(self) -> float:
         """The weight of the first loss in this epoch so far: what `unit` counts."""
         return float(self.model.train_totals.values[0, 1])
 
     def on_epoch_begin(self, epoch, logs=None):
-        if self._since is not None:
-            self._restart()
+        self._paused = self._since is not None
 
     def on_test_end(self, logs=None):
-        if self._since is not None:
-            self._restart()
+        self._paused = self._since is not None

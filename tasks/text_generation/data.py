@@ -50,7 +50,7 @@ class TextData(lk.DataModule):
         lk.check_int("batch_size", batch_size)
         lk.check_number("val_fraction", val_fraction, below=1.0)
         lk.check_number("test_fraction", test_fraction, inclusive=True, below=1.0)
-        lk.check(val_fraction + test_fraction < 1, "val_fraction", "below 1 with test_fraction", val_fraction)
+        lk.check_that(val_fraction + test_fraction < 1, "val_fraction", "below 1 with test_fraction", val_fraction)
         self.source, self.seq_len, self.batch_size = source, seq_len, batch_size
         self.fractions = (val_fraction, test_fraction)
         self.vocabulary: lk.Vocabulary | None = None

@@ -128,7 +128,7 @@ class TextGeneration(lk.TaskModule):
             ValueError: The prompt is empty or has characters that the vocabulary lacks (they are named), or an
                 argument is out of its range.
         """
-        lk.check(len(prompt) > 0, "prompt", "at least one character", prompt)
+        lk.check_that(len(prompt) > 0, "prompt", "at least one character", prompt)
         lk.check_int("length", length)
         lk.check_int("num_samples", num_samples)
         lk.check_int("seed", seed, minimum=0)

@@ -1,0 +1,243 @@
+"""Images as uint8 arrays, scaled to [-1, 1] in batches that carry the address of every example's noise."""
+
+import collections
+import pathlib
+import warnings
+import zipfile
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image, ImageOps
+
+import lightkeras as lk
+from tasks.dcgan.model import check_image_size
+
+MNIST = lk.Download(
+    url="https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz",
+    size=11_490_434,
+    checksum="sha256:731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1",
+    folder="mnist",
+    name="mnist.npz",
+)
+SUFFIXES = (".png", ".jpg", ".jpeg")
+MODES = {1: "L", 3: "RGB"}
+GRAY = ("1", "L", "I", "I;16", "F", "LA")  # Pillow's modes without colour
+BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises for a broken file
+KEY = 0xD16175  # keys the split apart from any other permutation
+
+
+class MNISTData(lk.DataModule):
+    """Square images of one size: MNIST, or your own.
+
+    A batch holds `image`, float32 (batch, size, size, channels) in [-1, 1]; `noise_key`, int64 (batch, 2), the
+    example's address (index, epoch), from which the task makes its noise; and `weight`, float32 (batch,). The images
+    are kept in memory, as uint8.
+
+    The last `val_fraction` of the training images, in a fixed shuffled order, is for validation. The test images are
+    the file's own (`x_test`) or else, before that, the last `test_fraction`.
+
+    Args:
+        source: "download" (MNIST), an .npz file of your own with `x_train`, uint8 (n, height, width[, channels]), and
+            if it has them `y_train`, `x_test`, `y_test`; a folder of PNG and JPEG files (folders within it
+            included); or "sample" (scikit-learn's 1,797 handwritten digits of 8 x 8 pixels, which come with it).
+        image_size: Pixels of a side: 4 to 8 times a power of two from 2 on, such as 8, 12, 28, 32, 48, 64. Other
+            images are scaled to it (after a cut to the square in the middle). None takes them as they are.
+        channels: 1 (gray) or 3 (colour); None takes the images as they are.
+        batch_size: Images of one update (the global batch).
+        val_fraction: Share of the images for validation.
+        test_fraction: Share of the images for a test, where the source has no test images of its own.
+        skip_corrupt: Leave out the files of a folder that cannot be read, with a warning that counts them.
+
+    Raises:
+        ValueError: A folder without images, with files that cannot be read (they are named and counted), or with
+            images of several sizes or modes; a size that the networks cannot make; an .npz without `x_train`.
+        DownloadError: The official file is neither here nor to be had.
+    """
+
+    def __init__(
+        self,
+        source: str = "download",
+        image_size: int | None = None,
+        channels: int | None = None,
+        batch_size: int = 256,
+        val_fraction: float = 0.05,
+        test_fraction: float = 0.1,
+        skip_corrupt: bool = False,
+    ):
+        if image_size is not None:
+            check_image_size(image_size)
+        lk.check_choice("channels", channels, (None, *MODES))
+        lk.check_int("batch_size", batch_size)
+        lk.check_number("val_fraction", val_fraction, below=1.0)
+        lk.check_number("test_fraction", test_fraction, below=1.0)
+        lk.check(val_fraction + test_fraction < 1, "val_fraction", "below 1 with test_fraction", val_fraction)
+        self.source, self.image_size, self.channels, self.batch_size = source, image_size, channels, batch_size
+        self.val_fraction, self.test_fraction, self.skip_corrupt = val_fraction, test_fraction, skip_corrupt
+        self.image_shape: tuple[int, int, int] | None = None
+
+    def prepare_data(self) -> None:
+        """Downloads the images, if they are the official ones."""
+        if self.source != "sample":
+            lk.find_data(self.source, MNIST)
+
+    def setup(self, stage: str) -> None:
+        """Reads the images and makes the splits; of a trained run, they must have the shape it was trained on."""
+        images, labels, tests = self._read()
+        shape = images.shape[1:]
+        check_image_size(shape[0])
+        expected = f"{self.image_shape}, as in training"
+        lk.check(self.image_shape in (None, shape), "shape of the images", expected, shape)
+        self.image_shape = shape
+        order = np.random.Generator(np.random.Philox(key=KEY)).permutation(len(images))
+        test = 0 if tests else max(1, round(len(images) * self.test_fraction))
+        val = max(1, round(len(images) * self.val_fraction))
+        lk.check(len(images) > val + test, "source", f"more than {val + test} images", f"{len(images)} images")
+        parts = np.split(order, [len(images) - val - test, len(images) - test])
+        splits = [(images[part], None if labels is None else labels[part]) for part in parts]
+        if tests:
+            splits[2] = tests
+        self.splits = dict(zip(("train", "validation", "test"), splits, strict=True))
+
+    def _read(self):
+        """(images (n, size, size, channels) uint8, labels (n,) or None, (test images, labels) or None)."""
+        if self.source == "sample":
+            images, labels, tests = _scikit_learn_digits()
+        else:
+            path = lk.find_data(self.source, MNIST)
+            if path.is_dir():
+                return _read_folder(path, self.image_size, self.channels, self.skip_corrupt), None, None
+            images, labels, tests = _read_npz(path)
+        tests = (self._fitted(tests[0]), tests[1]) if tests else None
+        return self._fitted(images), labels, tests
+
+    def _fitted(self, images: np.ndarray) -> np.ndarray:
+        """Arrays in the size and mode that were asked for."""
+        size, channels = self.image_size, self.channels or images.shape[3]
+        if images.shape[1:] == (size or images.shape[1], size or images.shape[1], channels):
+            return images
+        lk.check(size or images.shape[1] == images.shape[2], "image_size", _SQUARE, self.image_size)
+        pictures = (Image.fromarray(image.squeeze()) for image in images)
+        return np.stack([_array(picture, size or images.shape[1], channels) for picture in pictures])
+
+    def train_dataset(self) -> lk.AddressedDataset:
+        """Shuffled images, with other noise each epoch."""
+        return self._batches("train", shuffle=True)
+
+    def val_dataset(self) -> lk.AddressedDataset:
+        """The validation images, in order."""
+        return self._batches("validation", shuffle=False)
+
+    def test_dataset(self) -> lk.AddressedDataset:
+        """The test images, in order."""
+        return self._batches("test", shuffle=False)
+
+    def _batches(self, split: str, shuffle: bool) -> lk.AddressedDataset:
+        with tf.device("CPU"):  # gathered there: they fill no GPU
+            images = tf.constant(self.splits[split][0])
+
+        def fetch(indices, epoch):
+            image = tf.cast(tf.gather(images, indices), tf.float32) / 127.5 - 1.0  # (batch, size, size, channels)
+            return {"image": image, "noise_key": tf.stack([indices, tf.fill(tf.shape(indices), epoch)], axis=1)}
+
+        return lk.AddressedDataset.from_batches(fetch, len(images), self.batch_size, shuffle)
+
+    def state_dict(self) -> dict:
+        """The shape of an image."""
+        return {"image_shape": list(self.image_shape)}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Takes the shape of a trained run's images."""
+        self.image_shape = tuple(state["image_shape"])
+
+
+# ---- reading
+
+_SQUARE = "a size to cut and scale to, for images that are not square"
+
+
+def _scikit_learn_digits():
+    from sklearn.datasets import load_digits  # slow to import, and needed for the sample only
+
+    digits = load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]  # (1797, 8, 8, 1)
+    return images, digits.target.astype(np.uint8), None
+
+
+def _read_npz(path: pathlib.Path):
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in ("x_train", "y_train", "x_test", "y_test") if name in file}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"Expected {path} to be an .npz file or a folder of images. Received: {error}") from error
+    if "x_train" not in arrays:
+        raise ValueError(f'Expected {path} to have an array "x_train". Received: {", ".join(arrays) or "none of ours"}')
+    tests = (_checked("x_test", arrays), arrays.get("y_test")) if "x_test" in arrays else None
+    return _checked("x_train", arrays), arrays.get("y_train"), tests
+
+
+def _checked(name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """The images of an .npz as (n, height, width, channels), once they and their labels are found right."""
+    images, labels = arrays[name], arrays.get(name.replace("x_", "y_"))
+    gray = images.ndim == 3
+    good = images.dtype == np.uint8 and len(images) and (gray or (images.ndim == 4 and images.shape[3] in MODES))
+    expected = "uint8 (n, height, width) or (n, height, width, 1 or 3) with n > 0"
+    lk.check(bool(good), name, expected, f"{images.dtype} {images.shape}")
+    counted = labels is None or labels.shape == (len(images),)
+    lk.check(counted, name.replace("x_", "y_"), f"a label for each of {len(images)} images", np.shape(labels))
+    return images[..., None] if gray else images
+
+
+def _read_folder(folder: pathlib.Path, size: int | None, channels: int | None, skip_corrupt: bool) -> np.ndarray:
+    """The images of a folder in the order of their paths: uint8 (n, size, size, channels)."""
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    lk.check(bool(paths), "source", f"a folder with {', '.join(SUFFIXES)} files", str(folder))
+    arrays, broken = [], []
+    for path in paths:
+        try:
+            with Image.open(path) as picture:
+                arrays.append(_array(picture, size, channels))
+        except BROKEN as error:
+            broken.append(f"{path.relative_to(folder)} ({error})")
+    if broken:
+        _report_broken(broken, len(paths), skip_corrupt)
+    lk.check(bool(arrays), "source", "a folder with an image that can be read", str(folder))
+    return _stacked(arrays)
+
+
+def _report_broken(broken: list[str], total: int, skip: bool) -> None:
+    named = "; ".join(broken[:5]) + (f"; and {len(broken) - 5} more" if len(broken) > 5 else "")
+    if not skip:
+        raise ValueError(
+            f"Expected every image to be readable, or skip_corrupt=True to leave the others out. Received: "
+            f"{len(broken)} of {total} files that are not: {named}"
+        )
+    warnings.warn(f"Skipped {len(broken)} of {total} files that are no readable images: {named}", stacklevel=2)
+
+
+def _array(picture: Image.Image, size: int | None, channels: int | None) -> np.ndarray:
+    """A picture as uint8 (height, width, channels), with its own size and mode where these are None."""
+    channels = channels or (1 if picture.mode in GRAY else 3)
+    if picture.mode != MODES[channels]:
+        picture = picture.convert(MODES[channels])
+    if size is not None and picture.size != (size, size):
+        picture = ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC)
+    array = np.asarray(picture)
+    return array[..., None] if array.ndim == 2 else array
+
+
+def _stacked(arrays: list[np.ndarray]) -> np.ndarray:
+    channels = collections.Counter(array.shape[2] for array in arrays)
+    sizes = collections.Counter(f"{array.shape[1]} x {array.shape[0]}" for array in arrays)
+    if len(channels) > 1:
+        raise ValueError(
+            f"Expected images of one mode, or channels=1 or channels=3 to convert them. Received: {channels[1]} gray "
+            f"and {channels[3]} in colour"
+        )
+    square = arrays[0].shape[0] == arrays[0].shape[1]
+    if len(sizes) > 1 or not square:
+        counted = ", ".join(f"{count} of {size}" for size, count in sizes.most_common(5))
+        raise ValueError(
+            "Expected square images of one size (pixels), or image_size= to cut and scale them. Received: "
+            f"{counted}{', ...' if len(sizes) > 5 else ''}"
+        )
+    return np.stack(arrays)

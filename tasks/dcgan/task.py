@@ -1,0 +1,218 @@
+"""A deep convolutional generative adversarial network."""
+
+import functools
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import lightkeras as lk
+from tasks.dcgan import pictures
+from tasks.dcgan.data import MNISTData
+from tasks.dcgan.model import Discriminator, Generator
+from tasks.dcgan.noise import normal
+
+SAMPLES = 64  # images of a grid
+ROWS = 256  # images that are generated at once
+GENERATING = 1 << 31  # the stream of noise apart from those of training
+
+
+def non_saturating(real, fake, label_smoothing):
+    """Losses (batch,) of discriminator and generator (Goodfellow et al. 2014), from the logits (batch,).
+
+    Cross entropy with the labels 1 (or `1 - label_smoothing`; Salimans et al. 2016) for real images and 0 for
+    generated ones; the generator's is that of generated images with the label 1.
+    """
+    of_real = tf.nn.sigmoid_cross_entropy_with_logits(tf.fill(tf.shape(real), 1.0 - label_smoothing), real)
+    return of_real + tf.nn.softplus(fake), tf.nn.softplus(-fake)
+
+
+def hinge(real, fake, label_smoothing):
+    """Losses (batch,) of discriminator and generator (Lim and Ye 2017), from the logits (batch,)."""
+    return tf.nn.relu(1.0 - real) + tf.nn.relu(1.0 + fake), -fake
+
+
+LOSSES = {"non_saturating": non_saturating, "hinge": hinge}
+
+
+class DCGAN(lk.TaskModule):
+    """A generator makes images from noise, and a discriminator tells them from real ones; each has its optimizer.
+
+    The metrics are the losses of both, and the shares of real and generated images that the discriminator tells right.
+    The noise of an example is keyed by its address, so it is the same however the batch is cut.
+
+    Args:
+        noise_dim: Numbers that an image is made from.
+        generator_filters: Filters before the generator's last layer; twice as many for each halving of the side.
+        discriminator_filters: Filters of the discriminator's first layer; twice as many after each halving.
+        dropout: Share of the discriminator's outputs dropped in training.
+        loss: "non_saturating" or "hinge".
+        label_smoothing: Taken off the label of real images, 1; for "non_saturating".
+        critic_steps: 0 updates both at once, from one shared forward pass. A number makes so many updates of the
+            discriminator, each with other noise, and then one of the generator.
+        generator_learning_rate: Adam's.
+        discriminator_learning_rate: Adam's.
+        beta_1: Adam's decay of the first moments (Radford et al. 2016 take 0.5).
+    """
+
+    data_module = MNISTData
+    unit = "images"
+
+    def __init__(
+        self,
+        noise_dim: int = 100,
+        generator_filters: int = 64,
+        discriminator_filters: int = 64,
+        dropout: float = 0.3,
+        loss: str = "non_saturating",
+        label_smoothing: float = 0.0,
+        critic_steps: int = 0,
+        generator_learning_rate: float = 1e-4,
+        discriminator_learning_rate: float = 1e-4,
+        beta_1: float = 0.9,
+    ):
+        super().__init__()
+        lk.check_int("noise_dim", noise_dim)
+        lk.check_int("generator_filters", generator_filters)
+        lk.check_int("discriminator_filters", discriminator_filters)
+        lk.check_number("dropout", dropout, inclusive=True, below=1.0)
+        lk.check_choice("loss", loss, LOSSES)
+        lk.check_number("label_smoothing", label_smoothing, inclusive=True, below=1.0)
+        lk.check(loss != "hinge" or not label_smoothing, "label_smoothing", '0 with loss="hinge"', label_smoothing)
+        lk.check_int("critic_steps", critic_steps, minimum=0)
+        lk.check_number("generator_learning_rate", generator_learning_rate)
+        lk.check_number("discriminator_learning_rate", discriminator_learning_rate)
+        lk.check_number("beta_1", beta_1, inclusive=True, below=1.0)
+
+    def configure_model(self, data) -> None:
+        """Makes the networks for the data's images."""
+        h, shape = self.hparams, data.image_shape
+        self.data = data
+        self.generator = Generator(shape, h["generator_filters"], name="generator")
+        self.discriminator = Discriminator(shape, h["discriminator_filters"], h["dropout"], name="discriminator")
+
+    def configure_optimizers(self):
+        """An Adam for each network."""
+        h = self.hparams
+        return {
+            "generator": keras.optimizers.Adam(h["generator_learning_rate"], h["beta_1"]),
+            "discriminator": keras.optimizers.Adam(h["discriminator_learning_rate"], h["beta_1"]),
+        }
+
+    def train_step(self, batch):
+        """One update of both networks from one forward pass; or the discriminator's, and then the generator's."""
+        critic_steps = self.hparams["critic_steps"]
+        if not critic_steps:
+            return self.descend(self.adversarial_losses, batch)
+        for number in range(critic_steps):
+            critic = self.descend(functools.partial(self.discriminator_losses, draw=number + 1), batch)
+        return {**critic, **self.descend(self.generator_losses, batch)}
+
+    def test_step(self, batch):
+        """The losses on images that were not trained on, nothing dropped, with the moving averages."""
+        return self.measure(self.adversarial_losses, batch)
+
+    def predict_step(self, batch):
+        """An image float32 (batch, size, size, channels) in [-1, 1] for every address."""
+        return self.generator(self.noise(batch))
+
+    def noise(self, batch, draw: int = 0):
+        """Standard normal numbers (batch, noise_dim) of the examples' addresses; other ones for another `draw`."""
+        return normal(batch["noise_key"], self.hparams["noise_dim"], stream=draw)
+
+    def adversarial_losses(self, batch, training, draw=0):
+        """Loss sums by optimizer name, and what the discriminator gets right, from one forward pass of each network."""
+        weight = batch["weight"]
+        images = self.generator(self.noise(batch, draw), weight, training=training)
+        real = self.discriminator(batch["image"], training=training)  # (batch,)
+        fake = self.discriminator(images, training=training)  # (batch,)
+        of_discriminator, of_generator = LOSSES[self.hparams["loss"]](real, fake, self.hparams["label_smoothing"])
+        sums = {
+            "generator": of_generator,
+            "discriminator": of_discriminator,
+            "real_accuracy": tf.cast(real > 0, tf.float32),
+            "fake_accuracy": tf.cast(fake < 0, tf.float32),
+        }
+        examples = tf.reduce_sum(weight)
+        return {name: (tf.reduce_sum(values * weight), examples) for name, values in sums.items()}
+
+    def discriminator_losses(self, batch, training, draw):
+        """The discriminator's part of `adversarial_losses`."""
+        sums = self.adversarial_losses(batch, training, draw)
+        return {name: sums[name] for name in sums if name != "generator"}
+
+    def generator_losses(self, batch, training):
+        """The generator's part of `adversarial_losses`."""
+        return {"generator": self.adversarial_losses(batch, training)["generator"]}
+
+    # ---- making images
+
+    def generate(self, n: int = SAMPLES, seed: int = 0) -> np.ndarray:
+        """Images, uint8 (n, size, size, channels).
+
+        Args:
+            n: How many.
+            seed: The same seed gives the same images; more of them begin with the same.
+        """
+        lk.check_int("n", n)
+        return self._images(self._seeded_noise(n, seed))
+
+    def interpolate(self, n: int = 8, seed: int = 0) -> np.ndarray:
+        """Images on the way from one to another, both included, uint8 (n, size, size, channels).
+
+        The noise turns at an even speed on a sphere (White 2016): on a straight line it would become too short.
+        """
+        lk.check_int("n", n, minimum=2)
+        first, last = self._seeded_noise(2, seed)
+        return self._images(slerp(first, last, np.linspace(0.0, 1.0, n)))
+
+    def _seeded_noise(self, n: int, seed: int) -> np.ndarray:
+        lk.check_int("seed", seed, minimum=0)
+        lk.check(seed < 2**32, "seed", "below 2**32", seed)
+        keys = np.stack([np.arange(n), np.full(n, seed)], axis=1)
+        return normal(tf.constant(keys, tf.int64), self.hparams["noise_dim"], stream=GENERATING).numpy()
+
+    def _images(self, noise: np.ndarray) -> np.ndarray:
+        parts = [self._generating(noise[i : i + ROWS]).numpy() for i in range(0, len(noise), ROWS)]
+        return np.concatenate(parts)
+
+    @functools.cached_property
+    def _generating(self):
+        """The compiled generator, kept: noise (rows, noise_dim) to uint8 images."""
+
+        def images(noise):
+            return tf.saturate_cast(tf.round(self.generator(noise) * 127.5 + 127.5), tf.uint8)
+
+        return tf.function(images, input_signature=[tf.TensorSpec((None, self.hparams["noise_dim"]), tf.float32)])
+
+    def write_samples(self, folder: Path, name: str) -> None:
+        """A grid of images from the same noise each time, and all grids of the folder so far as an animated GIF."""
+        pictures.write_grid(folder / f"{name}.png", self.generate(SAMPLES))
+        pictures.write_animation(folder / "animation.gif", sorted(folder.glob("epoch_*.png")))
+
+    def predict_command(
+        self, num: int = SAMPLES, seed: int = 0, out: str = "images.png", interpolate: bool = False
+    ) -> str:
+        """What `lightkeras predict dcgan` does: writes a picture.
+
+        Args:
+            num: Images in the picture.
+            seed: The same seed gives the same images.
+            out: The PNG file, a new one.
+            interpolate: Instead, `num` images on the way from one to another.
+        """
+        path = pictures.new_file(out)
+        images = self.interpolate(num, seed) if interpolate else self.generate(num, seed)
+        pictures.write_grid(path, images)
+        return f"Wrote {path}: {num} images"
+
+
+def slerp(first: np.ndarray, last: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Spherical interpolation (Shoemake 1985) of two vectors (dim,) at the shares `at` (n,): float32 (n, dim)."""
+    cosine = np.dot(first, last) / np.linalg.norm(first) / np.linalg.norm(last)
+    angle = np.arccos(np.clip(cosine, -1.0, 1.0))
+    if np.sin(angle) < 1e-6:
+        return np.outer(1 - at, first).astype(np.float32) + np.outer(at, last).astype(np.float32)
+    ways = np.outer(np.sin((1 - at) * angle), first) + np.outer(np.sin(at * angle), last)
+    return (ways / np.sin(angle)).astype(np.float32)

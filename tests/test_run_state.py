@@ -1,0 +1,405 @@
+"""Resuming: a run that was killed, interrupted or limited at any update goes on to the very same bits."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import yaml
+from toys import Classifier, PointsData, quiet, weights
+
+import lightkeras as lk
+from lightkeras import checkpoint as files
+from lightkeras import run_folder
+
+SETTING = {
+    "max_epochs": 3,
+    "log_every_n_steps": 2,
+    "val_check_interval": 3,
+    "deterministic": True,
+}  # 5 updates an epoch
+
+
+def toys():
+    return Classifier(dropout=0.4), PointsData()
+
+
+class At(lk.Callback):
+    """Does something once, after update `step`."""
+
+    def __init__(self, step, action):
+        super().__init__()
+        self.step, self.action = step, action
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.model.global_step == self.step:
+            self.action()
+
+
+class Killed(BaseException):
+    """Takes the place of SIGKILL: nothing of the run happens after it."""
+
+
+def kill():
+    raise Killed
+
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def outcome(run: Path, history) -> dict:
+    """All that a run leaves behind."""
+    saved = lk.load_checkpoint(files.latest_checkpoint(run / "checkpoints"))
+    return {
+        "step": saved.step,
+        "arrays": saved.arrays,
+        "callbacks": saved.state["callbacks"],
+        "rows": (run / "metrics.csv").read_text(encoding="utf-8"),
+        "history": history.history,
+        "epochs": history.epoch,
+    }
+
+
+def assert_same(ours: dict, theirs: dict) -> None:
+    assert ours["arrays"].keys() == theirs["arrays"].keys()
+    for name, array in theirs["arrays"].items():
+        np.testing.assert_array_equal(ours["arrays"][name], array, err_msg=name)
+    for part in ("step", "rows", "history", "epochs"):
+        assert ours[part] == theirs[part], part
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The run that nothing stops."""
+    trainer = quiet(str(tmp_path_factory.mktemp("whole")), **SETTING)
+    history = trainer.fit(*toys())
+    return outcome(trainer.run_dir, history)
+
+
+def stopped(root, at: int, how) -> lk.Trainer:
+    """A run stopped after update `at` by a callback's `how()`, or limited to so many updates."""
+    if how is None:
+        trainer = quiet(root, **SETTING, max_steps=at)
+        trainer.fit(*toys())
+        return trainer
+    saves = lk.ModelCheckpoint(every_n_steps=1)
+    trainer = quiet(root, **SETTING, callbacks=[saves, At(at + (how is kill), how)])
+    if how is kill:
+        with pytest.raises(Killed):
+            trainer.fit(*toys())
+    else:
+        trainer.fit(*toys())
+        assert trainer.interrupted == signal.SIGINT
+    return trainer
+
+
+def test_the_whole_run(whole):
+    assert whole["step"] == 15 and whole["epochs"] == [0, 1, 2]
+    rows = [line.split(",")[:2] for line in whole["rows"].splitlines()[1:]]
+    assert rows == [  # logs each 2 updates and as an epoch ends, validations after 3 of an epoch and as it ends
+        ["0", "2"], ["0", "3"], ["0", "4"], ["0", "5"], ["0", "5"],
+        ["1", "6"], ["1", "8"], ["1", "8"], ["1", "10"], ["1", "10"],
+        ["2", "12"], ["2", "13"], ["2", "14"], ["2", "15"], ["2", "15"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("how", [kill, interrupt, None], ids=["killed", "interrupted", "limited"])
+@pytest.mark.parametrize("at", [3, 5, 9])
+def test_a_stopped_run_goes_on_to_the_same_bits(root, whole, at, how):
+    first = stopped(root, at, how)
+    trainer = quiet(root, **SETTING)
+    history = trainer.fit(*toys(), ckpt_path="last")
+    assert trainer.run_dir == first.run_dir
+    assert_same(outcome(trainer.run_dir, history), whole)
+
+
+def test_a_run_may_be_stopped_again_and_again(root, whole):
+    for at in (2, 7, 11):
+        quiet(root, **SETTING, max_steps=at).fit(*toys(), ckpt_path="auto")
+    trainer = quiet(root, **SETTING)
+    history = trainer.fit(*toys(), ckpt_path="auto")
+    assert_same(outcome(trainer.run_dir, history), whole)
+    assert len(list(Path(root, "classifier").iterdir())) == 1
+
+
+# ---- what is continued, and what is refused
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run of 2 epochs with each epoch's checkpoint kept; not to be written to."""
+    saves = lk.ModelCheckpoint(keep_last=5)
+    trainer = quiet(str(tmp_path_factory.mktemp("run")), max_epochs=2, run_eagerly=True, callbacks=[saves])
+    trainer.fit(*toys())
+    return trainer.run_dir
+
+
+def copied(run: Path, root: str) -> Path:
+    return Path(shutil.copytree(run, Path(root) / "classifier" / run.name))
+
+
+def continued(root, ckpt_path, task=None, data=None, **arguments) -> lk.Trainer:
+    trainer = quiet(root, **{"max_epochs": 3, "run_eagerly": True, **arguments})
+    trainer.fit(task or toys()[0], data or PointsData(), ckpt_path=str(ckpt_path))
+    return trainer
+
+
+def test_a_run_folder_holds_what_repeats_the_run(run):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["task_class"] == "toys.Classifier"
+    assert config["task"] == {"units": 5, "learning_rate": 0.05, "dropout": 0.4}
+    assert config["data"] == {"size": 37, "batch_size": 8, "shuffle": True}
+    assert config["trainer"]["max_epochs"] == 2 and config["trainer"]["seed"] == 0
+    assert config["trainer"]["callbacks"] == [
+        {
+            "class_path": "lightkeras.callbacks.model_checkpoint.ModelCheckpoint",
+            "init_args": {
+                "monitor": "val_loss", "mode": "min", "save_top_k": 1, "every_n_steps": None, "keep_last": 5,
+            },
+        }
+    ]  # fmt: skip
+    assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "config.yaml", "metrics.csv", "tensorboard"]
+
+
+def test_what_no_file_can_hold_is_named_in_the_config(root):
+    trainer = quiet(root, max_steps=1, run_eagerly=True, callbacks=[keras.callbacks.TerminateOnNaN(), At(9, kill)])
+    trainer.fit(*toys())
+    text = (trainer.run_dir / "config.yaml").read_text()
+    assert text.startswith("# Not in this file, since made in Python: keras.src.callbacks.terminate_on_nan.TerminateOn")
+    assert "test_run_state.At" in text.splitlines()[0]
+    assert yaml.safe_load(text)["trainer"]["callbacks"] is None
+
+
+@pytest.mark.parametrize(
+    ("task", "data", "arguments", "difference"),
+    [
+        (Classifier(units=6, dropout=0.4), None, {}, "task.init_args.units: 5 then, 6 now"),
+        (None, PointsData(batch_size=4), {}, "data.init_args.batch_size: 8 then, 4 now"),
+        (None, None, {"seed": 1}, "seed: 0 then, 1 now"),
+        (None, None, {"limit_train_batches": 2}, "steps_per_epoch: 5 then, 2 now"),
+    ],
+)
+def test_another_run_is_not_continued(run, root, task, data, arguments, difference):
+    with pytest.raises(lk.CheckpointError, match=f"to be continued as it was. Received: {difference}"):
+        continued(root, run, task, data, **arguments)
+    assert not Path(root).exists()
+
+
+class Other(Classifier):
+    """Another task of the same shape."""
+
+
+class Words(PointsData):
+    """Data with a vocabulary that depends on where it is read."""
+
+    words = ["a", "b"]
+
+    def state_dict(self):
+        return {"words": self.words}
+
+    def load_state_dict(self, state):
+        self.words = state["words"]
+
+
+def test_another_task_or_vocabulary_is_refused(run, root):
+    with pytest.raises(
+        lk.CheckpointError, match=r"task.class_path: 'toys.Classifier' then, 'test_run_state.Other' now"
+    ):
+        continued(root, run, task=Other(dropout=0.4))
+    with pytest.raises(lk.CheckpointError, match=r"of test_run_state.Other. Received: .* of toys.Classifier"):
+        Other.load_from_checkpoint(str(run))
+    with pytest.raises(lk.CheckpointError, match=r"task: 'toys.Classifier' then, 'test_run_state.Other' now"):
+        quiet(root).test(Other(), PointsData(), ckpt_path=str(run))
+    trainer = quiet(root, max_steps=1, run_eagerly=True)
+    trainer.fit(Classifier(), Words())
+    other = Words()
+    other.words = ["a", "c"]
+    with pytest.raises(lk.CheckpointError, match=r"data_state.words: \['a', 'b'\] then, \['a', 'c'\] now"):
+        continued(root, "last", Classifier(), other)
+    with pytest.raises(lk.CheckpointError, match=r"data_state.words: \['a', 'b'\] then"):
+        quiet(root).test(Classifier(), other, ckpt_path="last")
+
+
+def test_a_truncated_checkpoint_names_the_one_before(run, root):
+    there = copied(run, root)
+    first, last = files.checkpoints(there / "checkpoints")
+    shard = Path(last) / "arrays-00000.npz"
+    shard.write_bytes(shard.read_bytes()[:-100])
+    with pytest.raises(lk.CheckpointError, match=f"(?s)size in bytes.*An earlier whole checkpoint: {first}"):
+        continued(root, "last")
+    trainer = continued(root, first)
+    assert trainer.run_dir != there and Path(last).exists()
+    assert lk.load_checkpoint(files.latest_checkpoint(trainer.run_dir / "checkpoints")).step == 15
+
+
+def test_from_an_older_checkpoint_a_run_goes_on_beside_the_old_one(run, root):
+    there = copied(run, root)
+    before = sorted(path for path in there.rglob("*"))
+    trainer = continued(root, there / "checkpoints" / "step_000000005")
+    assert sorted(path for path in there.rglob("*")) == before
+    steps = [line.split(",")[1] for line in (trainer.run_dir / "metrics.csv").read_text().splitlines()[1:]]
+    assert steps == ["5", "5", "10", "10", "15", "15"]
+    best = Path(run_folder.find_checkpoint(trainer.run_dir, Path("."), "", "best"))
+    assert best.parent.parent == trainer.run_dir and best.exists()
+
+
+def test_a_checkpoint_that_lies_elsewhere_is_continued_in_a_new_run(run, root, tmp_path):
+    elsewhere = Path(shutil.copytree(run / "checkpoints" / "step_000000010", tmp_path / "models" / "mine"))
+    trainer = continued(root, elsewhere)
+    assert trainer.run_dir.parent == Path(root) / "classifier"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["models", "runs"]
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["mine"]
+
+
+def test_names_of_checkpoints(run, root):
+    there = copied(run, root)
+    last = str(there / "checkpoints" / "step_000000010")
+    scores = lk.load_checkpoint(last).state["callbacks"]["callbacks"]["ModelCheckpoint-1"]["scores"]
+    best = str(there / "checkpoints" / next(iter(scores)))
+    find = run_folder.find_checkpoint
+    for name, meant in [("best", best), ("last", last), (there, best), (there / "last", last), (last, last)]:
+        assert find(name, Path(root), "classifier") == meant
+    assert find(there, Path(root), "classifier", of_run="last") == last
+    assert find("last", there, "classifier") == last  # the root is the run's own folder
+    with pytest.raises(lk.CheckpointError, match=f"a run with a checkpoint in {root}/other. Received: none"):
+        find("last", Path(root), "other")
+    with pytest.raises(lk.CheckpointError, match="Received: ckpt_path='nowhere/last'"):
+        find("nowhere/last", Path(root), "classifier")
+    with pytest.raises(lk.CheckpointError, match="a run's folder with a checkpoint in it"):
+        continued(root, "lsat")
+
+
+def test_the_newest_run_is_the_one_that_saved_last(run, root):
+    old = copied(run, root)
+    new = quiet(root, max_steps=1, run_eagerly=True)
+    new.fit(*toys())
+    assert run_folder.newest_run(Path(root), "classifier") == new.run_dir
+    trainer = continued(root, old)
+    assert trainer.run_dir == old == run_folder.newest_run(Path(root), "classifier")
+
+
+def test_runs_of_the_same_second_have_folders_of_their_own(root):
+    folders = {run_folder.open_run(Path(root), {"n": n}, [], None) for n in range(4)}
+    assert len(folders) == 4
+    assert sorted(yaml.safe_load((folder / "config.yaml").read_text())["n"] for folder in folders) == [0, 1, 2, 3]
+
+
+def test_a_run_without_a_checkpoint_is_begun_by_auto_and_refused_by_last(root):
+    with pytest.raises(lk.CheckpointError, match="Received: none is there"):
+        continued(root, "last")
+    first = continued(root, "auto", max_steps=1)
+    second = continued(root, "auto", max_steps=2)
+    assert second.run_dir == first.run_dir
+
+
+def test_a_drawn_seed_is_the_runs_own(root):
+    trainer = quiet(root, seed=None, max_steps=2, run_eagerly=True)
+    trainer.fit(*toys())
+    assert yaml.safe_load((trainer.run_dir / "config.yaml").read_text())["trainer"]["seed"] == trainer.seed
+    other = continued(root, "last", seed=None)
+    assert other.seed == trainer.seed and other.run_dir == trainer.run_dir
+    assert quiet(seed=None).seed != quiet(seed=None).seed
+
+
+def test_a_run_that_is_done_says_so_and_changes_nothing(run, root, capsys):
+    there = copied(run, root)
+    rows = (there / "metrics.csv").read_text()
+    trainer = continued(root, there, max_epochs=2)
+    assert "Nothing to do: 10 updates are made already." in capsys.readouterr().out
+    assert (there / "metrics.csv").read_text() == rows and trainer.run_dir == there
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(root, monkeypatch):
+    trainer = quiet(root, max_epochs=1, run_eagerly=True)
+    trainer.fit(*toys())
+    seen = {}
+
+    class Watch(lk.Callback):
+        def on_exception(self, error):
+            seen["error"] = error
+
+    def full(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files._HashingFile, "write", full)
+    with pytest.raises(
+        lk.CheckpointError, match=r"(?s)No space left on device.*are intact, the latest: .*step_000000005"
+    ):
+        continued(root, "last", callbacks=[Watch()])
+    assert isinstance(seen["error"], lk.CheckpointError)
+    monkeypatch.undo()
+    assert continued(root, "last").run_dir == trainer.run_dir
+
+
+# ---- use of what is saved
+
+
+def test_a_task_is_made_again_from_its_run_alone(run):
+    task = lk.TaskModule.load_from_checkpoint(str(run / "last"))
+    assert isinstance(task, Classifier) and task.hparams["dropout"] == 0.4 and task.global_step == 10
+    saved = lk.load_checkpoint(str(run / "checkpoints" / "step_000000010"))
+    for name, variable in task.state_variables().items():
+        np.testing.assert_array_equal(np.asarray(variable), saved.arrays[name])
+
+
+def test_evaluation_takes_the_checkpoint_or_the_task_as_it_is(run, root):
+    state = json.loads(json.dumps(lk.load_checkpoint(files.latest_checkpoint(run / "checkpoints")).state))
+    history = state["callbacks"]["callbacks"]["History-1"]["history"]
+    trainer = quiet(root)
+    task = Classifier(dropout=0.4)
+    last = trainer.validate(task, PointsData(), ckpt_path=str(run / "last"))
+    assert last["val_loss"] == pytest.approx(history["val_loss"][1], rel=1e-6)
+    assert trainer.validate(task, PointsData()) == last  # built now, and used as it is
+    tested = trainer.test(task, PointsData(), ckpt_path=str(run / "checkpoints" / "step_000000005"))
+    assert tested["test_loss"] == pytest.approx(history["val_loss"][0], rel=1e-6)
+    assert set(tested) == {"test_loss", "test_accuracy"}
+    assert not Path(root).exists()
+
+
+def test_the_model_of_a_checkpoint_must_be_this_model(run, root):
+    with pytest.raises(
+        lk.CheckpointError, match=r"hidden.*: expected \(4, 7\), received \(4, 5\)|kernel: expected \(4"
+    ):
+        quiet(root).test(Classifier(units=7), PointsData(), ckpt_path=str(run))
+
+
+def test_resuming_keeps_the_patience_of_early_stopping(root):
+    """val_loss rises at once with a far too high learning rate; patience 4, stopped after 2 epochs and continued."""
+
+    def fit(epochs, ckpt_path=None):
+        stopping = lk.EarlyStopping("val_loss", patience=4, min_delta=100.0)  # the first value is never beaten
+        trainer = quiet(root, max_epochs=epochs, run_eagerly=True, callbacks=[stopping])
+        trainer.fit(*toys(), ckpt_path=ckpt_path)
+        return stopping, trainer
+
+    stopping, _ = fit(2)
+    assert stopping.wait == 1 and stopping.best is not None
+    resumed, trainer = fit(20, "last")
+    assert resumed.best == stopping.best and resumed.wait == 4
+    assert trainer.history.epoch == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras' own, of its variables
+def test_keras_callbacks_keep_their_state_too(root):
+    def fit(epochs, ckpt_path=None):
+        stopping = keras.callbacks.EarlyStopping("val_loss", patience=4, min_delta=100.0)
+        plateau = keras.callbacks.ReduceLROnPlateau("val_loss", patience=3, min_delta=100.0, factor=0.1)
+        trainer = quiet(root, max_epochs=epochs, run_eagerly=True, callbacks=[stopping, plateau])
+        trainer.fit(*toys(), ckpt_path=ckpt_path)
+        return trainer
+
+    fit(2)
+    trainer = fit(20, "last")
+    assert trainer.history.epoch == [0, 1, 2, 3, 4]
+    np.testing.assert_allclose(trainer.history.history["learning_rate"], [0.05] * 4 + [0.005], rtol=1e-6)
+
+
+def test_weights_are_those_of_the_run(run):
+    task = Classifier.load_from_checkpoint(str(run / "last"))
+    assert len(weights(task)) == 5  # two layers, and the dropout's seed generator
