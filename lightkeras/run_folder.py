@@ -56,7 +56,7 @@ def open_run(parent: Path, config: dict, left_out: list[str], ckpt_path: str | N
         ckpt_path: The checkpoint that is continued, or None.
     """
     run = Path(ckpt_path).parent.parent if ckpt_path is not None else None
-    if run is not None and ckpt_path != files.nothing if False else run is not None and files.latest_checkpoint(run / CHECKPOINTS):
+    if run is not None and ckpt_path == files.latest_checkpoint(run / CHECKPOINTS):
         return run
     folder = _new_folder(parent)
     note = f"# Not in this file, since made in Python: {', '.join(left_out)}\n" if left_out else ""

@@ -53,7 +53,7 @@ class Trainer(Hyperparameters):
         seed: Keys initial weights, order of the data, dropout. None draws one, which the run's folder keeps.
         deterministic: Only TensorFlow operations that give the same bits each time; for the rest of the process.
         run_eagerly: Steps run op by op, for a debugger.
-        jit_compile: Steps compiled by XLA; "auto" takes the task's `prefer_jit_compile` on one device.
+        jit_compile: Steps compiled by XLA; one device only; "auto" takes the task's `prefer_jit_compile`.
         steps_per_execution: Updates made by one call; "auto" fills some tens of milliseconds. Callbacks come at the
             calls' edges, so "auto" is 1 if a callback that is not lightkeras' listens to batches.
         callbacks: Keras callbacks; one of a default's class takes its place.
@@ -181,6 +181,8 @@ class Trainer(Hyperparameters):
 
     def _prepare(self, task: TaskModule, data: DataModule, stage: str) -> tf.distribute.Strategy:
         strategy = self._strategy(task)
+        xla_on_many = self.jit_compile is True and distribution.replicas(strategy) > 1
+        check(not xla_on_many, "jit_compile", 'False or "auto" on several devices', self.jit_compile)
         if self.deterministic:
             tf.config.experimental.enable_op_determinism()
             tf.random.set_seed(self.seed)

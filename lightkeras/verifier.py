@@ -24,12 +24,13 @@ from rich.table import Table
 from lightkeras import callbacks as cb
 from lightkeras import stages
 from lightkeras.arguments import check_pair
-from lightkeras.checks import check_choice
+from lightkeras.checks import check_choice, check_that
 from lightkeras.data import WEIGHT, AddressedDataset, Batch, DataModule
 from lightkeras.task import TaskModule
 from lightkeras.trainer import Trainer, seed_everything
 from lightkeras.trial import QUIET, Trial, difference, metrics_difference, state_difference, train, values
 
+LEAST = 5  # examples: two batches of two and one of one
 ROWS = 8  # examples in a batch, where the task's own batches have as many
 EPOCH = 3  # two whole batches and a short one
 UPDATES = 2 * EPOCH
@@ -144,6 +145,7 @@ def check(
             and `same_seed` and `resume` ask for equality to the bit.
 
     Raises:
+        ValueError: There are fewer than five training examples, or `only` names no check.
         Exception: What the task raises when it is trained for a few updates as it is.
     """
     check_pair(task, data)
@@ -151,6 +153,7 @@ def check(
         check_choice("only", name, CHECKS)
     with tempfile.TemporaryDirectory() as root, _exact_and_quiet(), Console(stderr=True).status("") as status:
         verifier, results = Verifier(task, data, group, deterministic, root), []
+        verifier.check_size()
         for name in only or CHECKS:
             status.update(f"{name}: {CHECKS[name].claim}")
             results.append(verifier.result(name))
@@ -196,11 +199,10 @@ def _two_devices() -> dict:
 
 def few(dataset: AddressedDataset) -> AddressedDataset:
     """The first examples of `dataset`: two whole batches of an even number of rows, and a short one."""
-    rows = max(2, min(ROWS, dataset.batch_size // 2 * 2))
-    short = min(rows // 2 + 1, rows - 1)  # more than a half: each half of the batch has a row that counts
-    size = min(dataset.size, 2 * rows + short)
-    size -= short if size % rows == 0 else 0
-    return AddressedDataset(size, rows, dataset.load, dataset.shuffle)
+    most = max(2, min(ROWS, dataset.batch_size // 2 * 2))
+    sizes = {rows: 2 * rows + min(rows // 2 + 1, rows - 1) for rows in range(2, most + 1, 2)}  # each half has a row
+    rows = max((rows for rows, size in sizes.items() if size <= dataset.size), default=2)
+    return AddressedDataset(min(dataset.size, sizes[rows]), rows, dataset.load, dataset.shuffle)
 
 
 class Padded(AddressedDataset):
@@ -360,6 +362,11 @@ class Verifier:
             found = _raised(name, error)
         return Result(name, claim, *found)
 
+    def check_size(self) -> None:
+        """Refuses training data that is too small to be cut."""
+        size = stages.dataset_of(self._fresh("fit"), "train_dataset").size
+        check_that(size >= LEAST, "train_dataset", f"of {LEAST} examples or more", size)
+
     # what trains
 
     def _fresh_task(self, outside: int, silent: bool, plain: bool) -> TaskModule:
@@ -377,6 +384,13 @@ class Verifier:
         train_dataset, val_dataset = data.train_dataset, data.val_dataset
         data.train_dataset = lambda: Padded(few(train_dataset()), extra) if extra else few(train_dataset())
         data.val_dataset = lambda: few(val_dataset() or train_dataset())
+        return data
+
+    def _fresh(self, stage: str) -> DataModule:
+        """The data as it is, ready for `stage`."""
+        data = type(self._data)(**copy.deepcopy(self._data.init_args))
+        data.prepare_data()
+        data.setup(stage)
         return data
 
     def _own(self, outside: int, task: TaskModule | None = None, **arguments) -> Trial:
@@ -560,9 +574,7 @@ class Verifier:
     def _split_digests(self) -> dict[str, set[bytes]]:
         found = {}
         for stage, names in {"fit": ("train_dataset", "val_dataset"), "test": ("test_dataset",)}.items():
-            data = type(self._data)(**copy.deepcopy(self._data.init_args))
-            data.prepare_data()
-            data.setup(stage)
+            data = self._fresh(stage)
             used = [name for name in names if getattr(data, name)() is not None]
             found |= {name.split("_")[0]: _digests(stages.dataset_of(data, name), self._group) for name in used}
         return found

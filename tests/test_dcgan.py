@@ -10,7 +10,6 @@ from PIL import Image
 from small import made, updated
 from toys import Recorder, quiet, weights
 
-import lightkeras as lk
 from lightkeras import step
 from tasks.dcgan import DCGAN, MNISTData, pictures
 from tasks.dcgan.evaluate import evaluate, main, table
@@ -49,12 +48,11 @@ def data_of(source, **arguments):
     return data
 
 
-def task_of(data, kind=Descending, devices=1, **arguments):
+def task_of(data, kind=Descending, **arguments):
     """The task built, with optimizers, and one batch."""
     task, dataset = kind(**{**TINY, **arguments}), data.train_dataset()
-    made_of = lambda _: DCGAN.configure_model(task, data)  # noqa: E731
-    task.configure_model = made_of
-    made(task, dataset, devices)
+    task.configure_model = lambda _: DCGAN.configure_model(task, data)  # `made` knows no data
+    made(task, dataset)
     return task, next(iter(dataset.stream()))
 
 
@@ -114,7 +112,8 @@ def test_noise_of_neighbouring_addresses_is_independent():
 def test_noise_does_not_depend_on_the_batch():
     whole = normal(addresses(np.arange(12), 5), 7)
     parts = [normal(addresses(part, 5), 7) for part in ([7, 3], [11], [0, 1, 2, 9])]
-    np.testing.assert_array_equal(tf.concat(parts, 0), tf.gather(whole, [7, 3, 11, 0, 1, 2, 9]))
+    again = tf.gather(whole, [7, 3, 11, 0, 1, 2, 9])
+    np.testing.assert_allclose(tf.concat(parts, 0), again, rtol=1e-6, atol=1e-6)  # log and cos by vector or one by one
 
 
 def test_noise_is_the_same_compiled():
@@ -153,11 +152,11 @@ def test_splits_share_no_image_and_keep_their_labels():
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    rows = {(image * 255 / 16).round().astype(np.uint8).tobytes() for image in digits.images}
+    pixels = (digits.images * 255 / 16).round().astype(np.uint8)
     assert [len(images) for images, _ in data.splits.values()] == [1258, 359, 180]
     by_split = [[image.tobytes() for image in images] for images, _ in data.splits.values()]
-    assert {image for split in by_split for image in split} == rows
-    label_of = {(image * 255 / 16).round().astype(np.uint8).tobytes(): digit for image, digit in zip(digits.images, digits.target, strict=True)}  # fmt: skip # noqa: E501
+    assert {image for split in by_split for image in split} == set(map(np.ndarray.tobytes, pixels))
+    label_of = dict(zip(map(np.ndarray.tobytes, pixels), digits.target, strict=True))
     for images, labels in data.splits.values():
         assert [label_of[image.tobytes()] for image in images] == labels.tolist()
 
@@ -265,7 +264,10 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"image_size": 9}, {"channels": 2}, {"batch_size": 0}, {"val_fraction": 0.0}, {"val_fraction": 0.9, "test_fraction": 0.1}],
+    [
+        {"image_size": 9}, {"channels": 2}, {"batch_size": 0}, {"val_fraction": 0.0},
+        {"val_fraction": 0.9, "test_fraction": 0.1},
+    ],
 )  # fmt: skip
 def test_bad_data_arguments_are_refused(arguments):
     with pytest.raises(ValueError, match="Expected `"):
@@ -304,10 +306,12 @@ def test_sizes_that_do_not_come_out_even_are_refused(size):
 
 
 def normalised(layer, x, **arguments):
+    """(outputs, gradient, moving mean, moving variance) of a call in training."""
+    factors = np.random.default_rng(9).normal(size=x.shape).astype(np.float32)
     with tf.GradientTape() as tape:
         tape.watch(x)
         y = layer(x, training=True, **arguments)
-        loss = tf.reduce_sum(y * tf.cos(tf.range(tf.size(y), dtype=tf.float32) ** 1.5 + 1.0)[: tf.size(y)].numpy().reshape(y.shape))  # fmt: skip # noqa: E501
+        loss = tf.reduce_sum(y * factors)
     return y, tape.gradient(loss, x), layer.moving_mean.numpy(), layer.moving_variance.numpy()
 
 
@@ -446,16 +450,12 @@ def test_padding_changes_nothing(npz):
     results = []
     for batch_size in (43, 60):
         task, _ = task_of(data_of(npz, batch_size=batch_size), dropout=0.0)
-        logs = dict(updated(task, task_data(task).train_dataset(), steps=3))
+        logs = dict(updated(task, task.data.train_dataset(), steps=3))
         results.append((logs, [np.asarray(v) for v in task.variables]))
     (logs, state), (padded_logs, padded_state) = results
     assert logs == pytest.approx(padded_logs, rel=1e-5)
     for ours, theirs in zip(state, padded_state, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
-
-
-def task_data(task):
-    return task.data
 
 
 def test_two_replicas_are_one_device(npz):
@@ -576,7 +576,7 @@ def test_predicted_images_are_those_of_the_addresses(trained, npz):
 
 def test_a_run_is_evaluated_by_its_own_data(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    trainer, task, _ = trained
+    trainer, _, _ = trained
     figures = evaluate(DCGAN.load_from_checkpoint(trainer.run_dir), num=20)
     assert figures["images"] == 12 and set(figures) >= {"generated", "real", "noise", "classifier_accuracy"}
     out = tmp_path / "figures.json"
@@ -593,17 +593,12 @@ def test_images_without_labels_are_not_evaluated(tmp_path):
 
 def test_it_learns_one_image(tmp_path):
     """The generator comes near the only image there is."""
-    ramp = np.tile(np.linspace(0, 255, 8).astype(np.uint8), (16, 8, 1))
+    ramp = np.tile(np.linspace(0, 255, 8).astype(np.uint8), (900, 8, 1))
     np.savez(tmp_path / "images.npz", x_train=ramp)
-    task = DCGAN(noise_dim=4, generator_filters=4, discriminator_filters=8, dropout=0.0, beta_1=0.5,
-                 generator_learning_rate=2e-3, discriminator_learning_rate=2e-3)  # fmt: skip
-    before = None
-    for steps in (1, 200):
-        quiet(max_steps=steps).fit(task, MNISTData(str(tmp_path / "images.npz"), batch_size=13))
-        error = np.abs(task.generate(8).astype(float) - ramp[:8, ..., None]).mean()
-        before, after = before or error, error
-    assert after < 0.6 * before
-
-
-def test_the_preset_names_arguments_that_exist():
-    assert lk.cli.TASKS["dcgan"] == "tasks.dcgan.DCGAN" if hasattr(lk, "cli") else True
+    rates = {"generator_learning_rate": 2e-3, "discriminator_learning_rate": 2e-3, "beta_1": 0.5}
+    task = DCGAN(noise_dim=4, generator_filters=4, discriminator_filters=8, dropout=0.0, **rates)
+    data, errors = MNISTData(str(tmp_path / "images.npz"), batch_size=8), []
+    for steps in (1, 100):
+        quiet(max_steps=steps, limit_val_batches=0).fit(task, data)
+        errors.append(np.abs(task.generate(8).astype(float) - ramp[:8, ..., None]).mean())
+    assert errors[1] < 0.6 * errors[0]

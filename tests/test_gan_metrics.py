@@ -110,7 +110,7 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def figures(cache):
     """Of good images, noise and copies of one image."""
-    train, test = patterns(600, 0), patterns(200, 1)
+    train, test = patterns(2000, 0), patterns(200, 1)
     sets = {"good": patterns(200, 2).images, "copies": train.images[[0] * 200], "training": train.images[:200]}
     return {name: evaluate_gan(images, train, test, cache=cache) for name, images in sets.items()}
 
@@ -134,7 +134,7 @@ def test_collapse_and_memorisation_are_seen(figures):
 
 
 def test_every_set_has_the_same_number_of_images(cache):
-    train, test = patterns(600, 0), patterns(200, 1)
+    train, test = patterns(2000, 0), patterns(200, 1)
     few = evaluate_gan(patterns(50, 2).images, train, test, cache=cache)
     assert few["images"] == 50
     many = evaluate_gan(patterns(300, 2).images, train, test, cache=cache)
@@ -146,15 +146,15 @@ def test_the_classifier_is_trained_once(cache, monkeypatch, figures):
     def refuse(model, train):
         raise AssertionError("trained again")
 
-    first = gan._look(gan.image_classifier(patterns(600, 0), cache), patterns(9, 5).images)
+    first = gan._look(gan.image_classifier(patterns(2000, 0), cache), patterns(9, 5).images)
     monkeypatch.setattr(gan, "_train", refuse)
-    again = gan._look(gan.image_classifier(patterns(600, 0), cache), patterns(9, 5).images)
+    again = gan._look(gan.image_classifier(patterns(2000, 0), cache), patterns(9, 5).images)
     np.testing.assert_array_equal(first[1], again[1])
     with pytest.raises(AssertionError, match="trained again"):
-        gan.image_classifier(patterns(600, 1), cache)
+        gan.image_classifier(patterns(2000, 1), cache)
     monkeypatch.setattr(gan, "VERSION", 99)
     with pytest.raises(AssertionError, match="trained again"):
-        gan.image_classifier(patterns(600, 0), cache)
+        gan.image_classifier(patterns(2000, 0), cache)
 
 
 def test_two_trainings_give_one_classifier(tmp_path):

@@ -102,6 +102,8 @@ def test_what_this_machine_has_not_is_refused_before_the_data_is_read():
         quiet(devices=3).fit(Classifier(), NoDataYet())
     with pytest.raises(ValueError, match="`devices` to be indices below 2"):
         quiet(devices=[0, 2]).fit(Classifier(), NoDataYet())
+    with pytest.raises(ValueError, match='`jit_compile` to be False or "auto" on several devices'):
+        quiet(devices=2, jit_compile=True).fit(Classifier(), NoDataYet())
 
 
 def test_task_and_data_must_be_such():

@@ -15,12 +15,12 @@ from lightkeras.verifier import check
 class Points(lk.DataModule):
     """Points in 4 dimensions, of two classes; the splits share `shared` of them."""
 
-    def __init__(self, shared: int = 0, repeated_numbers: bool = False):
+    def __init__(self, shared: int = 0, repeated_numbers: bool = False, size: int = 30):
         numbers = np.random.default_rng(0)
         self.x = numbers.normal(size=(60, 4)).astype(np.float32)
         self.y = (self.x.sum(axis=1) > 0).astype(np.int32)
         self.number = np.arange(60) % (30 if repeated_numbers else 60)
-        self.shared = shared
+        self.shared, self.size = shared, size
 
     def _part(self, begin, end):
         rows = slice(begin, end)
@@ -28,7 +28,7 @@ class Points(lk.DataModule):
         return lk.AddressedDataset.from_arrays(arrays, 8)
 
     def train_dataset(self):
-        return self._part(0, 30)
+        return self._part(0, self.size)
 
     def val_dataset(self):
         return self._part(30 - self.shared, 50)
@@ -115,7 +115,7 @@ class RowsCompared(Right):
 
 class NumPyChance(Right):
     def nats(self, batch, training):
-        return super().nats(batch, training) * np.random.uniform(0.5, 1.5)
+        return super().nats(batch, training) * np.random.uniform(0.5, 1.5)  # noqa: NPY002  (that is what is wrong)
 
 
 class LayersInInit(Right):
@@ -188,9 +188,10 @@ class AppliesItself(Right):
             return super().train_step(batch)
         with tf.GradientTape() as tape:
             total, weight = self.losses_of(batch, training=True)
-        gradients = tape.gradient(total / weight, [v.value for v in self.trainable_variables])
+            mean = total / weight
+        gradients = tape.gradient(mean, [v.value for v in self.trainable_variables])
         self.optimizers["loss"].apply(tf.clip_by_global_norm(gradients, 0.1)[0])
-        return {"loss": (total, weight)}
+        return {"loss": lk.Mean(total, weight)}
 
 
 class NoGradient(Right):
@@ -208,8 +209,8 @@ class NotEager(Right):
 
 BROKEN = [
     (MeanOfTheBatch, "padding", "padding rows enter the loss: multiply by batch['weight']"),
-    (MeanByWeight, "micro_batches", "short batches differ: the loss is a mean. Return (sum, weight)"),
-    (MeanByWeight, "replicas", "short batches differ: the loss is a mean. Return (sum, weight)"),
+    (MeanByWeight, "micro_batches", "a short batch differs: the loss is a mean. Return (sum, weight)"),
+    (MeanByWeight, "replicas", "a short batch differs: the loss is a mean. Return (sum, weight)"),
     (MeanAndWeight, "micro_batches", "half or twice the loss: of (sum, weight), one is a mean"),
     (WeightIgnored, "padding", "padding rows enter the loss: multiply by batch['weight']"),
     (RowsCompared, "micro_batches", "the loss of a row depends on the other rows of its batch"),
@@ -217,9 +218,9 @@ BROKEN = [
     (NumPyChance, "eager", "keeps what Python had when it was traced (self.global_step, np.random"),
     (LayersInInit, "same_seed", "layers made in __init__ instead of configure_model()"),
     (CapturedValue, "eager", "keeps what Python had when it was traced (self.global_step"),
-    (CountsEvaluations, "evaluation", "test_step updates counts_evaluations/seen"),
+    (CountsEvaluations, "evaluation", "/seen: give layers training=False, assign nothing"),
     (TracedEachEpoch, "retrace", "train_step is traced again: a Python value that changes"),
-    (Untracked, "resume", "(untracked.factor): make it with self.add_weight(trainable=False)"),
+    (Untracked, "resume", "something that training changes is in no checkpoint (untracked"),
     (ClipsItself, "micro_batches", "the losses agree, the update does not: gradients are changed before they are"),
     (AppliesItself, "replicas", "let `descend` apply"),
     (NoGradient, "overfit", "60 updates on one batch leave 100% of loss: no gradient arrives (stop_gradient"),
@@ -231,7 +232,7 @@ BROKEN = [
 def test_a_broken_task_is_caught_with_its_cause(broken, name, cause):
     report = check(broken(), Points(), only=[name])
     assert not report.passed and report[name].status == "FAIL", str(report)
-    assert cause.split() == report[name].note.split()[: len(cause.split())] or cause in report[name].note
+    assert cause in report[name].note
 
 
 def test_splits_that_share_examples_are_caught():
@@ -252,7 +253,7 @@ class RecurrentDropout(WithLayer):
     """Keras' cells draw a mask whether it is used or not."""
 
     def layer(self):
-        cell = keras.layers.GRU(4, dropout=0.3, recurrent_dropout=0.2)
+        cell = keras.layers.SimpleRNN(2, dropout=0.3, recurrent_dropout=0.2)
         return keras.Sequential([keras.layers.Reshape((2, 4)), cell])
 
 
@@ -342,23 +343,19 @@ def test_a_task_that_cannot_be_trained_raises_its_error():
 def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match='Expected `only` to be one of .* Did you mean "padding"?'):
         check(Right(), Points(), only=["paddings"])
+    with pytest.raises(ValueError, match=r"Expected `train_dataset` to be of 5 examples or more. Received: .*=4"):
+        check(Right(), Points(size=4))
     with pytest.raises(TypeError, match="Expected `task` to be a TaskModule"):
         check(Points(), Right())
 
 
-def test_few_examples_end_in_a_short_batch():
-    of = lambda size, batch: lk.AddressedDataset.from_arrays({"x": np.zeros(size)}, batch)  # noqa: E731
-    sizes = {
-        (s, b): (verifier.few(of(s, b)).size, verifier.few(of(s, b)).batch_size) for s in (3, 16, 99) for b in (1, 7)
-    }
-    assert sizes == {
-        (3, 1): (3, 2),
-        (3, 7): (3, 6),
-        (16, 1): (5, 2),
-        (16, 7): (16, 6),
-        (99, 1): (5, 2),
-        (99, 7): (16, 6),
-    }
+@pytest.mark.parametrize(
+    ("size", "batch_size", "expected"),
+    [(3, 7, (3, 2)), (5, 64, (5, 2)), (20, 64, (16, 6)), (99, 1, (5, 2)), (99, 7, (16, 6)), (99, 64, (21, 8))],
+)
+def test_few_examples_end_in_a_short_batch(size, batch_size, expected):
+    few = verifier.few(lk.AddressedDataset.from_arrays({"x": np.zeros(size)}, batch_size))
+    assert (few.size, few.batch_size) == expected and few.size % few.batch_size
 
 
 def test_more_padding_has_the_content_of_other_rows():
@@ -376,8 +373,3 @@ def test_difference_is_what_allclose_compares():
     assert difference([np.nan], [1.0]) == np.inf and difference([1.0], [1.0, 2.0]) == np.inf
     assert metrics_difference([{"a": 1.0, "b": 3.0}], [{"b": 2.0, "a": 1.0}]) == [0.5]
     assert metrics_difference([], [{"a": 1.0}]) == [np.inf]
-
-
-def test_two_devices_come_before_tensorflow_starts():
-    with pytest.raises(RuntimeError, match="initialized"):
-        verifier.make_two_devices()

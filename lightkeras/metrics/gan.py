@@ -9,6 +9,7 @@ larger distances), so every row of `evaluate_gan` is of the same N, and N stands
 import hashlib
 import os
 import pathlib
+import zipfile
 from typing import NamedTuple
 
 import keras
@@ -18,6 +19,7 @@ from lightkeras.checks import check, check_int
 
 VERSION = 1  # of the classifier: another one for another architecture or training
 EPOCHS = 3
+MIN_UPDATES = 400  # of a small data set, in more epochs
 BATCH = 128
 FEATURES = 64
 ROWS = 500  # images at once
@@ -137,20 +139,31 @@ def image_classifier(train: Labelled, cache: str | os.PathLike | None = None) ->
         A model of images uint8 (n, height, width, channels) with the outputs features (n, 64) and logits (n, classes).
     """
     _check_labelled("train", train)
-    path = _cache_folder(cache) / f"classifier-{_digest(train)}.weights.h5"
+    path = _cache_folder(cache) / f"classifier-{_digest(train)}.npz"
     model = _network(train.images.shape[1:], int(train.labels.max()) + 1)
     if path.exists():
-        try:
-            model.load_weights(path)
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError(f"Expected {path} to hold a classifier. Delete it to train it again. {error}") from error
-        return model
-    _train(model, train)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{os.getpid()}-{path.name}")
-    model.save_weights(partial)
-    partial.replace(path)
+        _load(model, path)
+    else:
+        _train(model, train)
+        _save(model, path)
     return model
+
+
+def _load(model: keras.Model, path: pathlib.Path) -> None:
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            model.set_weights([file[f"{number}"] for number in range(len(model.weights))])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"Expected {path} to hold a classifier. Delete it to train it again. {error}") from error
+
+
+def _save(model: keras.Model, path: pathlib.Path) -> None:
+    """Writes to another name and renames, so that a partial file is never taken for a whole one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    with partial.open("wb") as file:
+        np.savez(file, **{f"{number}": np.asarray(weight) for number, weight in enumerate(model.weights)})
+    partial.replace(path)
 
 
 def _cache_folder(cache) -> pathlib.Path:
@@ -185,12 +198,13 @@ def _network(shape, classes: int) -> keras.Model:
 
 
 def _train(model: keras.Model, train: Labelled) -> None:
-    """`EPOCHS` epochs of Adam, its learning rate falling to 0 by a cosine."""
+    """Adam, its learning rate falling to 0 by a cosine."""
     steps = -(-len(train.images) // BATCH)
-    rate = keras.optimizers.schedules.CosineDecay(2e-3, EPOCHS * steps)
+    epochs = max(EPOCHS, -(-MIN_UPDATES // steps))
+    rate = keras.optimizers.schedules.CosineDecay(2e-3, epochs * steps)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(rate), loss=[None, loss], jit_compile=False)
-    for epoch in range(EPOCHS):
+    for epoch in range(epochs):
         order = np.random.Generator(np.random.Philox(key=[VERSION, epoch])).permutation(len(train.images))
         model.fit(train.images[order], train.labels[order], BATCH, shuffle=False, verbose=0)
 

@@ -165,7 +165,7 @@ def _scikit_learn_digits():
 
 def _read_npz(path: pathlib.Path):
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("x_train", "y_train", "x_test", "y_test") if name in file}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"Expected {path} to be an .npz file or a folder of images. Received: {error}") from error

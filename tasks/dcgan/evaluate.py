@@ -1,4 +1,4 @@
-"""`python -m tasks.dcgan.evaluate --ckpt_path RUN`: the figures of a trained run's images, of real ones, and of noise."""
+"""`python -m tasks.dcgan.evaluate --ckpt_path RUN`: figures of a run's images, of real ones, and of noise."""
 
 import argparse
 import json

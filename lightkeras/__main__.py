@@ -1,0 +1,7 @@
+"""`python -m lightkeras`: the command line."""
+
+import sys
+
+from lightkeras.cli import main
+
+sys.exit(main())
