@@ -14,6 +14,7 @@ COMMANDS = {
     "validate": "evaluate a trained task on its validation data",
     "test": "evaluate a trained task on its test data",
     "predict": "use a trained task",
+    "launch": "run one of these in several workers on this machine: launch --workers 2 fit ...",
     "bench": "measure speed",
 }
 TASKS = {"text_generation": "tasks.text_generation.TextGeneration", "dcgan": "tasks.dcgan.DCGAN"}
@@ -61,6 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
     command, *rest = arguments
     if command not in COMMANDS:
         return _fail("command", command, COMMANDS)
+    if command == "launch":
+        return importlib.import_module("lightkeras.launch").main(rest)
     if command != "bench":
         return importlib.import_module("lightkeras.commands").run(command, rest)
     if not rest or rest[0] not in BENCHMARKS:

@@ -156,7 +156,7 @@ def any_worker(strategy: tf.distribute.Strategy, flag: bool) -> bool:
 
 @tf.function
 def _vote(flag):
-    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, flag)
+    return all_reduce_sum(tf.identity(flag))
 
 
 def replicas(strategy: tf.distribute.Strategy) -> int:

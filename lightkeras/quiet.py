@@ -32,10 +32,11 @@ def configure() -> None:
     if backend != "tensorflow":
         raise ImportError(f'Expected KERAS_BACKEND to be "tensorflow" or unset. Received: KERAS_BACKEND={backend!r}')
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    if not has_gpu() and "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
-        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # oneDNN logs an error for each int32 kernel that it lacks
-        if "tensorflow" not in sys.modules:
-            sys.meta_path.insert(0, _QuietFinder())
+    if has_gpu():
+        return
+    level = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # oneDNN logs an error for each int32 kernel it lacks
+    if level == "3" and "tensorflow" not in sys.modules:
+        sys.meta_path.insert(0, _QuietFinder())
 
 
 class _QuietFinder:

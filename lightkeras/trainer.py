@@ -26,6 +26,7 @@ from lightkeras.hyperparameters import Hyperparameters, class_path
 from lightkeras.run_folder import task_name
 from lightkeras.task import TaskModule
 
+WORKERS_STEPS = 10
 FOREVER = 1000
 DATASETS = {"validate": "val_dataset", "test": "test_dataset", "predict": "predict_dataset"}
 
@@ -45,7 +46,8 @@ class Trainer(Hyperparameters):
         max_steps: Updates to train for.
         max_time: "DD:HH:MM:SS", a `datetime.timedelta` or a dict of its arguments.
         devices: How many, which (a list of indices), or "auto": every GPU, or one CPU.
-        strategy: "auto", "mirrored", or a `tf.distribute.Strategy`.
+        strategy: "auto", "mirrored", "multi_worker" (every process of `TF_CONFIG` or Slurm runs the same program; make
+            the Trainer before TensorFlow runs anything), or a `tf.distribute.Strategy`.
         precision: "32", or "bf16-mixed" (Keras' "mixed_bfloat16").
         micro_batches: Parts that a batch is cut into, one after the other: less memory, the same update.
         gradient_clip_val: Bound of the reduced gradients; None for none.
@@ -103,6 +105,8 @@ class Trainer(Hyperparameters):
         self._max_seconds = seconds_of(max_time)
         self.seed = random.SystemRandom().randrange(2**31) if seed is None else seed
         self.run_dir = self.history = self.interrupted = None
+        if strategy == "multi_worker":
+            distribution.workers()  # before TensorFlow runs anything
         if fast_dev_run:
             self._develop(int(fast_dev_run))
 
@@ -252,6 +256,8 @@ class Trainer(Hyperparameters):
         used = assemble.in_order(self.callbacks, self._defaults(task, validation))
         names = assemble.metric_names(task, used, validation)
         assemble.check_monitors(used, names)
+        if not distribution.is_chief(task.distribute_strategy):
+            used = [callback for callback in used if not getattr(callback, "chief_only", False)]
         self.run_dir = self._open_run(task, data, ckpt_path, used)
         total = task.total_steps
         params = {
@@ -322,6 +328,8 @@ class Trainer(Hyperparameters):
         steps, jit = self.steps_per_execution, self.jit_compile
         if steps == "auto" and any(needs_every_batch(callback) for callback in self.callbacks):
             steps = 1
+        elif steps == "auto" and self.strategy == "multi_worker":
+            steps = WORKERS_STEPS  # workers must agree: their clocks do not
         if jit == "auto":
             one = distribution.replicas(task.distribute_strategy) == 1
             jit = task.prefer_jit_compile and one and not self.run_eagerly

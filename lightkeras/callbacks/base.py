@@ -41,10 +41,12 @@ class Callback(Hyperparameters, keras.callbacks.Callback):
 
     Attributes:
         writes_files: Whether it needs the run's folder.
+        chief_only: Whether, of several workers, only the first has it: those that write and print.
         outlives_end: Whether its state stays true when a run that ended in mid-epoch goes on (see `CallbackList`).
     """
 
     writes_files = False
+    chief_only = False
     outlives_end = False
 
     def metric_names(self) -> list[str]:

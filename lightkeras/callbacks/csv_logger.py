@@ -15,7 +15,7 @@ class CSVLogger(Callback):
     as an uninterrupted one.
     """
 
-    writes_files = True
+    writes_files = chief_only = True
 
     def on_train_begin(self, logs=None):
         self._path = Path(self.params["run_dir"]) / "metrics.csv"

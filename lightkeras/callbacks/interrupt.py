@@ -4,10 +4,14 @@ import signal
 import threading
 
 from lightkeras.callbacks.base import Callback, CallbackList
+from lightkeras.distribution import any_worker
 
 
 class Interrupt(Callback):
-    """On SIGINT or SIGTERM, ends training after the running call; a second SIGINT ends it at once."""
+    """On SIGINT or SIGTERM, ends training after the running call; a second SIGINT ends it at once.
+
+    Of several workers, all end at the update after which one has received a signal.
+    """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -31,8 +35,8 @@ class Interrupt(Callback):
         print("\nFinishing this update; once more ends at once.", flush=True)
 
     def on_train_batch_end(self, batch, logs=None):
-        if self._received is not None:
-            self._callbacks.interrupted = self._received
+        if any_worker(self.model.distribute_strategy, self._received is not None):
+            self._callbacks.interrupted = self._received or signal.SIGTERM  # another worker's may come first
             self.model.stop_training = True
 
     def on_train_end(self, logs=None):

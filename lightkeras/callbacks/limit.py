@@ -5,6 +5,7 @@ import time
 
 from lightkeras.callbacks.base import Callback
 from lightkeras.checks import check
+from lightkeras.distribution import any_worker
 
 UNITS = {"weeks", "days", "hours", "minutes", "seconds"}
 
@@ -42,6 +43,10 @@ class Limit(Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         out_of_steps = self._max_steps is not None and self.model.global_step >= self._max_steps
-        out_of_time = self._max_seconds is not None and time.monotonic() - self._began >= self._max_seconds
-        if out_of_steps or out_of_time:
+        if out_of_steps or (self._max_seconds is not None and self._out_of_time()):
             self.model.stop_training = True
+
+    def _out_of_time(self) -> bool:
+        """By any worker's clock: all must stop at the same update."""
+        late = time.monotonic() - self._began >= self._max_seconds
+        return any_worker(self.model.distribute_strategy, late)

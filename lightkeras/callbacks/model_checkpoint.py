@@ -35,7 +35,7 @@ class ModelCheckpoint(Monitor):
         self.save_top_k, self.every_n_steps, self.keep_last = save_top_k, every_n_steps, keep_last
         self.scores: dict[str, float] = {}  # checkpoint's name -> value, the best first
 
-    writes_files = True
+    writes_files = chief_only = True
     outlives_end = True
 
     @property

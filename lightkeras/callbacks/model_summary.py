@@ -11,6 +11,8 @@ from lightkeras.callbacks.base import Callback
 class ModelSummary(Callback):
     """Prints a table of the task's layers: name, class, parameters."""
 
+    chief_only = True
+
     def on_train_begin(self, logs=None):
         table = Table(title=type(self.model).__name__, title_justify="left")
         table.add_column("layer")

@@ -30,6 +30,8 @@ class ProgressBar(Callback):
         plain: Seconds between two lines elsewhere.
     """
 
+    chief_only = True
+
     def __init__(self, refresh: float = 0.5, plain: float = 30.0):
         super().__init__()
         self.refresh, self.plain = refresh, plain

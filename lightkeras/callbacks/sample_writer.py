@@ -13,7 +13,7 @@ class SampleWriter(Callback):
         every_n_epochs: Epochs between two samples.
     """
 
-    writes_files = True
+    writes_files = chief_only = True
 
     def __init__(self, every_n_epochs: int = 1):
         super().__init__()

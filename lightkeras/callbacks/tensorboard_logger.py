@@ -10,7 +10,7 @@ from lightkeras.callbacks.base import Callback
 class TensorBoardLogger(Callback):
     """Writes every record as scalars to `tensorboard/` in the run's folder, at the number of updates."""
 
-    writes_files = True
+    writes_files = chief_only = True
     _writer = None
 
     def on_train_begin(self, logs=None):

@@ -144,7 +144,7 @@ class TextGeneration(lk.TaskModule):
 
     @property
     def _writing(self):
-        """The compiled functions, kept: reading a prompt (any length), and writing (XLA: a trace for each power of two)."""
+        """The compiled functions, kept: reading a prompt of any length, and writing (XLA: a trace for a capacity)."""
         if "_compiled" not in self.__dict__:
             compiled = {"read": tf.function(self._read, input_signature=[tf.TensorSpec((None, None), tf.int32)])}
             compiled["write"] = tf.function(self._write, jit_compile=True, autograph=False)
