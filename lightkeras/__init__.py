@@ -16,7 +16,7 @@ _HOMES = {
         "NonFiniteGuard", "NonFiniteLossError", "ProgressBar", "SampleWriter", "TensorBoardLogger", "Throughput",
     ),
     "lightkeras.checkpoint": ("CheckpointError", "load_checkpoint"),
-    "lightkeras.checks": ("check", "check_choice", "check_int", "check_number", "check_that"),
+    "lightkeras.checks": ("check_choice", "check_int", "check_number", "check_that"),
     "lightkeras.data": ("AddressedDataset", "DataModule"),
     "lightkeras.decoding": ("check_sampling", "generate", "sample"),
     "lightkeras.distribution": ("all_reduce_sum",),
@@ -25,7 +25,7 @@ _HOMES = {
     "lightkeras.task": ("TaskModule",),
     "lightkeras.text": ("Vocabulary", "read_text"),
     "lightkeras.trainer": ("Trainer", "seed_everything"),
-    "lightkeras.verifier": ("Report",),
+    "lightkeras.verifier": ("Report", "check"),
 }  # fmt: skip
 _MODULES = ("callbacks", "layers", "metrics")
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}

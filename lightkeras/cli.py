@@ -14,6 +14,7 @@ COMMANDS = {
     "validate": "evaluate a trained task on its validation data",
     "test": "evaluate a trained task on its test data",
     "predict": "use a trained task",
+    "check": "try the promise on a task: replicas, micro-batches, padding, resume, ...",
     "launch": "run one of these in several workers on this machine: launch --workers 2 fit ...",
     "bench": "measure speed",
 }

@@ -10,9 +10,10 @@ import keras
 import numpy as np
 import yaml
 from jsonargparse import ArgumentParser, Namespace
+from rich.console import Console
 
 from lightkeras import checkpoint as files
-from lightkeras import run_folder, run_state
+from lightkeras import run_folder, run_state, verifier
 from lightkeras.checkpoint import CheckpointError
 from lightkeras.checks import nearest
 from lightkeras.cli import task_paths, usage
@@ -62,9 +63,7 @@ def run(command: str, arguments: list[str]) -> int:
         return 0 if arguments else 2
     try:
         task_class, rest = _task_class(arguments)
-        return {"fit": _fit, "validate": _evaluate, "test": _evaluate, "predict": _predict}[command](
-            command, task_class, rest
-        )
+        return ACTIONS[command](command, task_class, rest)
     except KeyboardInterrupt:
         print("lightkeras: interrupted", file=sys.stderr)
         return 130
@@ -238,3 +237,26 @@ def _save_predictions(outputs: Any, path: Path) -> None:
     with path.open("wb") as file:
         np.savez(file, **named)
     print(f"Wrote {path}: " + ", ".join(f"{name} {rows.shape}" for name, rows in named.items()))
+
+
+def _check(command: str, task_class: type[TaskModule], arguments: list[str]) -> int:
+    """Prints the verifier's report; the exit code is 1 if a check fails."""
+    verifier.make_two_devices()  # before TensorFlow starts
+    parser = Parser(prog=f"lightkeras {command} {task_name(task_class)}", allow_abbrev=False)
+    parser.add_argument("--task_class", type=str, help="the task: a name or package.module.Class")
+    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+    what = f"only these of {', '.join(verifier.CHECKS)}"
+    parser.add_argument("--only", nargs="+", default=None, metavar="CHECK", help=what)
+    parser.add_argument("--group", type=str | None, default=None, help="entry of a batch that no two splits may share")
+    parser.add_argument("--deterministic", action="store_true", help="deterministic operations: equal to the bit")
+    parser.add_class_arguments(task_class, "task")
+    parser.add_class_arguments(task_class.data_module, "data")
+    config = parser.parse_args(arguments)
+    made = parser.instantiate(config)
+    options = {name: config[name] for name in ("only", "group", "deterministic")}
+    report = verifier.check(made.task, made.data, **options)
+    Console().print(report)
+    return 0 if report.passed else 1
+
+
+ACTIONS = {"fit": _fit, "validate": _evaluate, "test": _evaluate, "predict": _predict, "check": _check}

@@ -93,8 +93,8 @@ def accumulate(task, loss_function: LossFunction, batch) -> tuple[dict[str, list
     def of_part(index):
         return gradients_of(task, loss_function, {name: rows[index] for name, rows in parts.items()})
 
-    if tf.executing_eagerly():
-        return _add_up(of_part, tf.range(count))
+    if tf.executing_eagerly() or distribution.replicas(task.distribute_strategy) > 1:
+        return _add_up(of_part, range(count))  # synchronised batch norm may not meet other replicas inside a loop
     return _loop(of_part, count)
 
 
@@ -249,7 +249,7 @@ def make_loop(task, step: Callable[[Any], Sums], names: list[str]) -> Callable:
     strategy = task.distribute_strategy
 
     def on_replica(batch):
-        return distribution.all_reduce_sum(pack(step(batch), names))
+        return distribution.all_reduce_sum(pack(sums_of(step(batch)), names))
 
     if task.jit_compile_steps:
         on_replica = tf.function(on_replica, jit_compile=True, autograph=False)

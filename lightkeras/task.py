@@ -70,6 +70,7 @@ class TaskModule(Hyperparameters, keras.Model):
         data_module: The class of its data, for the command line.
         unit: What the loss weights count, for throughput ("characters", "images").
         prefer_jit_compile: What `Trainer(jit_compile="auto")` takes for this task.
+        sample_every: Epochs between two calls of `write_samples`.
         micro_batches, gradient_clip_val, gradient_clip_algorithm: Set by the Trainer.
         global_step: Updates made so far.
         steps_per_epoch, total_steps: Set by the Trainer before `configure_optimizers`; None where unknown.
@@ -78,6 +79,7 @@ class TaskModule(Hyperparameters, keras.Model):
     data_module: type[DataModule] = DataModule
     unit = "examples"
     prefer_jit_compile = False
+    sample_every = 1
     micro_batches = 1
     gradient_clip_val: float | None = None
     gradient_clip_algorithm = "norm"

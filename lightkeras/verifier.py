@@ -382,8 +382,12 @@ class Verifier:
         """The data with a few examples; `extra` rows of padding in each batch."""
         data = type(self._data)(**copy.deepcopy(self._data.init_args))
         train_dataset, val_dataset = data.train_dataset, data.val_dataset
-        data.train_dataset = lambda: Padded(few(train_dataset()), extra) if extra else few(train_dataset())
-        data.val_dataset = lambda: few(val_dataset() or train_dataset())
+
+        def cut(dataset):
+            return Padded(few(dataset), extra) if extra else few(dataset)
+
+        data.train_dataset = lambda: cut(train_dataset())
+        data.val_dataset = lambda: cut(val_dataset() or train_dataset())
         return data
 
     def _fresh(self, stage: str) -> DataModule:

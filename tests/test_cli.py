@@ -81,7 +81,7 @@ def test_usage(run):
         (
             ["fitt", TOY],
             2,
-            "Expected a command: one of fit, validate, test, predict, bench. Received: 'fitt'. Did you mean ",
+            "Received: 'fitt'. Did you mean ",
         ),
         (["fit", "text_generatoin"], 2, 'Did you mean "text_generation"?'),
         (
@@ -375,3 +375,11 @@ def assert_ends_cleanly(number: signal.Signals, process: subprocess.Popen) -> No
     rest = process.communicate(timeout=120)[0]
     assert process.returncode == 128 + number, rest
     assert f"Interrupted by {number.name} after update" in rest and "Traceback" not in rest
+
+
+def test_a_task_is_checked_from_the_command_line(run):
+    code, out, _ = run("check", TOY, "--only", "same_seed", "evaluation")
+    assert code == 0 and out.count("PASS") == 2
+    code, out, _ = run("check", TOY, "--only", "splits")  # its validation rows are training rows
+    assert code == 1 and "FAIL" in out
+    assert 'Did you mean "splits"?' in run("check", TOY, "--only", "split")[2]

@@ -10,6 +10,7 @@ from PIL import Image
 from small import made, updated
 from toys import Recorder, quiet, weights
 
+import lightkeras as lk
 from lightkeras import step
 from tasks.dcgan import DCGAN, MNISTData, pictures
 from tasks.dcgan.evaluate import evaluate, main, table
@@ -60,7 +61,7 @@ def task_of(data, kind=Descending, **arguments):
 def trained(npz, tmp_path_factory):
     """(trainer, task, data) after three epochs."""
     task, data = DCGAN(**TINY), MNISTData(npz, batch_size=16)
-    trainer = quiet(str(tmp_path_factory.mktemp("runs")), max_epochs=3)
+    trainer = quiet(str(tmp_path_factory.mktemp("runs")), max_epochs=3, callbacks=[lk.SampleWriter(1)])
     trainer.fit(task, data)
     return trainer, task, data
 
@@ -576,6 +577,7 @@ def test_predicted_images_are_those_of_the_addresses(trained, npz):
 
 def test_a_run_is_evaluated_by_its_own_data(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr(lk.metrics.gan, "MIN_UPDATES", 1)
     trainer, _, _ = trained
     figures = evaluate(DCGAN.load_from_checkpoint(trainer.run_dir), num=20)
     assert figures["images"] == 12 and set(figures) >= {"generated", "real", "noise", "classifier_accuracy"}

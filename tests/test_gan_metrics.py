@@ -102,6 +102,13 @@ def patterns(n, seed):
     return Labelled(images.astype(np.uint8)[..., None], labels)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def short_training():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gan, "MIN_UPDATES", 1)
+        yield
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")

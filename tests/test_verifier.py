@@ -106,6 +106,14 @@ class WeightIgnored(Right):
         return tf.reduce_sum(nats), tf.cast(tf.size(nats), tf.float32)
 
 
+class WeightIgnoredInEvaluation(Right):
+    def losses_of(self, batch, training):
+        if training:
+            return super().losses_of(batch, training)
+        nats = self.nats(batch, training)
+        return tf.reduce_sum(nats), tf.cast(tf.size(nats), tf.float32)
+
+
 class RowsCompared(Right):
     """Scaled by the largest input of the batch."""
 
@@ -213,6 +221,7 @@ BROKEN = [
     (MeanByWeight, "replicas", "a short batch differs: the loss is a mean. Return (sum, weight)"),
     (MeanAndWeight, "micro_batches", "half or twice the loss: of (sum, weight), one is a mean"),
     (WeightIgnored, "padding", "padding rows enter the loss: multiply by batch['weight']"),
+    (WeightIgnoredInEvaluation, "padding", "Seen in a validation"),
     (RowsCompared, "micro_batches", "the loss of a row depends on the other rows of its batch"),
     (NumPyChance, "same_seed", "a number drawn outside Keras' seed generators (np.random"),
     (NumPyChance, "eager", "keeps what Python had when it was traced (self.global_step, np.random"),

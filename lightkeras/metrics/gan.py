@@ -199,14 +199,14 @@ def _network(shape, classes: int) -> keras.Model:
 
 def _train(model: keras.Model, train: Labelled) -> None:
     """Adam, its learning rate falling to 0 by a cosine."""
-    steps = -(-len(train.images) // BATCH)
-    epochs = max(EPOCHS, -(-MIN_UPDATES // steps))
-    rate = keras.optimizers.schedules.CosineDecay(2e-3, epochs * steps)
+    epochs = max(EPOCHS, -(-MIN_UPDATES * BATCH // len(train.images)))
+    updates = -(-epochs * len(train.images) // BATCH)
+    rate = keras.optimizers.schedules.CosineDecay(2e-3, updates)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(rate), loss=[None, loss], jit_compile=False)
-    for epoch in range(epochs):
-        order = np.random.Generator(np.random.Philox(key=[VERSION, epoch])).permutation(len(train.images))
-        model.fit(train.images[order], train.labels[order], BATCH, shuffle=False, verbose=0)
+    epoch_keys = [[VERSION, epoch] for epoch in range(epochs)]
+    order = np.concatenate([_permutation(key, len(train.images)) for key in epoch_keys])
+    model.fit(train.images[order], train.labels[order], BATCH, shuffle=False, verbose=0)
 
 
 def _look(model: keras.Model, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -257,9 +257,13 @@ def evaluate_gan(
     return {"images": n, "classifier_accuracy": float(accuracy), **figures}
 
 
+def _permutation(key, size: int) -> np.ndarray:
+    return np.random.Generator(np.random.Philox(key=key)).permutation(size)
+
+
 def _spread(images: np.ndarray, n: int) -> np.ndarray:
     """`n` images drawn from all of them: a file may have the easy ones first, as MNIST's test images."""
-    return images[np.random.Generator(np.random.Philox(key=VERSION)).permutation(len(images))[:n]]
+    return images[_permutation(VERSION, len(images))[:n]]
 
 
 def _figures(model, images, reference, train_images, neighbours) -> dict[str, float]:

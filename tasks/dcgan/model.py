@@ -25,7 +25,7 @@ def check_image_size(size: int) -> None:
     if halvings(size) is None:
         known = [other for other in range(8, 2049) if halvings(other)]
         listed = ", ".join(map(str, sorted(sorted(known, key=lambda other: abs(other - size))[:3])))
-        lk.check(False, "image_size", f"4 to 8 times a power of two, such as {listed}", size)
+        lk.check_that(False, "image_size", f"4 to 8 times a power of two, such as {listed}", size)
 
 
 class BatchNormalization(keras.layers.Layer):

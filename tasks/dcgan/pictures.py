@@ -45,6 +45,6 @@ def write_animation(path: Path, frames: list[Path]) -> None:
 
 def new_file(path: str) -> Path:
     """`path`, unless there is a file of that name, or no folder for it."""
-    lk.check(not Path(path).exists(), "out", "a new file", path, FileExistsError)
-    lk.check(Path(path).parent.is_dir(), "out", "a file in an existing folder", path, FileNotFoundError)
+    lk.check_that(not Path(path).exists(), "out", "a new file", path, FileExistsError)
+    lk.check_that(Path(path).parent.is_dir(), "out", "a file in an existing folder", path, FileNotFoundError)
     return Path(path)

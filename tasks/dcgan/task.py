@@ -57,6 +57,7 @@ class DCGAN(lk.TaskModule):
     """
 
     data_module = MNISTData
+    sample_every = 10
     unit = "images"
 
     def __init__(
@@ -79,7 +80,7 @@ class DCGAN(lk.TaskModule):
         lk.check_number("dropout", dropout, inclusive=True, below=1.0)
         lk.check_choice("loss", loss, LOSSES)
         lk.check_number("label_smoothing", label_smoothing, inclusive=True, below=1.0)
-        lk.check(loss != "hinge" or not label_smoothing, "label_smoothing", '0 with loss="hinge"', label_smoothing)
+        lk.check_that(loss != "hinge" or not label_smoothing, "label_smoothing", '0 with loss="hinge"', label_smoothing)
         lk.check_int("critic_steps", critic_steps, minimum=0)
         lk.check_number("generator_learning_rate", generator_learning_rate)
         lk.check_number("discriminator_learning_rate", discriminator_learning_rate)
@@ -169,7 +170,7 @@ class DCGAN(lk.TaskModule):
 
     def _seeded_noise(self, n: int, seed: int) -> np.ndarray:
         lk.check_int("seed", seed, minimum=0)
-        lk.check(seed < 2**32, "seed", "below 2**32", seed)
+        lk.check_that(seed < 2**32, "seed", "below 2**32", seed)
         keys = np.stack([np.arange(n), np.full(n, seed)], axis=1)
         return normal(tf.constant(keys, tf.int64), self.hparams["noise_dim"], stream=GENERATING).numpy()
 
