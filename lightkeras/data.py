@@ -157,6 +157,18 @@ class AddressedDataset:
         numbers = tf.data.Dataset.range(epoch, np.iinfo(np.int64).max if epochs is None else epochs)
         return self.load(numbers.flat_map(of_epoch)).prefetch(tf.data.AUTOTUNE)
 
+    def distributed(self, strategy: tf.distribute.Strategy, **address):
+        """`stream(**address)` for every replica of `strategy`, each with its rows of the global batch."""
+        total = strategy.num_replicas_in_sync
+        if total == 1 and not strategy.extended._in_multi_worker_mode():
+            return self.stream(**address)
+
+        def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            local = total // context.num_input_pipelines
+            return self.stream(**address, shard=Shard(context.input_pipeline_id * local, local, total))
+
+        return strategy.distribute_datasets_from_function(of_worker)
+
     @property
     def element_spec(self) -> dict[str, tf.TensorSpec]:
         """Shapes and dtypes of a global batch."""

@@ -1,4 +1,4 @@
-"""Strategies, and the rows of a global batch that each worker reads."""
+"""Strategies, workers, and sums over replicas."""
 
 import functools
 import json
@@ -10,7 +10,6 @@ import keras
 import tensorflow as tf
 
 from lightkeras.checks import check, check_choice
-from lightkeras.data import AddressedDataset, Shard
 
 STRATEGIES = ("auto", "mirrored", "multi_worker")
 SEED_STRIDE = 0x1E3779B1  # far from the seeds that a user gives to neighbouring layers
@@ -162,19 +161,6 @@ def _vote(flag):
 def replicas(strategy: tf.distribute.Strategy) -> int:
     """Replicas over all workers."""
     return strategy.num_replicas_in_sync
-
-
-def distributed_stream(strategy: tf.distribute.Strategy, dataset: AddressedDataset, **address):
-    """`dataset.stream(**address)` for every replica of `strategy`, each with its rows of the global batch."""
-    total = replicas(strategy)
-    if not strategy.extended._in_multi_worker_mode() and total == 1:
-        return dataset.stream(**address)
-
-    def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        local = total // context.num_input_pipelines
-        return dataset.stream(**address, shard=Shard(context.input_pipeline_id * local, local, total))
-
-    return strategy.distribute_datasets_from_function(of_worker)
 
 
 def all_reduce_sum(values):

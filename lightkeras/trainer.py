@@ -154,9 +154,7 @@ class Trainer(Hyperparameters):
             self._start(task, listeners)
             epoch, step = divmod(task.global_step, steps)
             self._sanity_check(listeners, resumed=saved is not None)
-            stream = distribution.distributed_stream(
-                strategy, train, seed=self.seed, epoch=epoch, step=step, steps=steps
-            )
+            stream = train.distributed(strategy, seed=self.seed, epoch=epoch, step=step, steps=steps)
             return self._fit(task, stream, listeners, epoch)
 
     def validate(self, task: TaskModule, data: DataModule, ckpt_path: str | None = None) -> dict[str, float]:
@@ -177,7 +175,7 @@ class Trainer(Hyperparameters):
     def predict(self, task: TaskModule, data: DataModule, ckpt_path: str | None = None):
         """`task.predict_step` on all of `data.predict_dataset()`: arrays with the example axis first, in order."""
         with self._ready(task, data, "predict", 1.0, ckpt_path) as (dataset, steps):
-            stream = distribution.distributed_stream(task.distribute_strategy, dataset, epochs=1)
+            stream = dataset.distributed(task.distribute_strategy, epochs=1)
             outputs = task.predict(stream, steps=steps, verbose=0, callbacks=self._listeners(task, steps))
         return keras.tree.map_structure(lambda rows: np.asarray(rows)[: dataset.size], outputs)
 
@@ -281,7 +279,7 @@ class Trainer(Hyperparameters):
         dataset, steps = found
         strategy = task.distribute_strategy
         return cb.Validation(
-            lambda: distribution.distributed_stream(strategy, dataset, epochs=1, steps=steps),
+            lambda: dataset.distributed(strategy, epochs=1, steps=steps),
             steps,
             self._val_interval(task.steps_per_epoch),
         )
@@ -399,7 +397,7 @@ class Trainer(Hyperparameters):
 
     def _evaluate(self, task, data, stage: str, prefix: str, limit: int | float, ckpt_path) -> dict[str, float]:
         with self._ready(task, data, stage, limit, ckpt_path) as (dataset, steps):
-            stream = distribution.distributed_stream(task.distribute_strategy, dataset, epochs=1, steps=steps)
+            stream = dataset.distributed(task.distribute_strategy, epochs=1, steps=steps)
             task.begin_evaluation(steps)
             listeners = self._listeners(task, steps)
             logs = task.evaluate(stream, steps=steps, verbose=0, return_dict=True, callbacks=listeners)

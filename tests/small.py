@@ -86,7 +86,7 @@ def updated(task, dataset, steps: int = 1, *, run_eagerly: bool = False, steps_p
         task.steps_per_epoch = steps
         task.begin_epoch(0)
         task.make_train_function()
-        iterator = iter(distribution.distributed_stream(task.distribute_strategy, dataset))
+        iterator = iter(dataset.distributed(task.distribute_strategy))
         for _ in range(steps):
             logs = task.train_function(iterator)
     return logs

@@ -61,8 +61,8 @@ def test_each_replica_gets_its_rows_in_order():
     strategy = distribution.make_strategy(2)
     parts = [
         [part.numpy().tolist() for part in strategy.experimental_local_results(batch["x"])]
-        for batch in distribution.distributed_stream(strategy, dataset, epochs=1)
+        for batch in dataset.distributed(strategy, epochs=1)
     ]
     assert parts == [[[0, 1], [2, 3]], [[4, 5], [6, 7]], [[8, 9], [10, 0]]]
     with pytest.raises(ValueError, match=r"Expected `batch_size` to be a multiple of 2 \(replicas\)"):
-        distribution.distributed_stream(strategy, lk.AddressedDataset.from_arrays({"x": np.arange(11)}, 3))
+        lk.AddressedDataset.from_arrays({"x": np.arange(11)}, 3).distributed(strategy)

@@ -66,8 +66,9 @@ class TextData(lk.DataModule):
         self.vocabulary = self.vocabulary or lk.Vocabulary.from_text(text)
         ids = self.vocabulary.encode(text)
         small = ids.astype(np.uint8) if len(self.vocabulary) <= 256 else ids
-        val, test = (round(len(ids) * fraction) for fraction in self.fractions)
-        train = len(ids) - val - test
+        test = round(len(ids) * self.fractions[1])
+        train = int(len(ids) * (1 - sum(self.fractions)) + 1e-6)
+        val = len(ids) - train - test
         self._splits = {
             "train": small[:train],
             "validation": small[train : train + val],

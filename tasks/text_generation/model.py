@@ -3,9 +3,9 @@
 import keras
 import tensorflow as tf
 
-from lightkeras import layers
+import lightkeras as lk
 
-CELLS = {"gru": layers.GRU, "lstm": layers.LSTM}
+CELLS = {"gru": lk.layers.GRU, "lstm": lk.layers.LSTM}
 
 
 class CharacterRNN(keras.layers.Layer):
