@@ -10,7 +10,8 @@ from lightkeras.callbacks.base import Callback
 
 def describe(logs: dict) -> str:
     """`loss 1.234  val_loss 1.345` of a dict of metrics."""
-    return "  ".join(f"{name} {value:.4g}" for name, value in logs.items() if name not in ("epoch", "step"))
+    shown = {name: f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}" for name, value in logs.items()}
+    return "  ".join(f"{name} {text}" for name, text in shown.items() if name not in ("epoch", "step"))
 
 
 def clock(seconds: float) -> str:
