@@ -326,7 +326,7 @@ class Trainer(Hyperparameters):
         steps, jit = self.steps_per_execution, self.jit_compile
         if steps == "auto" and any(needs_every_batch(callback) for callback in self.callbacks):
             steps = 1
-        elif steps == "auto" and self.strategy == "multi_worker":
+        elif steps == "auto" and task.distribute_strategy.extended._in_multi_worker_mode():
             steps = WORKERS_STEPS  # workers must agree: their clocks do not
         if jit == "auto":
             one = distribution.replicas(task.distribute_strategy) == 1
