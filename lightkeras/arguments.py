@@ -10,14 +10,17 @@ from lightkeras.callbacks.limit import seconds_of
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.checks import check, check_choice, check_int, check_number
 from lightkeras.data import DataModule
+from lightkeras.step import CLIPS
 from lightkeras.task import TaskModule
 
 PRECISIONS = {
     "32": "float32", "32-true": "float32", "float32": "float32",
     "bf16-mixed": "mixed_bfloat16", "mixed_bfloat16": "mixed_bfloat16",
+    "16-mixed": "mixed_float16", "mixed_float16": "mixed_float16",
 }  # fmt: skip
 SWITCHES = (
     "deterministic", "run_eagerly", "logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary",
+    "log_gradient_norm",
 )  # fmt: skip
 
 
@@ -54,10 +57,10 @@ def _check_update(given: Any) -> None:
     check_choice("precision", given.precision, PRECISIONS)
     check_int("micro_batches", given.micro_batches)
     check_number("gradient_clip_val", given.gradient_clip_val, optional=True)
-    check_choice("gradient_clip_algorithm", given.gradient_clip_algorithm, ("norm", "value"))
+    check_choice("gradient_clip_algorithm", given.gradient_clip_algorithm, CLIPS)
     check(
         given.gradient_clip_val is not None or given.gradient_clip_algorithm == "norm", "gradient_clip_val",
-        'a number with gradient_clip_algorithm="value"', given.gradient_clip_val,
+        f'a number with gradient_clip_algorithm="{given.gradient_clip_algorithm}"', given.gradient_clip_val,
     )  # fmt: skip
     check(given.jit_compile in (True, False, "auto"), "jit_compile", 'True, False or "auto"', given.jit_compile)
     xla_and_eager = given.run_eagerly and given.jit_compile is True
@@ -98,6 +101,8 @@ def _check_callbacks(given: Any) -> None:
         check(isinstance(callback, keras.callbacks.Callback), "callbacks", expected, callback, TypeError)
         saves = isinstance(callback, ModelCheckpoint) and not given.enable_checkpointing
         check(not saves, "callbacks", "without a ModelCheckpoint with enable_checkpointing=False", callback)
+        swaps = isinstance(callback, keras.callbacks.SwapEMAWeights)
+        check(not swaps, "callbacks", "without SwapEMAWeights: validation takes the averages by itself", callback)
 
 
 def check_pair(task: Any, data: Any) -> None:

@@ -7,6 +7,7 @@ Every message says what was expected and what was received::
 
 import difflib
 import numbers
+import pathlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -56,6 +57,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f' Did you mean "{close[0]}"?' if close else ""
 
 
+def nearest_multiples(value: int, of: int) -> str:
+    """`"60 or 66"` for 64 and 6: the nearest positive multiples below and above."""
+    below = value // of * of
+    return " or ".join(str(multiple) for multiple in (below, below + of) if multiple)
+
+
 def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
     """Checks that `value` is one of `choices`; the error lists them and suggests the nearest."""
     choices = list(choices)
@@ -63,3 +70,15 @@ def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
         listed = ", ".join(repr(c) for c in choices)
         hint = nearest(value, [c for c in choices if isinstance(c, str)])
         raise ValueError(f"Expected `{name}` to be one of {listed}. Received: {name}={value!r}.{hint}")
+
+
+def new_file(name: str, path: str) -> pathlib.Path:
+    """`path`, where it can be written without losing anything.
+
+    Raises:
+        FileExistsError: There is a file of that name.
+        FileNotFoundError: There is no folder for it.
+    """
+    check(not pathlib.Path(path).exists(), name, "a new file", str(path), FileExistsError)
+    check(pathlib.Path(path).parent.is_dir(), name, "a file in an existing folder", str(path), FileNotFoundError)
+    return pathlib.Path(path)

@@ -1,22 +1,25 @@
 """Data that is addressed, not iterated: batch k of epoch e is a pure function of (seed, e, k).
 
 The order of an epoch is a NumPy Philox permutation keyed by (seed, epoch), cut into global batches; a short last
-batch is padded with rows of weight 0. So a run resumes by starting the stream at (epoch, step), and a replica or
-worker takes its rows of every global batch. `tf.data` does the reading, decoding, mapping and prefetching.
+batch is padded with rows of weight 0. Examples of differing lengths are grouped: those of a batch have similar ones.
+So a run resumes by starting the stream at (epoch, step), and a replica or worker takes its rows of every global batch.
+`tf.data` does the reading, decoding, mapping and prefetching.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from lightkeras.checks import check, check_int
+from lightkeras.checks import check, check_int, nearest_multiples
 from lightkeras.hyperparameters import Hyperparameters
 
 Batch = dict[str, tf.Tensor]
 WEIGHT = "weight"
 PADDING = -1
+MOST_WIDTHS = 8
+_ORDER, _BATCHES = 0, 1  # what a permutation is of: the examples, the batches
 
 
 class Shard(NamedTuple):
@@ -33,12 +36,36 @@ class Shard(NamedTuple):
 WHOLE = Shard()
 
 
-def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
-    """The order of an epoch: a permutation of `range(size)`, int64 (size,), keyed by (seed, epoch) alone.
+def permutation(seed: int, epoch: int, size: int, of: int = _ORDER) -> np.ndarray:
+    """The order of an epoch: a permutation of `range(size)`, int64 (size,), keyed by (seed, epoch) and `of` alone.
 
     Philox is counter-based (Salmon et al. 2011), so neighbouring keys give unrelated orders.
     """
-    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(size)
+    return np.random.Generator(np.random.Philox(key=[seed, epoch], counter=[0, 0, 0, of])).permutation(size)
+
+
+def best_widths(lengths: Any, most: int = MOST_WIDTHS) -> tuple[int, ...]:
+    """At most `most` widths, increasing, that pad sequences least where each is padded to the next width.
+
+    The sum of the padding is the least there is, by dynamic programming over the distinct lengths.
+
+    Args:
+        lengths: Lengths of the sequences, ints (n,).
+        most: Number of widths at most.
+    """
+    values, counts = np.unique(lengths, return_counts=True)
+    values, ends = np.append(0, values), np.append(0, np.cumsum(counts))  # the first i lengths have ends[i] sequences
+    last_class = (ends - ends[:, None]) * values  # slots of the class from length i (exclusive) to length j: (i, j)
+    last_class = np.where(np.tri(len(values), k=-1, dtype=bool), np.iinfo(np.int64).max // 2, last_class)
+    slots, cuts = ends * values, []
+    for _ in range(most - 1):
+        totals = slots[:, None] + last_class
+        cuts.append(totals.argmin(axis=0))
+        slots = totals.min(axis=0)
+    chosen = [len(values) - 1]
+    for cut in reversed(cuts):
+        chosen.append(cut[chosen[-1]])
+    return tuple(sorted({int(values[i]) for i in chosen if i}))
 
 
 class AddressedDataset:
@@ -46,72 +73,108 @@ class AddressedDataset:
 
     Make one with `from_arrays` (in memory), `from_batches` (a function of many indices) or `from_examples` (a function
     of one index, such as the reading of a file). A batch is a dict of tensors with the batch axis first, plus
-    `"weight"` (batch_size,) float32: 1 for an example, 0 for a row of padding in a short last batch. Shapes are static.
+    `"weight"` (batch_size,) float32: 1 for an example, 0 for a row of padding in a short batch. Shapes are static, but
+    for the time axes of examples with `lengths`.
+
+    With `lengths`, a batch has examples of similar length: those of an epoch, in its order, are sorted by the width
+    that they are padded to, cut into batches, and the batches are put in an order of their own (not shuffled: in a
+    fixed one, so that the first batches are no other than the last). A batch has one width for all its rows, whoever
+    takes them; few widths keep the shapes, and what XLA compiles, few.
 
     Args:
         size: Number of examples.
         batch_size: Examples of one update, over all replicas, workers and micro-batches: the *global* batch.
         load: Function of `(dataset of index rows, epoch tensors)`; see the three constructors.
         shuffle: Whether each epoch has an order of its own.
+        lengths: The length of every example, ints (size,), or None: batches are not grouped.
+        widths: What lengths are padded to, increasing, the last one the longest or more. None: `best_widths`.
     """
 
-    def __init__(self, size: int, batch_size: int, load: Callable, shuffle: bool = True):
+    def __init__(
+        self, size: int, batch_size: int, load: Callable, shuffle: bool = True, lengths: Any = None,
+        widths: Sequence[int] | None = None,
+    ):  # fmt: skip
         check_int("batch_size", batch_size)
         check_int("size", size)
         self.size, self.batch_size, self.shuffle = size, batch_size, shuffle
         self.load = load
+        self.lengths = None if lengths is None else _checked_lengths(lengths, size)
+        self.widths = _checked_widths(widths, self.lengths)
+
+    def replace(self, **arguments) -> "AddressedDataset":
+        """The same examples with other `arguments` of the constructor; the first ones, where `size` is smaller."""
+        kept = {name: getattr(self, name) for name in ("size", "batch_size", "load", "shuffle", "lengths", "widths")}
+        arguments = {**kept, **arguments}
+        if self.lengths is not None:
+            arguments["lengths"] = self.lengths[: arguments["size"]]
+        return AddressedDataset(**arguments)
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, Any], batch_size: int, shuffle: bool = True) -> "AddressedDataset":
-        """Examples in memory: arrays by name, the example axis first and of one length in all of them."""
+    def from_arrays(
+        cls, arrays: dict[str, Any], batch_size: int, shuffle: bool = True, widths: Sequence[int] | None = None
+    ) -> "AddressedDataset":
+        """Examples in memory: arrays by name, the example axis first and of one length in all of them.
+
+        A `tf.RaggedTensor` (size, None) holds sequences: batches are grouped by the longest one that an example has,
+        and all sequences of a batch are padded to its width with zeros.
+        """
         check(isinstance(arrays, dict), "arrays", "a dict of arrays by name", type(arrays).__name__, TypeError)
-        sizes = {name: len(array) for name, array in arrays.items()}
-        check(len(set(sizes.values())) == 1, "arrays", "arrays with one common first axis", sizes)
         with tf.device("CPU"):  # it is gathered from there, and fills no GPU
-            tensors = {name: tf.convert_to_tensor(array) for name, array in arrays.items()}
+            tensors = {name: _on_this_device(array) for name, array in arrays.items()}
+        sizes = {name: int(tensor.shape[0]) if tensor.shape.rank else 0 for name, tensor in tensors.items()}
+        check(len(set(sizes.values())) == 1, "arrays", "arrays with one common first axis", sizes)
+        ragged = [t.row_lengths().numpy() for t in tensors.values() if isinstance(t, tf.RaggedTensor)]
 
-        def fetch(indices, epoch):
-            return {name: tf.gather(tensor, indices) for name, tensor in tensors.items()}
+        def fetch(indices, epoch, *width):
+            return {name: _rows_of(tensor, indices, *width) for name, tensor in tensors.items()}
 
-        return cls.from_batches(fetch, next(iter(sizes.values())), batch_size, shuffle)
+        lengths = np.max(ragged, axis=0) if ragged else None
+        return cls.from_batches(fetch, next(iter(sizes.values())), batch_size, shuffle, lengths, widths)
 
     @classmethod
     def from_batches(
-        cls, fetch: Callable[[tf.Tensor, tf.Tensor], Batch], size: int, batch_size: int, shuffle: bool = True
-    ) -> "AddressedDataset":
-        """Examples made many at a time: `fetch(indices (rows,), epoch ())` gives a dict of (rows, ...) tensors."""
+        cls, fetch: Callable[..., Batch], size: int, batch_size: int, shuffle: bool = True, lengths: Any = None,
+        widths: Sequence[int] | None = None,
+    ) -> "AddressedDataset":  # fmt: skip
+        """Examples made many at a time: `fetch(indices (rows,), epoch ())` gives a dict of (rows, ...) tensors.
+
+        With `lengths` it is `fetch(indices, epoch, width ())`, and the rows are to be padded to that width.
+        """
 
         def load(rows: tf.data.Dataset) -> tf.data.Dataset:
-            def batch(indices, epoch):
-                made = _weighted(fetch(tf.maximum(indices, 0), epoch), indices)
+            def batch(indices, epoch, *width):
+                made = _weighted(fetch(_content(indices), epoch, *width), indices)
                 _check_rows(made, indices.shape[0])
                 return made
 
             return rows.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
-        return cls(size, batch_size, load, shuffle)
+        return cls(size, batch_size, load, shuffle, lengths, widths)
 
     @classmethod
     def from_examples(
-        cls, read: Callable[[tf.Tensor, tf.Tensor], Batch], size: int, batch_size: int, shuffle: bool = True
-    ) -> "AddressedDataset":
+        cls, read: Callable[..., Batch], size: int, batch_size: int, shuffle: bool = True, lengths: Any = None,
+        widths: Sequence[int] | None = None,
+    ) -> "AddressedDataset":  # fmt: skip
         """Examples made one at a time: `read(index (), epoch ())` gives a dict of tensors of static shape.
 
-        They are read in parallel and stay in order.
+        They are read in parallel and stay in order. With `lengths` it is `read(index, epoch, width ())`, and the
+        example is to be padded to that width.
         """
 
         def load(rows: tf.data.Dataset) -> tf.data.Dataset:
-            def example(index, epoch):
-                return _weighted(read(tf.maximum(index, 0), epoch), index)
+            def example(index, *address):
+                return _weighted(read(_content(index), *address), index)
 
-            def examples(indices, epoch):
-                return tf.data.Dataset.from_tensor_slices((indices, tf.fill(tf.shape(indices), epoch)))
+            def examples(indices, *address):
+                same = (tf.fill(tf.shape(indices), value) for value in address)
+                return tf.data.Dataset.from_tensor_slices((indices, *same))
 
-            width = rows.element_spec[0].shape[0]
+            count = rows.element_spec[0].shape[0]
             flat = rows.flat_map(examples).map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-            return flat.batch(width, drop_remainder=True)
+            return flat.batch(count, drop_remainder=True)
 
-        return cls(size, batch_size, load, shuffle)
+        return cls(size, batch_size, load, shuffle, lengths, widths)
 
     def __len__(self) -> int:
         """Global batches in one epoch, a padded last one included."""
@@ -120,13 +183,40 @@ class AddressedDataset:
     def indices(self, seed: int, epoch: int) -> np.ndarray:
         """The examples of every batch of an epoch: int64 (steps, batch_size), -1 where a row is padding."""
         order = permutation(seed, epoch, self.size) if self.shuffle else np.arange(self.size)
+        if self.lengths is not None:
+            classes = np.searchsorted(self.widths, self.lengths).astype(np.int16)
+            order = order[np.argsort(classes[order], kind="stable")]
         table = np.full(len(self) * self.batch_size, PADDING, np.int64)
         table[: self.size] = order
-        return table.reshape(len(self), self.batch_size)
+        table = table.reshape(len(self), self.batch_size)
+        if self.lengths is not None:
+            table = table[permutation(*((seed, epoch) if self.shuffle else (0, 0)), len(self), _BATCHES)]
+        return table
+
+    def widths_of(self, table: np.ndarray) -> np.ndarray:
+        """The width of every batch of `indices` (steps, rows): int64 (steps,); 0 where batches are not grouped."""
+        if self.lengths is None:
+            return np.zeros(len(table), np.int64)
+        longest = np.append(self.lengths, 0)[table].max(axis=1)  # padding, -1, has the last length: 0
+        return np.asarray(self.widths, np.int64)[np.searchsorted(self.widths, longest)]
+
+    def in_order(self, rows: np.ndarray) -> np.ndarray:
+        """The rows of all batches of a data set that is not shuffled, one after the other, in the examples' order.
+
+        Args:
+            rows: What was made of every row of every batch, padding included: (steps * batch_size, ...).
+
+        Returns:
+            An array (size, ...): of example 0, 1, ...
+        """
+        check(not self.shuffle, "shuffle", "False for rows to be put in order", self.shuffle)
+        table = self.indices(0, 0).ravel()
+        made = np.flatnonzero(table >= 0)
+        return np.asarray(rows)[made[np.argsort(table[made])]]
 
     def stream(
         self, seed: int = 0, *, epoch: int = 0, step: int = 0, epochs: int | None = None, steps: int | None = None,
-        shard: Shard = WHOLE,
+        shard: Shard = WHOLE, micro_batches: int = 1,
     ) -> tf.data.Dataset:  # fmt: skip
         """The batches from address (epoch, step) on, as a `tf.data.Dataset` of dicts.
 
@@ -137,25 +227,36 @@ class AddressedDataset:
             epochs: Epoch to end before; None goes on forever.
             steps: Batches of each epoch that are used; None for all.
             shard: The rows of each batch to give; every element holds one block of them.
+            micro_batches: Parts that every block is cut into later. The first parts of all blocks are together the
+                first part of the whole batch, and so on: a micro-batch has the same rows on any number of devices.
         """
+        parts = shard.total * micro_batches
         check(
-            self.batch_size % shard.total == 0, "batch_size",
-            f"a multiple of {shard.total} (replicas): a global batch is cut into equal parts", self.batch_size,
+            self.batch_size % parts == 0, "batch_size",
+            f"a multiple of {parts} (replicas x micro_batches), such as {nearest_multiples(self.batch_size, parts)}",
+            self.batch_size,
         )  # fmt: skip
-        width = self.batch_size // shard.total
+        size, grouped = self.batch_size // shard.total, self.lengths is not None
 
         def rows(number):
             table = self.indices(seed, int(number))[step if number == epoch else 0 : steps]
-            blocks = table.reshape(len(table), shard.total, width)  # (steps, blocks, rows of a block)
-            return blocks[:, shard.first : shard.first + shard.count].reshape(-1, width)
+            widths = np.repeat(self.widths_of(table), shard.count)  # of the whole batch: the same for every block
+            table = _with_content(table) if grouped else table
+            cut = (len(table), micro_batches, shard.total, size // micro_batches)
+            blocks = table.reshape(cut).swapaxes(1, 2)  # (steps, blocks, micro-batches, rows)
+            return blocks[:, shard.first : shard.first + shard.count].reshape(-1, size), widths
 
         def of_epoch(number):
-            table = tf.numpy_function(rows, [number], tf.int64, stateful=False)
-            table = tf.ensure_shape(table, (None, width))
-            return tf.data.Dataset.from_tensor_slices(table).map(lambda indices: (indices, number))
+            table, widths = tf.numpy_function(rows, [number], (tf.int64, tf.int64), stateful=False)
+            table, widths = tf.ensure_shape(table, (None, size)), tf.ensure_shape(widths, (None,))
+            blocks = tf.data.Dataset.from_tensor_slices((table, widths))
+            return blocks.map(lambda indices, width: (indices, number, width) if grouped else (indices, number))
 
         numbers = tf.data.Dataset.range(epoch, np.iinfo(np.int64).max if epochs is None else epochs)
-        return self.load(numbers.flat_map(of_epoch)).prefetch(tf.data.AUTOTUNE)
+        batches = self.load(numbers.flat_map(of_epoch))
+        if epochs is None:  # said aloud: else several workers ask one another for the end, and lose the static shapes
+            batches = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+        return batches.prefetch(tf.data.AUTOTUNE)
 
     def distributed(self, strategy: tf.distribute.Strategy, **address):
         """`stream(**address)` for every replica of `strategy`, each with its rows of the global batch."""
@@ -163,16 +264,68 @@ class AddressedDataset:
         if total == 1 and not strategy.extended._in_multi_worker_mode():
             return self.stream(**address)
 
-        def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
-            local = total // context.num_input_pipelines
-            return self.stream(**address, shard=Shard(context.input_pipeline_id * local, local, total))
+        return strategy.distribute_datasets_from_function(lambda context: self._of_worker(context, total, address))
 
-        return strategy.distribute_datasets_from_function(of_worker)
+    def of_worker(self, strategy: tf.distribute.Strategy, **address) -> tf.data.Dataset:
+        """`stream(**address)` with this worker's rows of every batch, a replica's at a time; one process has all."""
+        if not strategy.extended._in_multi_worker_mode():
+            return self.stream(**address)
+        return self._of_worker(strategy.extended._make_input_context(), strategy.num_replicas_in_sync, address)
+
+    def _of_worker(self, context: tf.distribute.InputContext, total: int, address: dict) -> tf.data.Dataset:
+        local = total // context.num_input_pipelines
+        return self.stream(**address, shard=Shard(context.input_pipeline_id * local, local, total))
 
     @property
     def element_spec(self) -> dict[str, tf.TensorSpec]:
         """Shapes and dtypes of a global batch."""
         return self.stream(epochs=1).element_spec
+
+
+def _checked_lengths(lengths: Any, size: int) -> np.ndarray:
+    lengths = np.asarray(lengths)
+    good = lengths.shape == (size,) and np.issubdtype(lengths.dtype, np.integer) and lengths.min() >= 0
+    received = f"{lengths.dtype} {lengths.shape}, the least {lengths.min() if lengths.size else None}"
+    check(good, "lengths", f"ints of 0 or more, of shape {(size,)}", received)
+    return lengths
+
+
+def _checked_widths(widths: Sequence[int] | None, lengths: np.ndarray | None) -> tuple[int, ...] | None:
+    if lengths is None:
+        check(widths is None, "widths", "None without `lengths`", widths)
+        return None
+    if widths is None:
+        return best_widths(lengths)
+    longest = int(lengths.max())
+    good = len(widths) > 0 and all(np.diff(widths) > 0) and widths[0] >= 0 and widths[-1] >= longest
+    check(good, "widths", f"increasing, the last one {longest} (the longest) or more", widths)
+    return tuple(int(width) for width in widths)
+
+
+def _on_this_device(array: Any) -> tf.Tensor | tf.RaggedTensor:
+    if isinstance(array, tf.RaggedTensor):
+        check(array.shape.rank == 2, "arrays", "ragged with two axes (examples, time)", f"ragged {array.shape}")
+        return tf.nest.map_structure(tf.identity, array, expand_composites=True)
+    return tf.convert_to_tensor(array)
+
+
+def _rows_of(tensor: tf.Tensor | tf.RaggedTensor, indices: tf.Tensor, *width: tf.Tensor) -> tf.Tensor:
+    rows = tf.gather(tensor, indices)
+    if not isinstance(rows, tf.RaggedTensor):
+        return rows
+    shape = tf.stack([tf.size(indices, tf.int64), *width])
+    return tf.ensure_shape(rows.to_tensor(shape=shape), (indices.shape[0], None))
+
+
+def _with_content(table: np.ndarray) -> np.ndarray:
+    """`table` (steps, rows) with padding that names an example of its batch, which fits its width: -1 - example."""
+    example = table.max(axis=1, keepdims=True)
+    return np.where(table < 0, -1 - example, table)
+
+
+def _content(indices: tf.Tensor) -> tf.Tensor:
+    """The examples whose content the rows have, that of padding included: i for -1 - i, so 0 for -1."""
+    return tf.maximum(indices, -1 - indices)
 
 
 def _weighted(batch: Batch, indices: tf.Tensor) -> Batch:

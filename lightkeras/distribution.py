@@ -3,15 +3,21 @@
 import functools
 import json
 import os
-import socket
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 
 import keras
+import numpy as np
 import tensorflow as tf
+from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver as slurm
 
+from lightkeras import rendezvous
 from lightkeras.checks import check, check_choice
+from lightkeras.version import __version__
 
 STRATEGIES = ("auto", "mirrored", "multi_worker")
+_ADDRESS = re.compile(r"\S+:\d+")
+_SLURM_PORTS = range(20000, 30000)  # below those that Linux gives to clients
 SEED_STRIDE = 0x1E3779B1  # far from the seeds that a user gives to neighbouring layers
 
 
@@ -91,17 +97,22 @@ def _mirrored(names: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
 def workers() -> tf.distribute.MultiWorkerMirroredStrategy:
     """The strategy over all worker processes, as `TF_CONFIG` or Slurm's environment lists them.
 
-    Every worker runs the same program. It must be made before TensorFlow runs anything.
+    Every worker runs the same program. It must be made before TensorFlow runs anything. The workers first meet and
+    compare their lists (see `rendezvous.meet`).
 
     Raises:
-        ValueError: The environment names no cluster, or `TF_CONFIG` no task of it.
+        ValueError: The environment names no cluster, or `TF_CONFIG` no task of it, or another worker was told another.
+        TimeoutError: A worker did not come within `rendezvous.PATIENCE` seconds.
         OSError: The port of this worker is in use.
         RuntimeError: TensorFlow has run something already.
     """
-    resolver = _resolver()
-    _check_port(resolver)
+    cluster, task = _cluster()
+    listed = [(kind, index) for kind in ("chief", "worker") for index in range(len(cluster.get(kind, ())))]
+    addresses = [cluster[kind][index] for kind, index in listed]
+    told = {"cluster": cluster, "lightkeras": __version__, "tensorflow": tf.__version__}
+    rendezvous.meet(addresses, listed.index(task), told)
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+        return tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
         raise RuntimeError(
             'Expected Trainer(strategy="multi_worker") to be made before TensorFlow runs any operation. '
@@ -109,31 +120,56 @@ def workers() -> tf.distribute.MultiWorkerMirroredStrategy:
         ) from error
 
 
-def _resolver() -> tf.distribute.cluster_resolver.ClusterResolver:
-    if "TF_CONFIG" in os.environ:
-        config = json.loads(os.environ["TF_CONFIG"])
-        listed, task = config.get("cluster", {}), config.get("task", {})
-        found = len(listed.get(task.get("type"), ())) > task.get("index", -1) >= 0
-        check(found, "TF_CONFIG", "a cluster and this process's task of it (type and index)", config)
-        return tf.distribute.cluster_resolver.TFConfigClusterResolver()
-    if "SLURM_PROCID" in os.environ:
-        return tf.distribute.cluster_resolver.SlurmClusterResolver()
-    raise ValueError(
-        'Expected TF_CONFIG or Slurm\'s environment for strategy="multi_worker" (`lightkeras launch --workers 2 ...` '
-        "sets it for workers on this machine). Received: neither is set"
-    )
+def _cluster() -> tuple[dict[str, list[str]], tuple[str, int]]:
+    """The cluster, and this process's (type, index) in it; Slurm's is put into `TF_CONFIG`."""
+    if "TF_CONFIG" not in os.environ and "SLURM_PROCID" in os.environ:
+        os.environ["TF_CONFIG"] = json.dumps(slurm_config(os.environ))
+    if "TF_CONFIG" not in os.environ:
+        raise ValueError(
+            'Expected TF_CONFIG or Slurm\'s environment for strategy="multi_worker" (`lightkeras launch --workers 2 '
+            "...` sets it for workers on this machine). Received: neither is set"
+        )
+    config = _json(os.environ["TF_CONFIG"])
+    cluster, task = config.get("cluster", {}), config.get("task", {})
+    addresses = [address for kind in cluster.values() for address in kind]
+    index = task.get("index")
+    found = task.get("type") in ("chief", "worker") and _is_index(index) and index < len(cluster.get(task["type"], ()))
+    check(found, "TF_CONFIG", 'a cluster and this process\'s task of it, a "worker" or "chief" by index', config)
+    check(len(set(addresses)) == len(addresses), "TF_CONFIG", "a cluster with no address twice", config)
+    check(all(_ADDRESS.fullmatch(a) for a in addresses), "TF_CONFIG", 'a cluster of "host:port" addresses', config)
+    return cluster, (task["type"], index)
 
 
-def _check_port(resolver) -> None:
-    """A port in use is found here: TensorFlow would wait for the other workers first."""
-    address = resolver.cluster_spec().task_address(resolver.task_type, resolver.task_id)
-    port = int(address.rpartition(":")[2])
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("", port))
-        except OSError as error:
-            raise OSError(f"Expected port {port} of this worker ({address}) to be free. Received: {error}") from error
+def _json(text: str) -> dict:
+    try:
+        config = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"Expected `TF_CONFIG` to be JSON ({error}). Received: TF_CONFIG={text!r}") from error
+    parts = [config, *(config.get(name, {}) for name in ("cluster", "task"))] if isinstance(config, dict) else [None]
+    check(all(isinstance(part, dict) for part in parts), "TF_CONFIG", "a dict of dicts", text)
+    return config
+
+
+def slurm_config(environment: Mapping[str, str]) -> dict:
+    """`TF_CONFIG` of a process that `srun` started, with the node's hosts in Slurm's order.
+
+    TensorFlow's `SlurmClusterResolver` needs `nvidia-smi`, and sorts the hosts by name (n10 before n9), so that
+    addresses and ranks part ways. The ports come from the job's number: jobs on one node do not meet.
+
+    Args:
+        environment: SLURM_PROCID, SLURM_STEP_NODELIST, SLURM_STEP_TASKS_PER_NODE and SLURM_JOB_ID are read.
+
+    Raises:
+        ValueError: One is missing: the process was not started by `srun`.
+    """
+    names = ("SLURM_PROCID", "SLURM_STEP_NODELIST", "SLURM_STEP_TASKS_PER_NODE", "SLURM_JOB_ID")
+    missing = [name for name in names if name not in environment]
+    check(not missing, "SLURM_...", "those of a process that `srun` started", f"no {', '.join(missing)}")
+    rank, nodes, tasks, job = (environment[name] for name in names)
+    counts = zip(slurm.expand_hostlist(nodes), slurm.expand_tasks_per_node(tasks), strict=True)
+    port = _SLURM_PORTS.start + int(job) % len(_SLURM_PORTS)
+    hosts = [f"{host}:{port + local}" for host, count in counts for local in range(count)]
+    return {"cluster": {"worker": hosts}, "task": {"type": "worker", "index": int(rank)}}
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
@@ -170,6 +206,43 @@ def all_reduce_sum(values):
         return values
     flat = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.nest.flatten(values))
     return tf.nest.pack_sequence_as(values, flat)
+
+
+def run_if(condition: tf.Tensor, function: Callable[[list[tf.Tensor]], None], tensors: list[tf.Tensor]) -> None:
+    """`function(tensors)` where `condition` holds; called in the replica context, on every replica alike.
+
+    A branch within the replica context must not wait for other replicas, as an optimizer does: so the branch lies
+    outside of it (Keras' `LossScaleOptimizer` does the same).
+    """
+    if tf.__internal__.distribute.strategy_supports_no_merge_call():
+        tf.cond(condition, lambda: function(tensors), lambda: None)
+        return
+
+    def branch(strategy, condition, tensors):
+        def run():
+            strategy.extended.call_for_each_replica(function, args=(tensors,))
+
+        tf.cond(strategy.experimental_local_results(condition)[0], run, lambda: None)
+
+    tf.distribute.get_replica_context().merge_call(branch, args=(condition, tensors))
+
+
+def sum_over_workers(strategy: tf.distribute.Strategy, sums: np.ndarray) -> np.ndarray:
+    """Each worker's `sums` (k,) added up over all workers."""
+    if not strategy.extended._in_multi_worker_mode():
+        return sums
+    local = len(strategy.extended.worker_devices)
+
+    def of_replica(context):  # each worker's sums once, however many replicas it has
+        return tf.constant(np.zeros_like(sums) if context.replica_id_in_sync_group % local else sums)
+
+    parts = strategy.experimental_distribute_values_from_function(of_replica)
+    return on_every_replica(strategy, _sum, parts).numpy()
+
+
+@tf.function
+def _sum(part):
+    return all_reduce_sum(part)
 
 
 def draw_by_replica(generator: keras.random.SeedGenerator) -> None:

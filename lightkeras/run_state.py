@@ -4,6 +4,7 @@ The state holds every weight, optimizer slot and seed generator (arrays), and th
 epoch, every callback's state, and what makes task and data again (JSON).
 """
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def capture(task: TaskModule, data: DataModule, callbacks: dict, seed: int) -> t
     arrays["totals/non_finite"] = task.train_totals.non_finite.numpy()
     known = {**identity(task, data, seed), "data_state": data.state_dict()}
     spec = {name: {"shape": list(s.shape), "dtype": s.dtype.name} for name, s in task.spec.items()}
-    position = {"step": task.global_step, "steps_per_epoch": task.steps_per_epoch}
+    position = {"step": task.global_step, "steps_per_epoch": task.steps_per_epoch, "averages": task.averages()}
     return arrays, {**known, "spec": spec, **position, "callbacks": callbacks}
 
 
@@ -36,16 +37,20 @@ def spec_of(state: dict) -> dict[str, tf.TensorSpec]:
 
 
 def restore_weights(task: TaskModule, saved: Checkpoint) -> None:
-    """Gives the model's weights (not the optimizers') their saved values.
+    """Gives the model's weights (not the optimizers') their saved values: the averages of those that have one.
 
     Raises:
         CheckpointError: The checkpoint's weights are not this model's; the first differences are named.
     """
-    _assign({name: v for name, v in task.state_variables().items() if name.startswith("model/")}, saved)
+    averages = {weight: saved.arrays[average] for weight, average in saved.state.get("averages", {}).items()}
+    averaged = dataclasses.replace(saved, arrays={**saved.arrays, **averages})
+    _assign({name: v for name, v in task.state_variables().items() if name.startswith("model/")}, averaged)
+    task.begin_averages()
 
 
 def restore(task: TaskModule, saved: Checkpoint) -> None:
     """Gives the whole task its saved state: weights, slots, position, partial sums."""
+    _check_metrics(task, saved)
     _assign(task.state_variables(), saved)
     task.global_step = saved.state["step"]
     task.train_totals.values = tf.constant(saved.arrays["totals/values"])
@@ -78,6 +83,15 @@ def build(task: TaskModule, data: DataModule, spec: dict[str, tf.TensorSpec]) ->
     """Creates the task's layers and variables under the current strategy."""
     task.configure_model(data)
     task.build_from(spec)
+
+
+def _check_metrics(task: TaskModule, saved: Checkpoint) -> None:
+    names, count = ", ".join(task.train_totals.kinds), len(saved.arrays["totals/values"])
+    if count != len(task.train_totals.kinds):
+        raise CheckpointError(
+            f"Expected {saved.path} to hold sums of this run's metrics: {names}. Received: sums of {count} metrics. "
+            "Continue a run with the metrics and the log_gradient_norm that it had."
+        )
 
 
 def _assign(variables: dict[str, Any], saved: Checkpoint) -> None:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from lightkeras.checks import check
+from lightkeras.checks import check, nearest_multiples
 from lightkeras.data import AddressedDataset, DataModule
 
 
@@ -25,7 +25,7 @@ def training(data: DataModule, limit: int | float, overfit: int | float, parts: 
         parts: Parts that a batch is cut into: replicas times micro-batches.
     """
     train = dataset_of(data, "train_dataset")
-    expected = f"a multiple of {parts} (replicas x micro_batches)"
+    expected = f"a multiple of {parts} (replicas x micro_batches), such as {nearest_multiples(train.batch_size, parts)}"
     check(train.batch_size % parts == 0, "batch_size", expected, train.batch_size)
     return Stage(_frozen(train), share(overfit, len(train))) if overfit else Stage(train, share(limit, len(train)))
 
@@ -41,7 +41,7 @@ def validation(data: DataModule, limit: int | float, overfit: int | float) -> St
 def evaluation(data: DataModule, name: str, limit: int | float = 1.0) -> Stage:
     """The data set `data.NAME()` in its order."""
     dataset = dataset_of(data, name)
-    dataset = AddressedDataset(dataset.size, dataset.batch_size, dataset.load, shuffle=False)
+    dataset = dataset.replace(shuffle=False)
     return Stage(dataset, share(limit, len(dataset)))
 
 
@@ -63,9 +63,9 @@ def _frozen(dataset: AddressedDataset) -> AddressedDataset:
     """Every epoch as epoch 0 in order: also of data that differs by the epoch."""
 
     def load(rows: tf.data.Dataset) -> tf.data.Dataset:
-        return dataset.load(rows.map(lambda indices, epoch: (indices, tf.zeros_like(epoch))))
+        return dataset.load(rows.map(lambda indices, epoch, *width: (indices, tf.zeros_like(epoch), *width)))
 
-    return AddressedDataset(dataset.size, dataset.batch_size, load, shuffle=False)
+    return dataset.replace(load=load, shuffle=False)
 
 
 def share(amount: int | float, total: int) -> int:

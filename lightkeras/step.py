@@ -1,7 +1,8 @@
 """One update: micro-batches -> sums -> reduce -> clip -> apply; and many updates in one call.
 
 Losses are sums with weights. Only `descend` divides, once, by the weight of the whole global batch: over all replicas,
-workers and micro-batches. Then it clips, then it applies.
+workers and micro-batches. Then it clips, then it applies. In float16 (see loss_scale.py), gradients are scaled from the
+loss on, and the reduced ones decide whether they are applied.
 """
 
 import time
@@ -11,11 +12,19 @@ from typing import Any
 import tensorflow as tf
 
 from lightkeras import distribution
+from lightkeras.loss_scale import all_finite
 from lightkeras.metrics import Mean
 
 LOSS = "loss"
+GRADIENT_NORM = "gradient_norm"
+CLIPS = ("norm", "value", "norm_per_variable")
 Sums = dict[str, Mean]
 LossFunction = Callable[..., Any]
+
+
+def loss_of(name: str) -> str:
+    """The name of an optimizer's loss: `NAME_loss`, or "loss" of an optimizer that was given no name."""
+    return LOSS if name == LOSS else f"{name}_{LOSS}"
 
 
 def sums_of(outputs: Any) -> Sums:
@@ -57,29 +66,64 @@ def call(task, loss_function: LossFunction, batch, training: bool) -> Sums:
 
 
 def descend(task, loss_function: LossFunction, batch) -> Sums:
-    """One update of every optimizer that `loss_function` names; returns this replica's sums.
+    """One update of every optimizer whose loss `loss_function` gives; returns this replica's sums.
 
     Args:
-        task: The `TaskModule`: its optimizers, their variables, micro-batches and clipping.
-        loss_function: `(batch, training) -> ` (sum, weight), or a dict of them by optimizer name; other names are
-            metrics.
+        task: The `TaskModule`: its optimizers, their variables and loss scales, micro-batches and clipping.
+        loss_function: `(batch, training) -> ` (sum, weight), or a dict of them: `NAME_loss` is the loss of optimizer
+            NAME, other names are metrics.
         batch: This replica's rows of the global batch.
     """
     gradients, sums = accumulate(task, loss_function, batch)
-    weights = {name: sums[name].weight for name in gradients}
+    weights = {name: sums[loss_of(name)].weight for name in gradients}
     gradients, weights = distribution.all_reduce_sum((gradients, weights))
+    skipped = []
     for name, of_variables in gradients.items():
-        mean = [tf.math.divide_no_nan(gradient, tf.cast(weights[name], gradient.dtype)) for gradient in of_variables]
-        task.optimizers[name].apply(clip(mean, task.gradient_clip_val, task.gradient_clip_algorithm))
-    return sums
+        scale = task.loss_scales.get(name)
+        weight = weights[name] * scale.factor() if scale else weights[name]
+        mean = [tf.math.divide_no_nan(gradient, tf.cast(weight, gradient.dtype)) for gradient in of_variables]
+        if task.log_gradient_norm:
+            sums[task.label(name, GRADIENT_NORM)] = _once(task, tf.linalg.global_norm(mean))
+        clipped = clip(mean, task.gradient_clip_val, task.gradient_clip_algorithm)
+        if scale:
+            finite = all_finite(of_variables)
+            skipped.append(~finite)
+            scale.apply(task.optimizers[name], clipped, finite)
+        else:
+            task.optimizers[name].apply(clipped)
+    return _excuse(sums, tf.reduce_any(skipped)) if skipped else sums
+
+
+def _once(task, value: tf.Tensor) -> Mean:
+    """What every replica knows, as sums that all replicas' add up to: it counts once an update."""
+    count = distribution.replicas(task.distribute_strategy)
+    return Mean(tf.cast(value, tf.float32) / count, tf.constant(1 / count))
+
+
+def _excuse(sums: Sums, skipped: tf.Tensor) -> Sums:
+    """The sums, without those that are not finite if an update was skipped: it changed nothing, and so ends no run."""
+    finite = tf.reduce_all(tf.math.is_finite(distribution.all_reduce_sum(pack(sums, sums))), axis=1)  # (metrics,)
+    kept = dict(zip(sums, tf.unstack(finite | ~skipped), strict=True))
+    return {
+        name: type(value)(*(tf.where(kept[name], part, tf.zeros_like(part)) for part in value))
+        for name, value in sums.items()
+    }
 
 
 def clip(gradients: list[tf.Tensor], value: float | None, algorithm: str) -> list[tf.Tensor]:
-    """Clips by the global norm ("norm") or each element ("value"); `value` None leaves them as they are."""
+    """Clips one optimizer's gradients; `value` None leaves them as they are.
+
+    Args:
+        gradients: Of its variables.
+        value: The bound.
+        algorithm: What it bounds: "norm" (over all variables), "norm_per_variable" or "value" (of each element).
+    """
     if value is None:
         return gradients
     if algorithm == "value":
         return [tf.clip_by_value(gradient, -value, value) for gradient in gradients]
+    if algorithm == "norm_per_variable":
+        return [tf.clip_by_norm(gradient, value) for gradient in gradients]
     return tf.clip_by_global_norm(gradients, value)[0]
 
 
@@ -104,7 +148,8 @@ def _split(name: str, rows: tf.Tensor, count: int) -> tf.Tensor:
             f"Expected every entry of a batch to have a first axis that is a multiple of micro_batches={count}. "
             f'Received: "{name}" with shape {rows.shape}'
         )
-    return tf.reshape(rows, (count, rows.shape[0] // count, *rows.shape[1:]))  # (micro-batches, rows, ...)
+    parts = (count, rows.shape[0] // count)
+    return tf.reshape(rows, tf.concat([parts, tf.shape(rows)[1:]], axis=0))  # (micro-batches, rows, ...)
 
 
 def _add_up(function, indices):
@@ -128,22 +173,21 @@ def _loop(function, count: int):
 
 
 def gradients_of(task, loss_function: LossFunction, batch) -> tuple[dict[str, list[tf.Tensor]], Sums]:
-    """Gradients of the loss sums by optimizer name, dense, and the sums; one shared forward pass."""
+    """Gradients of the loss sums by optimizer name, dense and scaled, and the sums; one shared forward pass."""
     with tf.GradientTape(persistent=len(task.optimizers) > 1) as tape:
         sums = call(task, loss_function, batch, training=True)
-        names = [name for name in task.optimizers if name in sums]
-        totals = {name: sums[name].total + task.regularization(name) * sums[name].weight for name in names}
-    if not names:
-        raise ValueError(
-            f"Expected a loss for an optimizer: one of {', '.join(task.optimizers)}. Received: {', '.join(sums)}"
-        )
-    gradients = {name: _gradient(tape, totals[name], name, task.optimizer_variables(name)) for name in names}
-    return gradients, {**sums, **{name: sums[name]._replace(total=totals[name]) for name in names}}
+        losses = {name: sums[loss_of(name)] for name in task.optimizers if loss_of(name) in sums}
+        totals = {name: loss.total + task.regularization(name) * loss.weight for name, loss in losses.items()}
+    if not losses:
+        expected = ", ".join(loss_of(name) for name in task.optimizers)
+        raise ValueError(f"Expected a loss for an optimizer: one of {expected}. Received: {', '.join(sums)}")
+    gradients = {name: _gradient(tape, totals[name], name, task) for name in losses}
+    return gradients, {**sums, **{loss_of(n): loss._replace(total=totals[n]) for n, loss in losses.items()}}
 
 
-def _gradient(tape, total, name, variables) -> list[tf.Tensor]:
-    values = [variable.value for variable in variables]
-    gradients = tape.gradient(total, values)
+def _gradient(tape, total, name, task) -> list[tf.Tensor]:
+    variables, scale = task.optimizer_variables(name), task.loss_scales.get(name)
+    gradients = tape.gradient(total, [variable.value for variable in variables], scale and scale.factor())
     missing = [variable.path for variable, gradient in zip(variables, gradients, strict=True) if gradient is None]
     if missing:
         raise ValueError(

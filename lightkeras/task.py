@@ -1,16 +1,19 @@
 """TaskModule: a `keras.Model` with its losses, its named optimizers and its steps."""
 
+import contextlib
 import functools
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from lightkeras import distribution, step
+from lightkeras import averaging, distribution, step
 from lightkeras.checks import check
-from lightkeras.data import DataModule
+from lightkeras.data import AddressedDataset, DataModule
 from lightkeras.hyperparameters import Hyperparameters
+from lightkeras.loss_scale import LossScale
 from lightkeras.metrics import Mean
 
 
@@ -61,28 +64,34 @@ class TaskModule(Hyperparameters, keras.Model):
     - `train_step(batch)`, `test_step(batch)`, `predict_step(batch)`: Keras' own, short: they call
       `self.descend(loss_function, batch)` and `self.measure(loss_function, batch)`.
 
-    A loss function takes `(batch, training)` and returns (sum, weight), or a dict of them: a name of an optimizer is
-    that optimizer's loss, any other name is a metric. The library divides, once, by the weight of the whole global
-    batch: over replicas, workers and micro-batches alike. The constructor's arguments are recorded (`hparams`), so
-    they must be plain values.
+    A loss function takes `(batch, training)` and returns (sum, weight), or a dict of them: `NAME_loss` is the loss of
+    optimizer NAME ("loss" that of an optimizer without a name), any other name is a metric. The library divides, once,
+    by the weight of the whole global batch: over replicas, workers and micro-batches alike. The constructor's arguments
+    are recorded (`hparams`), so they must be plain values.
 
     Attributes:
         data_module: The class of its data, for the command line.
         unit: What the loss weights count, for throughput ("characters", "images").
+        score_names: The metrics that `score` gives.
+        monitor: The validation metric that ranks checkpoints, and "min" or "max"; where there is none of that name,
+            only the last checkpoints are kept.
         prefer_jit_compile: What `Trainer(jit_compile="auto")` takes for this task.
         sample_every: Epochs between two calls of `write_samples`.
-        micro_batches, gradient_clip_val, gradient_clip_algorithm: Set by the Trainer.
+        micro_batches, gradient_clip_val, gradient_clip_algorithm, log_gradient_norm: Set by the Trainer.
         global_step: Updates made so far.
         steps_per_epoch, total_steps: Set by the Trainer before `configure_optimizers`; None where unknown.
     """
 
     data_module: type[DataModule] = DataModule
     unit = "examples"
+    score_names: tuple[str, ...] = ()
+    monitor = ("val_loss", "min")
     prefer_jit_compile = False
     sample_every = 1
     micro_batches = 1
     gradient_clip_val: float | None = None
     gradient_clip_algorithm = "norm"
+    log_gradient_norm = False
     steps_per_epoch: int | None = None
     total_steps: int | None = None
 
@@ -90,9 +99,11 @@ class TaskModule(Hyperparameters, keras.Model):
         super().__init__(**kwargs)
         self.global_step = 0
         self.optimizers: dict[str, keras.optimizers.Optimizer] = {}
+        self.loss_scales: dict[str, LossScale] = {}
         self._strategy = None
         self._spec = None
         self._building = False
+        self._averaged = False
 
     # ---- what a task overrides
 
@@ -114,6 +125,18 @@ class TaskModule(Hyperparameters, keras.Model):
     def predict_step(self, batch):
         """What the model gives for one batch: a tensor or a structure of them, the batch axis first."""
         raise NotImplementedError(f"{type(self).__name__} has no `predict_step(batch)`.")
+
+    def score(self, batches) -> dict[str, Any]:
+        """Metrics of what the trained model makes by itself (BLEU of its translations), after every evaluation.
+
+        Args:
+            batches: The evaluation's batches (a `tf.data.Dataset`), of several workers this one's rows of them. A row
+                of weight 0 is padding.
+
+        Returns:
+            What adds up over workers, for each of `score_names`: a `Mean`, or a `lightkeras.metrics.Statistics`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no `score(batches)`.")
 
     def write_samples(self, folder: Path, name: str) -> None:
         """Writes what the model makes to files `folder/name...`; called by `SampleWriter`."""
@@ -143,6 +166,23 @@ class TaskModule(Hyperparameters, keras.Model):
         """The sums of `loss_function(batch, training=False)`: no update, and no weight regularizers in them."""
         return step.call(self, loss_function, batch, training=False)
 
+    @contextlib.contextmanager
+    def averaged_weights(self):
+        """In its `with` block the weights are their moving averages, where an optimizer keeps them (`use_ema=True`).
+
+        The library does so for every validation and for `write_samples`; after `fit` the weights are the averages.
+        """
+        if self._averaged or not self._averages():
+            yield
+            return
+        self._swap_averages()
+        self._averaged = True
+        try:
+            yield
+        finally:
+            self._swap_averages()
+            self._averaged = False
+
     # ---- what the library calls
 
     @property
@@ -160,7 +200,8 @@ class TaskModule(Hyperparameters, keras.Model):
         self._strategy, self._spec = tf.distribute.get_strategy(), spec
         self._building = True
         try:
-            self.train_totals = step.Totals(self._trace(self.train_step, spec))
+            self._train_kinds = self._trace(self.train_step, spec)
+            self.train_totals = step.Totals(self._train_kinds)
             evaluates = type(self).test_step is not TaskModule.test_step
             self.test_totals = step.Totals(self._trace(self.test_step, spec) if evaluates else {})
         finally:
@@ -193,18 +234,40 @@ class TaskModule(Hyperparameters, keras.Model):
         """Makes the optimizers and their slots; a name without a loss, or the reverse, is refused."""
         made = self.configure_optimizers()
         self.optimizers = dict(made) if isinstance(made, dict) else {step.LOSS: made}
-        unused = [name for name in self.optimizers if name not in self.train_totals.kinds]
-        if unused:
-            raise ValueError(
-                f"Expected a loss for every optimizer. Received: optimizers {', '.join(self.optimizers)}; losses and "
-                f"metrics {', '.join(self.train_totals.kinds)}"
-            )
+        self._check_losses()
+        norms = {self.label(name, step.GRADIENT_NORM): Mean for name in self.optimizers if self.log_gradient_norm}
+        self.train_totals = step.Totals({**self._train_kinds, **norms})
+        in_float16 = any(layer.compute_dtype == "float16" for layer in self._flatten_layers())
+        rows = next(iter(self.spec.values())).shape[0]
+        self.loss_scales = {name: LossScale(rows or 1) for name in self.optimizers if in_float16}
         for name, optimizer in self.optimizers.items():
             _check_optimizer(name, optimizer)
             optimizer.build(self.optimizer_variables(name))
             optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: (
                 gradients_and_variables
             )  # ours come reduced
+            averaging.prepare(optimizer)
+        self._swap_averages = averaging.swapping(self.distribute_strategy, self._averages())
+
+    def _check_losses(self) -> None:
+        wanted = {name: step.loss_of(name) for name in self.optimizers}
+        unused = [name for name in wanted if wanted[name] not in self._train_kinds]
+        if unused:
+            raise ValueError(
+                f"Expected a loss for every optimizer: {', '.join(wanted.values())}. Received: optimizers "
+                f"{', '.join(self.optimizers)}; losses and metrics {', '.join(self._train_kinds)}"
+            )
+
+    def _averages(self) -> averaging.Pairs:
+        return averaging.pairs(self.optimizers.values())
+
+    def begin_averages(self) -> None:
+        """The weights were given other values: their averages begin there."""
+        averaging.begin(self._averages())
+
+    def finish_averages(self) -> None:
+        """Training has ended: the weights become their averages."""
+        averaging.finish(self._averages())
 
     def regularization(self, name: str) -> tf.Tensor | float:
         """The sum of the weight regularizers of an optimizer's variables, per example as Keras counts it."""
@@ -264,6 +327,27 @@ class TaskModule(Hyperparameters, keras.Model):
         self.test_totals.reset()
         self.test_calls.begin(steps)
 
+    @property
+    def evaluation_names(self) -> list[str]:
+        """The metrics of an evaluation: those of `test_step` and of `score`."""
+        return [*self.test_totals.kinds, *self.score_names]
+
+    def evaluate_dataset(self, dataset: AddressedDataset, steps: int, callbacks=None) -> dict[str, float]:
+        """The metrics of `test_step` and of `score` on the first `steps` batches."""
+        self.begin_evaluation(steps)
+        stream = dataset.distributed(self.distribute_strategy, epochs=1, steps=steps)
+        logs = self.evaluate(stream, steps=steps, verbose=0, return_dict=True, callbacks=callbacks)
+        return {**logs, **self._scores(dataset, steps)}
+
+    def _scores(self, dataset: AddressedDataset, steps: int) -> dict[str, float]:
+        if not self.score_names:
+            return {}
+        strategy = self.distribute_strategy
+        made = self.score(dataset.of_worker(strategy, epochs=1, steps=steps))
+        check(set(made) == set(self.score_names), "score_names", f"the names that `score` gives: {sorted(made)}",
+              self.score_names)  # fmt: skip
+        return {name: _of_all_workers(strategy, made[name]) for name in self.score_names}
+
     def reset_metrics(self) -> None:
         """Nothing: `begin_epoch` and `begin_evaluation` reset what they begin (Keras resets at each evaluation too)."""
 
@@ -278,10 +362,24 @@ class TaskModule(Hyperparameters, keras.Model):
     # ---- state
 
     def state_variables(self) -> dict[str, keras.Variable]:
-        """Every variable of the run by name: weights, seed generators, optimizer slots."""
+        """Every variable of the run by name: weights, seed generators, optimizer slots (averages too), loss scales."""
+        named = self._named_variables()
+        if self._averaged:  # weights and averages lie in each other's place
+            for weight, average in self.averages().items():
+                named[weight], named[average] = named[average], named[weight]
+        return named
+
+    def averages(self) -> dict[str, str]:
+        """The names in `state_variables` of the weights that have averages, and of these."""
+        names = {id(variable): name for name, variable in self._named_variables().items()}
+        return {names[id(weight)]: names[id(average)] for weight, average in self._averages()}
+
+    def _named_variables(self) -> dict[str, keras.Variable]:
         named = {f"model/{index:04d}/{v.name}": v for index, v in enumerate(self.variables)}
         for name, optimizer in self.optimizers.items():
             named.update({f"optimizer/{name}/{index:04d}": v for index, v in enumerate(optimizer.variables)})
+        for name, scale in self.loss_scales.items():
+            named.update({f"loss_scale/{name}/{v.name}": v for v in scale.variables})
         return named
 
     @classmethod
@@ -300,10 +398,37 @@ class TaskModule(Hyperparameters, keras.Model):
 
         return load_task(ckpt_path, cls)
 
+    def label(self, name: str, what: str) -> str:
+        """The name of something of optimizer `name` in the logs: `what`, or of several optimizers `NAME_what`."""
+        return what if len(self.optimizers) == 1 else f"{name}_{what}"
+
     def learning_rates(self) -> dict[str, float]:
         """The current learning rate of every optimizer: `learning_rate`, or `NAME_learning_rate` of several."""
-        prefix = {name: "" if len(self.optimizers) == 1 else f"{name}_" for name in self.optimizers}
-        return {f"{prefix[n]}learning_rate": float(np.asarray(o.learning_rate)) for n, o in self.optimizers.items()}
+        rates = {name: float(np.asarray(optimizer.learning_rate)) for name, optimizer in self.optimizers.items()}
+        return {self.label(name, "learning_rate"): rate for name, rate in rates.items()}
+
+    def updates(self) -> dict[str, int]:
+        """The updates that every optimizer made, by its name: skipped ones (float16) are not among them.
+
+        Its learning-rate schedule goes by this number, which differs from `global_step` where a step makes no or
+        several updates with it.
+        """
+        return {name: int(optimizer.iterations.numpy()) for name, optimizer in self.optimizers.items()}
+
+    def loss_scaling(self) -> dict[str, float]:
+        """`loss_scale` and `skipped_updates` so far of every optimizer (`NAME_...` of several); only in float16."""
+        values = {}
+        for name, scale in self.loss_scales.items():
+            values[self.label(name, "loss_scale")] = float(scale.scale.numpy())
+            values[self.label(name, "skipped_updates")] = float(scale.skipped_updates.numpy())
+        return values
+
+
+def _of_all_workers(strategy: tf.distribute.Strategy, statistics) -> float:
+    """The result of the statistics of all workers together."""
+    if isinstance(statistics, Mean):
+        return statistics.result(*distribution.sum_over_workers(strategy, np.array(statistics, np.float64)))
+    return type(statistics)(distribution.sum_over_workers(strategy, statistics.sums)).result()
 
 
 def _check_optimizer(name: str, optimizer) -> None:
@@ -311,6 +436,9 @@ def _check_optimizer(name: str, optimizer) -> None:
     what = f"optimizers[{name!r}]"
     check(isinstance(optimizer, keras.optimizers.Optimizer), what, "a keras.optimizers.Optimizer", optimizer, TypeError)
     scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer) or optimizer.loss_scale_factor is not None
-    check(not scaled, what, 'without a loss scale: float16 is not supported, precision="bf16-mixed" is', optimizer)
+    check(not scaled, what, 'without a loss scale: Trainer(precision="16-mixed") scales the loss', optimizer)
     accumulates = bool(optimizer.gradient_accumulation_steps)
     check(not accumulates, what, "without gradient_accumulation_steps: Trainer(micro_batches=...) does it", optimizer)
+    overwrites = optimizer.use_ema and optimizer.ema_overwrite_frequency
+    expected = "without ema_overwrite_frequency, which Keras has for one device only"
+    check(not overwrites, what, expected, optimizer.ema_overwrite_frequency)

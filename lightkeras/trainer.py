@@ -48,10 +48,12 @@ class Trainer(Hyperparameters):
         devices: How many, which (a list of indices), or "auto": every GPU, or one CPU.
         strategy: "auto", "mirrored", "multi_worker" (every process of `TF_CONFIG` or Slurm runs the same program; make
             the Trainer before TensorFlow runs anything), or a `tf.distribute.Strategy`.
-        precision: "32", or "bf16-mixed" (Keras' "mixed_bfloat16").
+        precision: "32", "bf16-mixed" (Keras' "mixed_bfloat16") or "16-mixed" (its "mixed_float16"; the loss is scaled
+            for every optimizer by itself, and an update whose reduced gradients are not finite is skipped).
         micro_batches: Parts that a batch is cut into, one after the other: less memory, the same update.
         gradient_clip_val: Bound of the reduced gradients; None for none.
-        gradient_clip_algorithm: "norm" (the global norm) or "value" (each element).
+        gradient_clip_algorithm: "norm" (the global norm of an optimizer's gradients), "norm_per_variable" (Keras'
+            `clipnorm`) or "value" (each element).
         seed: Keys initial weights, order of the data, dropout. None draws one, which the run's folder keeps.
         deterministic: Only TensorFlow operations that give the same bits each time; for the rest of the process.
         run_eagerly: Steps run op by op, for a debugger.
@@ -72,6 +74,8 @@ class Trainer(Hyperparameters):
         val_check_interval: Validate also within an epoch: after so many updates, or that share of it.
         num_sanity_val_steps: Validation batches run before training, so that an error there comes at once.
         log_every_n_steps: Updates between two rows of the logs.
+        log_gradient_norm: Whether the global norm of the reduced gradients, before clipping, is among the metrics:
+            `gradient_norm`, or `NAME_gradient_norm` of several optimizers.
 
     Attributes:
         run_dir: The folder of the last run, or None.
@@ -95,7 +99,7 @@ class Trainer(Hyperparameters):
         enable_model_summary: bool = True, fast_dev_run: bool | int = False, overfit_batches: int | float = 0,
         limit_train_batches: int | float = 1.0, limit_val_batches: int | float = 1.0,
         limit_test_batches: int | float = 1.0, val_check_interval: int | float = 1.0, num_sanity_val_steps: int = 2,
-        log_every_n_steps: int = 50,
+        log_every_n_steps: int = 50, log_gradient_norm: bool = False,
     ):  # fmt: skip
         for name, value in list(locals().items()):
             if name not in ("self", "__class__"):
@@ -154,7 +158,8 @@ class Trainer(Hyperparameters):
             self._start(task, listeners)
             epoch, step = divmod(task.global_step, steps)
             self._sanity_check(listeners, resumed=saved is not None)
-            stream = train.distributed(strategy, seed=self.seed, epoch=epoch, step=step, steps=steps)
+            address = {"seed": self.seed, "epoch": epoch, "step": step, "steps": steps}
+            stream = train.distributed(strategy, **address, micro_batches=self.micro_batches)
             return self._fit(task, stream, listeners, epoch)
 
     def validate(self, task: TaskModule, data: DataModule, ckpt_path: str | None = None) -> dict[str, float]:
@@ -173,11 +178,14 @@ class Trainer(Hyperparameters):
         return self._evaluate(task, data, "test", "test", self.limit_test_batches, ckpt_path)
 
     def predict(self, task: TaskModule, data: DataModule, ckpt_path: str | None = None):
-        """`task.predict_step` on all of `data.predict_dataset()`: arrays with the example axis first, in order."""
+        """`task.predict_step` on all of `data.predict_dataset()`: arrays with the example axis first, in its order.
+
+        Where batches are grouped by length and so differ in width, outputs are padded with zeros to the widest.
+        """
         with self._ready(task, data, "predict", 1.0, ckpt_path) as (dataset, steps):
             stream = dataset.distributed(task.distribute_strategy, epochs=1)
             outputs = task.predict(stream, steps=steps, verbose=0, callbacks=self._listeners(task, steps))
-        return keras.tree.map_structure(lambda rows: np.asarray(rows)[: dataset.size], outputs)
+        return keras.tree.map_structure(lambda rows: dataset.in_order(_padded(rows)), outputs)
 
     # ---- how
 
@@ -192,6 +200,7 @@ class Trainer(Hyperparameters):
         data.setup(stage)
         task.micro_batches = self.micro_batches
         task.gradient_clip_val, task.gradient_clip_algorithm = self.gradient_clip_val, self.gradient_clip_algorithm
+        task.log_gradient_norm = self.log_gradient_norm
         return strategy
 
     def _strategy(self, task: TaskModule) -> tf.distribute.Strategy:
@@ -277,12 +286,7 @@ class Trainer(Hyperparameters):
         if found is None:
             return None
         dataset, steps = found
-        strategy = task.distribute_strategy
-        return cb.Validation(
-            lambda: dataset.distributed(strategy, epochs=1, steps=steps),
-            steps,
-            self._val_interval(task.steps_per_epoch),
-        )
+        return cb.Validation(dataset, steps, self._val_interval(task.steps_per_epoch))
 
     def _val_interval(self, steps: int) -> int | None:
         """Updates between two validations within an epoch of so many `steps`."""
@@ -294,7 +298,9 @@ class Trainer(Hyperparameters):
 
     def _defaults(self, task: TaskModule, validation: cb.Validation | None) -> list[keras.callbacks.Callback]:
         """The callbacks of every run."""
-        monitor = "val_loss" if validation and "loss" in task.test_totals.kinds else None
+        monitor, mode = task.monitor if validation else (None, "min")
+        if monitor not in [f"val_{name}" for name in task.evaluation_names]:
+            monitor = None
         writes_samples = type(task).write_samples is not TaskModule.write_samples
         used = [validation] if validation else []
         used += [cb.NonFiniteGuard(), cb.LearningRateMonitor(), cb.Throughput(), Interrupt(), keras.callbacks.History()]
@@ -303,7 +309,7 @@ class Trainer(Hyperparameters):
         used += [cb.CSVLogger(), cb.TensorBoardLogger()] if self.logger else []
         used += [cb.ProgressBar()] if self.enable_progress_bar else []
         used += [cb.SampleWriter()] if writes_samples and (self.logger or self.enable_checkpointing) else []
-        checkpoint = cb.ModelCheckpoint(monitor, save_top_k=int(monitor is not None))
+        checkpoint = cb.ModelCheckpoint(monitor, mode, save_top_k=int(monitor is not None))
         return [*used, checkpoint] if self.enable_checkpointing else used
 
     def _open_run(self, task: TaskModule, data: DataModule, ckpt_path: str | None, used: list) -> Path | None:
@@ -350,10 +356,12 @@ class Trainer(Hyperparameters):
         except BaseException as error:
             listeners.on_exception(error)
             raise
+        task.finish_averages()
         self.interrupted = listeners.interrupted
         if self.interrupted:
             name = signal.Signals(self.interrupted).name
-            how = f" Continue it with ckpt_path={str(self.run_dir)!r}." if self.enable_checkpointing else ""
+            saved = self.run_dir and self.enable_checkpointing  # of several workers, the first has saved
+            how = f" Continue it with ckpt_path={str(self.run_dir)!r}." if saved else ""
             print(f"Interrupted by {name} after update {task.global_step}.{how}")
         return self.history
 
@@ -397,8 +405,10 @@ class Trainer(Hyperparameters):
 
     def _evaluate(self, task, data, stage: str, prefix: str, limit: int | float, ckpt_path) -> dict[str, float]:
         with self._ready(task, data, stage, limit, ckpt_path) as (dataset, steps):
-            stream = dataset.distributed(task.distribute_strategy, epochs=1, steps=steps)
-            task.begin_evaluation(steps)
-            listeners = self._listeners(task, steps)
-            logs = task.evaluate(stream, steps=steps, verbose=0, return_dict=True, callbacks=listeners)
+            logs = task.evaluate_dataset(dataset, steps, self._listeners(task, steps))
         return {f"{prefix}_{name}": value for name, value in logs.items()}
+
+
+def _padded(rows) -> np.ndarray:
+    """The outputs of all batches: those of differing width come as a ragged tensor."""
+    return np.asarray(rows.to_tensor() if isinstance(rows, tf.RaggedTensor) else rows)

@@ -6,6 +6,7 @@ import numpy as np
 
 from lightkeras.callbacks import Callback
 from lightkeras.data import DataModule
+from lightkeras.step import loss_of
 from lightkeras.task import TaskModule
 from lightkeras.trainer import Trainer
 
@@ -39,7 +40,7 @@ class Trial(NamedTuple):
     @property
     def losses(self) -> list[float]:
         """The loss of every update; of several optimizers, the first one's."""
-        return [record[next(iter(self.task.optimizers))] for record in self.records]
+        return [record[loss_of(next(iter(self.task.optimizers)))] for record in self.records]
 
 
 class _Recorder(Callback):

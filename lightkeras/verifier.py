@@ -26,6 +26,7 @@ from lightkeras import stages
 from lightkeras.arguments import check_pair
 from lightkeras.checks import check_choice, check_that
 from lightkeras.data import WEIGHT, AddressedDataset, Batch, DataModule
+from lightkeras.step import loss_of
 from lightkeras.task import TaskModule
 from lightkeras.trainer import Trainer, seed_everything
 from lightkeras.trial import QUIET, Trial, difference, metrics_difference, state_difference, train, values
@@ -202,7 +203,7 @@ def few(dataset: AddressedDataset) -> AddressedDataset:
     most = max(2, min(ROWS, dataset.batch_size // 2 * 2))
     sizes = {rows: 2 * rows + min(rows // 2 + 1, rows - 1) for rows in range(2, most + 1, 2)}  # each half has a row
     rows = max((rows for rows, size in sizes.items() if size <= dataset.size), default=2)
-    return AddressedDataset(min(dataset.size, sizes[rows]), rows, dataset.load, dataset.shuffle)
+    return dataset.replace(size=min(dataset.size, sizes[rows]), batch_size=rows)
 
 
 class Padded(AddressedDataset):
@@ -217,7 +218,8 @@ class Padded(AddressedDataset):
         def load(rows: tf.data.Dataset) -> tf.data.Dataset:
             return dataset.load(rows).map(_with_other_padding)
 
-        super().__init__(dataset.size, dataset.batch_size + extra, load, dataset.shuffle)
+        grouped = (dataset.lengths, dataset.widths)
+        super().__init__(dataset.size, dataset.batch_size + extra, load, dataset.shuffle, *grouped)
         self._dataset, self._extra = dataset, extra
 
     def __len__(self) -> int:
@@ -236,16 +238,18 @@ def _with_other_padding(batch: Batch) -> Batch:
 
 def _digests(dataset: AddressedDataset, group: str | None) -> set[bytes]:
     """Hashes of up to `EXAMPLES` examples (or of their groups), drawn from the whole of `dataset`."""
-    drawn = AddressedDataset(dataset.size, dataset.batch_size, dataset.load, shuffle=True)
+    drawn = dataset.replace(shuffle=True)
     steps = min(len(drawn), -(-EXAMPLES // drawn.batch_size))
     batches = drawn.stream(epochs=1, steps=steps).as_numpy_iterator()
-    return {digest for batch in batches for digest in _digests_of(batch, group)}
+    return {digest for batch in batches for digest in _digests_of(batch, group, dataset.lengths is not None)}
 
 
-def _digests_of(batch: dict[str, np.ndarray], group: str | None) -> Iterator[bytes]:
+def _digests_of(batch: dict[str, np.ndarray], group: str | None, padded: bool) -> Iterator[bytes]:
     names = [group] if group else sorted(set(batch) - {WEIGHT})
     for row in np.flatnonzero(batch[WEIGHT]):
         parts = [batch[name][row] for name in names]
+        if padded:  # to the width of the batch, which is another one elsewhere
+            parts = [np.trim_zeros(part, "b") if np.ndim(part) == 1 else part for part in parts]
         content = [repr(p).encode() if np.asarray(p).dtype == object else np.asarray(p).tobytes() for p in parts]
         yield hashlib.blake2b(b"\0".join(content), digest_size=16).digest()
 
@@ -543,7 +547,8 @@ class Verifier:
     def _overfit(self):
         task = self._fresh_task(0, silent=True, plain=False)
         trial = self._train(task, self._fresh_data(), max_steps=OVERFIT, overfit_batches=1, limit_val_batches=0)
-        left = {name: _left([record[name] for record in trial.records]) for name in task.optimizers}
+        losses = [loss_of(name) for name in task.optimizers]
+        left = {name: _left([record[name] for record in trial.records]) for name in losses}
         best = min(left, key=left.get)
         cause = (
             f"{OVERFIT} updates on one batch leave {left[best]:.0%} of {best}: no gradient arrives (stop_gradient, "

@@ -619,6 +619,13 @@ def test_a_second_signal_ends_at_once(root):
     assert signal.getsignal(signal.SIGINT) == before and not list(Path(root).glob("*/*/checkpoints"))
 
 
+def test_a_scheduler_may_repeat_itself(root):
+    """Slurm and `lightkeras launch` send SIGTERM again, perhaps while the first worker still saves."""
+    trainer = fit(root, callbacks=[Signals(signal.SIGTERM, at=1, times=2)])
+    assert trainer.interrupted == signal.SIGTERM
+    assert [path.name for path in (trainer.run_dir / "checkpoints").iterdir()] == ["step_000000002"]
+
+
 def test_a_signal_in_the_last_validation_is_not_lost(root):
     trainer = fit(root, callbacks=[Signals(signal.SIGINT, in_validation=True)])
     assert trainer.interrupted == signal.SIGINT and trainer.history.epoch == [0]

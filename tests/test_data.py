@@ -1,13 +1,18 @@
 """Addressed data: batch k of epoch e is a pure function of (seed, e, k), whoever reads it."""
 
+import itertools
 import time
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toys import quiet, weights
 
 import lightkeras as lk
-from lightkeras.data import Shard, permutation
+from lightkeras.data import Shard, best_widths, permutation
 
 SIZE, BATCH = 11, 4  # the last of three batches holds 3 examples and a row of padding
 
@@ -209,3 +214,256 @@ def test_a_data_module_has_what_it_overrides():
         Data().train_dataset()
     assert Data().val_dataset() is None and Data().predict_dataset() == "test"
     assert Data().state_dict() == {} and Data().hparams == {}
+
+
+# ---- grouped by length
+
+LENGTHS = np.array([3, 9, 1, 4, 4, 8, 2, 7, 5, 1, 6])  # widths 4 and 9: six examples of up to 4, five of up to 9
+WIDTHS = (4, 9)
+
+
+def ragged(lengths):
+    """Sequences: the example's number + 1, as often as its length is."""
+    return tf.RaggedTensor.from_row_lengths(np.repeat(np.arange(len(lengths)) + 1, lengths), lengths)
+
+
+def of_ragged(lengths=LENGTHS, batch_size=BATCH, **kwargs):
+    arrays = {"x": ragged(lengths), "length": lengths, "example": np.arange(len(lengths))}
+    return lk.AddressedDataset.from_arrays(arrays, batch_size, **kwargs)
+
+
+def padded_to(indices, width):
+    """What `of_ragged` makes of one example at a time, or of many."""
+    steps = tf.range(width, dtype=tf.int64)
+    return tf.where(steps < tf.gather(LENGTHS, indices)[..., None], indices[..., None] + 1, 0)
+
+
+def grouped_from_batches(**kwargs):
+    def fetch(indices, epoch, width):
+        return {"x": padded_to(indices, width), "length": tf.gather(LENGTHS, indices), "example": indices}
+
+    return lk.AddressedDataset.from_batches(fetch, SIZE, BATCH, lengths=LENGTHS, **kwargs)
+
+
+def grouped_from_examples(**kwargs):
+    def read(index, epoch, width):
+        return {"x": padded_to(index, width), "length": tf.gather(LENGTHS, index), "example": index}
+
+    return lk.AddressedDataset.from_examples(read, SIZE, BATCH, lengths=LENGTHS, **kwargs)
+
+
+every_grouped = pytest.mark.parametrize("make", [of_ragged, grouped_from_batches, grouped_from_examples])
+
+
+@every_grouped
+def test_groups_worked_by_hand(make):
+    """Sorted by width, 0 2 3 4 6 9 | 1 5 7 8 10 is cut into 0 2 3 4, 6 9 1 5 (as wide as its longest), 7 8 10."""
+    dataset = make(shuffle=False, widths=WIDTHS)
+    table = dataset.indices(0, 0)
+    assert sorted(table.tolist()) == [[0, 2, 3, 4], [6, 9, 1, 5], [7, 8, 10, -1]]
+    assert dataset.widths_of(table).tolist() == [4 if 0 in row else 9 for row in table]
+    assert dataset.indices(5, 3).tolist() == table.tolist()
+    of_epoch = batches(dataset, epochs=1)
+    assert [batch["x"].shape for batch in of_epoch] == [(4, 4 if 0 in row else 9) for row in table]
+    first = next(batch["x"] for batch, row in zip(of_epoch, table, strict=True) if 0 in row)
+    assert first.tolist() == [[1, 1, 1, 0], [3, 0, 0, 0], [4, 4, 4, 4], [5, 5, 5, 5]]
+    assert all(batch["weight"].tolist() == (row >= 0).tolist() for batch, row in zip(of_epoch, table, strict=True))
+    assert {n: (s.shape.as_list(), s.dtype) for n, s in dataset.element_spec.items()} == {
+        "x": ([BATCH, None], tf.int64), "length": ([BATCH], tf.int64), "example": ([BATCH], tf.int64),
+        "weight": ([BATCH], tf.float32),
+    }  # fmt: skip
+
+
+@every_grouped
+def test_padding_has_the_content_of_its_batch(make):
+    """Any other example might be longer than the batch is wide."""
+    dataset = make(shuffle=False, widths=WIDTHS)
+    (short,) = (batch for batch in batches(dataset, epochs=1) if 0 in batch["weight"])
+    assert short["example"].tolist() == [7, 8, 10, 10] and short["weight"].tolist() == [1, 1, 1, 0]
+
+
+lengths_of_many = st.lists(st.integers(0, 30), min_size=1, max_size=40).map(np.array)
+
+
+@settings(max_examples=30, deadline=None)
+@given(lengths_of_many, st.sampled_from([2, 4, 6]), st.integers(0, 3), st.integers(0, 2), st.booleans())
+def test_grouped_epochs_hold_every_example_once_wherever_they_begin(lengths, batch_size, seed, epoch, shuffle):
+    dataset = of_ragged(lengths, batch_size, shuffle=shuffle)
+    tables = [dataset.indices(seed, number) for number in (epoch, epoch + 1)]
+    for table in tables:
+        assert sorted(table[table >= 0]) == list(range(len(lengths))) and table.shape == (len(dataset), batch_size)
+        longest = np.where(table >= 0, lengths[table], 0).max(axis=1)
+        widths = dataset.widths_of(table)
+        assert (widths >= longest).all() and set(widths) <= set(dataset.widths) and len(dataset.widths) <= 8
+    step = len(dataset) // 2
+    tail = batches(dataset, seed, epoch=epoch, step=step, epochs=epoch + 2)
+    expected = np.concatenate([tables[0][step:], tables[1]])
+    assert len(tail) == len(expected)
+    for batch, row in zip(tail, expected, strict=True):
+        assert batch["example"][row >= 0].tolist() == row[row >= 0].tolist()
+        assert batch["weight"].tolist() == (row >= 0).tolist()
+        np.testing.assert_array_equal((batch["x"] != 0).sum(axis=1), batch["length"])
+    limited = batches(dataset, seed, epoch=epoch, epochs=epoch + 2, steps=1)
+    assert [b["example"][0] for b in limited] == [tables[0][0, 0], tables[1][0, 0]]
+
+
+def test_grouped_epochs_differ_in_mates_and_order():
+    lengths = np.arange(400) % 20
+    dataset = of_ragged(lengths, 8)
+    first, second = dataset.indices(1, 0), dataset.indices(1, 1)
+    assert first.tolist() == dataset.indices(1, 0).tolist() != dataset.indices(2, 0).tolist()
+    assert len({frozenset(row) for row in first} & {frozenset(row) for row in second}) == 0
+    widths = dataset.widths_of(first)
+    assert (np.diff(widths) < 0).sum() > 10  # not from short to long
+    assert abs(np.corrcoef(widths, np.arange(len(widths)))[0, 1]) < 0.4
+
+
+@every_grouped
+@pytest.mark.parametrize("workers, replicas", [(1, 2), (2, 2), (2, 4)])
+def test_grouped_shards_have_one_width_and_interleave_to_the_global_batch(make, workers, replicas):
+    dataset, local = make(widths=WIDTHS), replicas // workers
+    address = {"step": 1, "epochs": 2}
+    whole = batches(dataset, 5, **address)
+    parts = [batches(dataset, 5, **address, shard=Shard(w * local, local, replicas)) for w in range(workers)]
+    for name in ("x", "weight"):
+        for k, batch in enumerate(whole):
+            blocks = [parts[w][local * k + r][name] for w in range(workers) for r in range(local)]
+            np.testing.assert_array_equal(np.concatenate(blocks), batch[name])
+
+
+def test_grouping_pads_less():
+    lengths = np.random.default_rng(0).geometric(0.1, 2000)
+
+    def padding(of):
+        return 1 - sum((b["x"] != 0).sum() for b in of) / sum(b["x"].size for b in of)
+
+    grouped = padding(batches(of_ragged(lengths, 32), epochs=1))
+    alone = padding(batches(of_ragged(lengths, 32, widths=range(1, lengths.max() + 1)), epochs=1))
+    one_width = padding(batches(of_ragged(lengths, 32, widths=[lengths.max()]), epochs=1))
+    # each order of magnitude that the number of widths buys; of one width, 1 - mean / longest
+    assert alone < 0.1 < grouped < 0.2 and one_width == pytest.approx(
+        1 - lengths.sum() / (2016 * lengths.max()), abs=0.02
+    )
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=12), st.integers(1, 4))
+def test_best_widths_pad_as_little_as_any(lengths, most):
+    def slots(widths):
+        return sum(min(w for w in widths if w >= length) for length in lengths)
+
+    found = best_widths(lengths, most)
+    distinct = sorted(set(lengths))
+    others = [c for k in range(most) for c in itertools.combinations(distinct[:-1], min(k, len(distinct) - 1))]
+    assert len(found) <= most and list(found) == sorted(set(found))
+    assert slots(found) == min(slots([*other, distinct[-1]]) for other in others)
+
+
+def test_rows_come_back_in_order():
+    dataset = of_ragged(shuffle=False)
+    rows = np.concatenate([batch["example"] for batch in batches(dataset, epochs=1)])
+    assert rows[:SIZE].tolist() != list(range(SIZE))
+    assert dataset.in_order(rows).tolist() == list(range(SIZE))
+    plain = from_arrays(None, shuffle=False)
+    assert plain.in_order(np.arange(12)).tolist() == list(range(SIZE))
+    with pytest.raises(ValueError, match="`shuffle` to be False"):
+        of_ragged().in_order(rows)
+
+
+def test_other_arguments_keep_the_groups():
+    dataset = of_ragged(widths=WIDTHS)
+    fewer = dataset.replace(size=5, batch_size=2, shuffle=False)
+    assert sorted(fewer.indices(0, 0).tolist()) == [[0, 2], [1, -1], [3, 4]] and fewer.widths == WIDTHS
+    assert dataset.replace().indices(3, 1).tolist() == dataset.indices(3, 1).tolist()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"lengths": [1, 2]}, r"`lengths` to be ints of 0 or more, of shape \(11,\).*\(2,\)"),
+        ({"lengths": LENGTHS - 2}, "the least -1"),
+        ({"lengths": LENGTHS / 2}, "float64"),
+        ({"lengths": LENGTHS, "widths": [4, 8]}, r"`widths` to be increasing, the last one 9 .*widths=\[4, 8\]"),
+        ({"lengths": LENGTHS, "widths": [9, 9]}, "increasing"),
+        ({"lengths": LENGTHS, "widths": []}, "increasing"),
+        ({"widths": [4]}, "None without `lengths`"),
+    ],
+)
+def test_bad_lengths_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        lk.AddressedDataset.from_batches(lambda *address: {}, SIZE, BATCH, **arguments)
+
+
+def test_sequences_of_sequences_are_refused():
+    with pytest.raises(ValueError, match="ragged with two axes"):
+        lk.AddressedDataset.from_arrays({"x": tf.ragged.constant([[[1], [2, 3]], [[4]]])}, 1)
+
+
+class Sums(lk.TaskModule):
+    """One weight times the sum of a sequence is to be its length."""
+
+    def __init__(self):
+        super().__init__()
+
+    def configure_model(self, data):
+        self.network = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")
+        self.traces = 0
+
+    def configure_optimizers(self):
+        return keras.optimizers.SGD(1e-3)
+
+    def losses_of(self, batch, training):
+        self.traces += 1
+        total = tf.reduce_sum(tf.cast(batch["x"], tf.float32), axis=1, keepdims=True)
+        error = self.network(total)[:, 0] - tf.cast(batch["length"], tf.float32)
+        return tf.reduce_sum(batch["weight"] * error**2), tf.reduce_sum(batch["weight"])
+
+    def train_step(self, batch):
+        return self.descend(self.losses_of, batch)
+
+    def test_step(self, batch):
+        return self.measure(self.losses_of, batch)
+
+    def predict_step(self, batch):
+        return {"same": tf.cast(batch["x"], tf.float32)[..., None], "example": batch["example"]}
+
+
+class Sequences(lk.DataModule):
+    def train_dataset(self):
+        return of_ragged(widths=(2, 4, 6, 9))
+
+    def val_dataset(self):
+        return of_ragged(widths=(2, 4, 6, 9), shuffle=False)
+
+    test_dataset = val_dataset
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    task = Sums()
+    quiet(max_epochs=2, limit_val_batches=0).fit(task, Sequences())
+    return task
+
+
+def test_one_trace_serves_all_widths(one_device):
+    assert one_device.traces == 3  # two that build (training, evaluation), one that runs
+    assert len(set(Sequences().train_dataset().widths_of(Sequences().train_dataset().indices(0, 0)))) > 1
+
+
+@pytest.mark.parametrize("cut", [{"micro_batches": 2}, {"run_eagerly": True}, {"jit_compile": True}, {"devices": 2}])
+def test_grouped_training_is_the_same_however_it_is_cut(one_device, cut):
+    if "devices" in cut and tf.config.list_physical_devices("GPU"):
+        pytest.skip("the two logical devices are CPUs")
+    task = Sums()
+    quiet(max_epochs=2, limit_val_batches=0, **cut).fit(task, Sequences())
+    np.testing.assert_allclose(weights(task)[0], weights(one_device)[0], rtol=1e-5)
+    assert abs(weights(task)[0]).max() > 1e-3
+
+
+def test_predictions_of_grouped_data_are_in_order(one_device):
+    made = quiet().predict(one_device, Sequences())
+    assert made["example"].tolist() == list(range(SIZE))
+    expected = padded_to(tf.range(SIZE, dtype=tf.int64), 9).numpy()
+    assert made["same"].dtype == np.float32
+    np.testing.assert_array_equal(made["same"][..., 0], expected)
+    assert quiet().test(one_device, Sequences())["test_loss"] > 0

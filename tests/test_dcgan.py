@@ -400,7 +400,7 @@ def test_one_shared_pass_equals_the_tutorials_two_tapes(npz):
     task, batch = task_of(data_of(npz, batch_size=16))
     gradients, sums = step.gradients_of(task, task.adversarial_losses, batch)
     for name, expected in zip(("generator", "discriminator"), two_tapes(task, batch), strict=True):
-        assert float(sums[name].weight) == 16
+        assert float(sums[f"{name}_loss"].weight) == 16
         for ours, theirs in zip(gradients[name], expected, strict=True):
             np.testing.assert_allclose(ours / 16, theirs, rtol=2e-4, atol=1e-7)
 
@@ -425,7 +425,7 @@ def test_critic_steps_update_the_discriminator_first(npz):
         variable.assign(other)
     sums = task.train_step(batch)
     assert [int(o.iterations) for o in task.optimizers.values()] == [1, 2]
-    assert set(sums) == {"generator", "discriminator", "real_accuracy", "fake_accuracy"}
+    assert set(sums) == {"generator_loss", "discriminator_loss", "real_accuracy", "fake_accuracy"}
     draws = [twin.noise(batch, draw) for draw in (0, 1, 2)]
     for draw in draws[1:]:  # two updates of the discriminator, each with noise of its own
         with tf.GradientTape() as tape:
@@ -441,7 +441,7 @@ def test_critic_steps_update_the_discriminator_first(npz):
     variables = twin.generator.trainable_variables
     for variable, gradient in zip(variables, tape.gradient(loss, [v.value for v in variables]), strict=True):
         variable.assign(variable - 0.1 * gradient)
-    assert float(sums["generator"].total) == pytest.approx(16 * float(loss), rel=1e-5)
+    assert float(sums["generator_loss"].total) == pytest.approx(16 * float(loss), rel=1e-5)
     for ours, theirs in zip(task.variables, twin.variables, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
@@ -467,7 +467,7 @@ def test_two_replicas_are_one_device(npz):
         quiet(max_steps=8, devices=devices, gradient_clip_val=0.5, log_every_n_steps=1, callbacks=[recorder]).fit(
             task, MNISTData(npz, batch_size=8)
         )
-        runs.append(([record["generator"] for record in recorder.logs], weights(task), recorder.validations))
+        runs.append(([record["generator_loss"] for record in recorder.logs], weights(task), recorder.validations))
     assert runs[0][0] == pytest.approx(runs[1][0], rel=1e-5)
     assert runs[0][2][-1] == pytest.approx(runs[1][2][-1], rel=1e-4)
     for ours, theirs in zip(runs[0][1], runs[1][1], strict=True):

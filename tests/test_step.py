@@ -69,6 +69,9 @@ def test_clip_by_numbers():
     np.testing.assert_array_equal(value[0], [3.0, -3.5])
     np.testing.assert_array_equal(value[1], [[3.5]])
     np.testing.assert_allclose(step.clip(gradients, 14.0, "norm")[0], [3.0, -4.0], rtol=1e-6)
+    each = step.clip(gradients, 2.5, "norm_per_variable")
+    np.testing.assert_allclose(each[0], [1.5, -2.0], rtol=1e-6)
+    np.testing.assert_allclose(each[1], [[2.5]], rtol=1e-6)
 
 
 CLIPS = {
@@ -177,12 +180,12 @@ def test_one_forward_pass_for_two_optimizers():
 
     def losses(task, batch, training):
         total = product(task, batch)
-        return {"first": (total, 2.0), "second": (2 * total, 2.0), "seen": (total, 1.0)}
+        return {"first_loss": (total, 2.0), "second_loss": (2 * total, 2.0), "seen": (total, 1.0)}
 
     data = in_order({"x": np.array([[1.0], [3.0]], np.float32)})
     task = made(Small(two_layers, losses, two_optimizers), data)
     logs = updated(task, data)
-    assert dict(logs) == {"first": 2.0, "second": 4.0, "seen": 4.0}
+    assert dict(logs) == {"first_loss": 2.0, "second_loss": 4.0, "seen": 4.0}
     assert [kernel.item() for kernel in weights(task)] == [1 - 2, 1 - 0.5 * 4, 1]
 
 
@@ -191,7 +194,7 @@ def test_alternating_updates_see_each_other(cut):
     """The second loss is of the weights that the first update left; each trains its own alone."""
 
     def losses(task, batch, training, name="first"):
-        return {name: (product(task, batch), tf.reduce_sum(batch["weight"]))}
+        return {f"{name}_loss": (product(task, batch), tf.reduce_sum(batch["weight"]))}
 
     def train(task, batch):
         def second(batch, training):
@@ -204,8 +207,91 @@ def test_alternating_updates_see_each_other(cut):
         cut = {"micro_batches": 2}
     task = made(Small(two_layers, losses, two_optimizers, train), data, **cut)
     logs = updated(task, data)
-    assert dict(logs) == {"first": 1.0, "second": 0.0}
+    assert dict(logs) == {"first_loss": 1.0, "second_loss": 0.0}
     assert [kernel.item() for kernel in weights(task)] == [0, 1, 1]
+
+
+class Planes(keras.layers.Layer):
+    """(rows, 3) -> (rows,) by two variables, a vector and a number: their gradients are the inputs."""
+
+    def build(self, shape):
+        self.vector = self.add_weight(shape=(2,), initializer="zeros", name="vector")
+        self.number = self.add_weight(shape=(), initializer="zeros", name="number")
+
+    def call(self, x):
+        return tf.linalg.matvec(x[:, :2], self.vector) + self.number * x[:, 2]
+
+
+def planes(optimizer=lambda: keras.optimizers.SGD(1.0), second=None, train=None):
+    """A task with the mean gradients (3, 4), 12 of optimizer "first", of norm 13; twice that of "second"."""
+
+    def losses(task, batch, training):
+        weight = tf.reduce_sum(batch["weight"])
+        sums = {name: tf.reduce_sum(getattr(task, name)(batch["x"])) for name in ("first", "second")}
+        return {"first_loss": (sums["first"], weight), "second_loss": (2 * sums["second"], weight)}
+
+    layers = lambda: {"first": Planes(), "second": Planes()}  # noqa: E731
+    return Small(layers, losses, lambda: {"first": optimizer(), "second": (second or optimizer)()}, train)
+
+
+PLANES = {"x": np.array([[9, 0, 20], [-3, 8, 4]], np.float32)}  # norms of the rows: not 13
+CLIPPED = {  # at 6.5, by hand
+    "norm": ([1.5, 2.0], 6.0, [1.5, 2.0], 6.0),
+    "norm_per_variable": ([3.0, 4.0], 6.5, [3.9, 5.2], 6.5),
+    "value": ([3.0, 4.0], 6.5, [6.0, 6.5], 6.5),
+}
+OF_KERAS = {"norm": "global_clipnorm", "norm_per_variable": "clipnorm", "value": "clipvalue"}
+pair_cuts = pytest.mark.parametrize("cut", [{}, {"devices": 2}, {"micro_batches": 2}], ids=str)
+
+
+@pair_cuts
+@pytest.mark.parametrize("by", ["Trainer", "optimizer"])
+@pytest.mark.parametrize("algorithm", CLIPPED)
+def test_each_of_two_optimizers_clips_its_own_reduced_gradients(algorithm, by, cut):
+    if by == "Trainer":
+        task, settings = planes(), {"gradient_clip_val": 6.5, "gradient_clip_algorithm": algorithm}
+    else:
+        task, settings = planes(lambda: keras.optimizers.SGD(1.0, **{OF_KERAS[algorithm]: 6.5})), {}
+    updated(made(task, in_order(PLANES), **settings, **cut), in_order(PLANES))
+    for weight, clipped in zip(weights(task), CLIPPED[algorithm], strict=True):
+        np.testing.assert_allclose(weight, -np.array(clipped), rtol=1e-6)
+
+
+@pair_cuts
+def test_gradient_norms_are_of_what_is_reduced_and_not_clipped(cut):
+    task = made(planes(), in_order(PLANES), gradient_clip_val=0.1, log_gradient_norm=True, **cut)
+    logs = updated(task, in_order(PLANES), 3)
+    norms = {"first_gradient_norm": pytest.approx(13, rel=1e-6), "second_gradient_norm": pytest.approx(26, rel=1e-6)}
+    assert {name: logs[name] for name in logs if "norm" in name} == norms
+    assert task.train_totals.values[-1, 1] == 3  # each update once, however many replicas and micro-batches
+
+
+def test_a_gradient_norm_of_one_optimizer_needs_no_prefix():
+    arrays = points()
+    task = made(Small(linear(), squares), in_order(arrays), log_gradient_norm=True)
+    logs = updated(task, in_order(arrays))
+    assert list(logs) == ["loss", "gradient_norm"]
+    assert logs["gradient_norm"] == pytest.approx(np.linalg.norm(gradient_by_hand(arrays)), rel=1e-5)
+
+
+def test_each_schedule_follows_the_updates_of_its_own_optimizer():
+    """The first makes two updates in a step; its rate halves with each, the second's becomes a tenth."""
+    decay = keras.optimizers.schedules.ExponentialDecay
+    optimizers = [lambda rate=rate: keras.optimizers.SGD(decay(1.0, 1, rate)) for rate in (0.5, 0.1)]
+
+    def train(task, batch):
+        of_first = lambda batch, training: {"first_loss": task.losses_of(batch, training)["first_loss"]}  # noqa: E731
+        task.descend(of_first, batch)
+        return task.descend(task.losses_of, batch)
+
+    task = made(planes(*optimizers, train), in_order(PLANES))
+    updated(task, in_order(PLANES), 2)
+    assert task.updates() == {"first": 4, "second": 2}
+    assert task.learning_rates() == pytest.approx({"first_learning_rate": 1 / 16, "second_learning_rate": 0.01})
+    vector, number, second, _ = weights(task)
+    np.testing.assert_allclose(number, -12 * (1 + 1 / 2 + 1 / 4 + 1 / 8), rtol=1e-6)
+    np.testing.assert_allclose(vector, -np.array([3, 4]) * 1.875, rtol=1e-6)
+    np.testing.assert_allclose(second, -np.array([6, 8]) * 1.1, rtol=1e-6)
 
 
 # ---- errors
@@ -220,7 +306,8 @@ def test_alternating_updates_see_each_other(cut):
         (lambda t: {"loss": (t, 1.0), "accuracy": 1.0}, TypeError, "Received: accuracy=1.0"),
         (lambda t: (tf.stack([t, t]), 1.0), ValueError, r"scalar sums.*loss with shapes \(2,\) and \(\)"),
         (lambda t: (t, tf.ones(3)), ValueError, r"scalar sums.*loss with shapes \(\) and \(3,\)"),
-        (lambda t: {"los": (t, 1.0)}, ValueError, "a loss for every optimizer.*optimizers loss; .*metrics los"),
+        (lambda t: {"los": (t, 1.0)}, ValueError, "a loss for every optimizer: loss.*optimizers loss; .*metrics los"),
+        (lambda t: {"first_loss": (t, 1.0)}, ValueError, "a loss for every optimizer: loss.*metrics first_loss"),
     ],
 )
 def test_what_a_loss_function_may_not_return_is_refused_before_training(returned, error, message):
@@ -237,6 +324,12 @@ def test_an_update_of_no_optimizer_is_refused():
         task.descend(lambda batch, training: {"other": (tf.constant(1.0), 1.0)}, {})
 
 
+def test_a_named_optimizer_without_a_loss_is_refused():
+    task = Small(linear(), squares, lambda: {"network": keras.optimizers.SGD(), "other": keras.optimizers.SGD()})
+    with pytest.raises(ValueError, match=r"optimizer: network_loss, other_loss\..*optimizers network, other; .* loss"):
+        made(task, in_order(points()))
+
+
 def test_a_variable_that_the_loss_does_not_reach_is_named():
     def layers():
         return {**linear()(), "unused": keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="lonely")])}
@@ -248,7 +341,7 @@ def test_a_variable_that_the_loss_does_not_reach_is_named():
 
 def test_an_optimizer_without_a_layer_of_its_name_is_refused():
     def losses(task, batch, training):
-        return {"a": squares(task, batch, training), "b": squares(task, batch, training)}
+        return {"a_loss": squares(task, batch, training), "b_loss": squares(task, batch, training)}
 
     task = Small(linear(), losses, lambda: {"a": keras.optimizers.SGD(), "b": keras.optimizers.SGD()})
     with pytest.raises(ValueError, match=r"Expected Small to have a layer `self\.a`.*Received: optimizers a, b"):

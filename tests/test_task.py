@@ -224,7 +224,7 @@ def test_learning_rates_are_named():
     assert one.learning_rates() == {"learning_rate": 0.5}
 
     def losses(task, batch, training):
-        return {name: squares(task, batch, training) for name in ("network", "other")}
+        return {name: squares(task, batch, training) for name in ("network_loss", "other_loss")}
 
     def layers():
         return {**linear()(), "other": keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])}

@@ -47,7 +47,7 @@ def metric_names(task, callbacks: list[keras.callbacks.Callback], validation: Va
         if hasattr(callback, "metric_names"):
             callback.set_model(task)
             added += callback.metric_names()
-    of_validation = [f"val_{name}" for name in task.test_totals.kinds] if validation else []
+    of_validation = [f"val_{name}" for name in task.evaluation_names] if validation else []
     return list(dict.fromkeys([*task.train_totals.kinds, *added, *of_validation]))
 
 

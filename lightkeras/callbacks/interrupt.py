@@ -8,8 +8,9 @@ from lightkeras.distribution import any_worker
 
 
 class Interrupt(Callback):
-    """On SIGINT or SIGTERM, ends training after the running call; a second SIGINT ends it at once.
+    """On SIGINT or SIGTERM, ends training after the running call; a SIGINT then ends it at once.
 
+    More SIGTERMs change nothing: a scheduler repeats them while the state is still being saved.
     Of several workers, all end at the update after which one has received a signal.
     """
 
@@ -30,9 +31,11 @@ class Interrupt(Callback):
 
     def _receive(self, number, frame):
         if self._received is not None:
-            raise KeyboardInterrupt
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            return
         self._received = number
-        print("\nFinishing this update; once more ends at once.", flush=True)
+        print("\nFinishing this update; Ctrl-C ends at once.", flush=True)
 
     def on_train_batch_end(self, batch, logs=None):
         if any_worker(self.model.distribute_strategy, self._received is not None):

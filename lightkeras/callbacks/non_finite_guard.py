@@ -16,13 +16,23 @@ class NonFiniteGuard(Callback):
 
     The first bad update is found on the device, so nothing waits for it in between. A checkpoint is only written after
     this looked at losses and weights, so the last good one stays.
+
+    In float16, an update whose gradients are not finite is skipped: neither its loss nor its gradients end the run,
+    unless it was skipped at a loss scale of 1.
     """
 
     def on_log(self, record):
         self.look()
 
     def look(self) -> None:
-        """Raises if any update of the running epoch had a loss that is not finite."""
+        """Raises if any update of the running epoch had a loss that is not finite, or float16 cannot hold it."""
+        exhausted = [name for name, scale in self.model.loss_scales.items() if scale.exhausted]
+        if exhausted:
+            raise NonFiniteLossError(
+                f"Expected finite gradients at a loss scale of 1. Received: those of {', '.join(exhausted)} not finite "
+                f"in the last updates until {self.model.global_step}, all skipped. float16 ends at 65,504: compute the "
+                'loss in float32, or try precision="bf16-mixed". The last checkpoint is from before.'
+            )
         totals = self.model.train_totals
         first = totals.non_finite.numpy()
         if (first < 0).all():

@@ -9,6 +9,8 @@ from lightkeras.checks import check_int
 class SampleWriter(Callback):
     """Calls `task.write_samples(folder, name)` every so many epochs, with the run's folder `samples`.
 
+    The weights are their moving averages then, where an optimizer keeps them.
+
     Args:
         every_n_epochs: Epochs between two samples; None for the task's `sample_every`.
     """
@@ -24,4 +26,5 @@ class SampleWriter(Callback):
         if (epoch + 1) % (self.every_n_epochs or self.model.sample_every) == 0:
             folder = Path(self.params["run_dir"]) / "samples"
             folder.mkdir(exist_ok=True)
-            self.model.write_samples(folder, f"epoch_{epoch + 1:04d}")
+            with self.model.averaged_weights():
+                self.model.write_samples(folder, f"epoch_{epoch + 1:04d}")

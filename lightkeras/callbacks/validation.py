@@ -1,23 +1,22 @@
 """Validation during training: at the end of every epoch and, if asked, every so many updates within it."""
 
-from collections.abc import Callable
-
 from lightkeras.callbacks.base import Callback, CallbackList
+from lightkeras.data import AddressedDataset
 
 
 class Validation(Callback):
     """Evaluates on the validation data and gives the results to the other callbacks, as `val_` names.
 
     Args:
-        stream: `() ->` the validation batches (a `tf.data.Dataset`, or a distributed one).
-        steps: Batches in it.
+        dataset: The validation data.
+        steps: Batches of it that are used.
         every_n_steps: Also validate each time so many updates of an epoch are made; None for its end alone. The
             calls of many steps end at these updates (`TaskModule.start(stops=...)`).
     """
 
-    def __init__(self, stream: Callable, steps: int, every_n_steps: int | None = None):
+    def __init__(self, dataset: AddressedDataset, steps: int, every_n_steps: int | None = None):
         super().__init__()
-        self._stream, self._steps, self.every_n_steps = stream, steps, every_n_steps
+        self._dataset, self._steps, self.every_n_steps = dataset, steps, every_n_steps
         self._step, self._results = -1, {}
 
     def attach(self, callbacks: CallbackList) -> None:
@@ -26,8 +25,8 @@ class Validation(Callback):
 
     def evaluate(self, steps: int, callbacks: CallbackList | None = None) -> dict[str, float]:
         """The metrics on the first `steps` validation batches, by their `val_` names."""
-        self.model.begin_evaluation(steps)
-        logs = self.model.evaluate(self._stream(), steps=steps, verbose=0, return_dict=True, callbacks=callbacks)
+        with self.model.averaged_weights():
+            logs = self.model.evaluate_dataset(self._dataset, steps, callbacks)
         return {f"val_{name}": value for name, value in logs.items()}
 
     def check(self, steps: int) -> None:

@@ -4,7 +4,6 @@ import argparse
 import json
 
 import lightkeras as lk
-from tasks.dcgan import pictures
 from tasks.dcgan.task import DCGAN
 
 
@@ -40,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", help="a new JSON file for the figures")
     options = parser.parse_args(arguments)
-    out = options.out and pictures.new_file(options.out)
+    out = options.out and lk.new_file("out", options.out)
     figures = evaluate(DCGAN.load_from_checkpoint(options.ckpt_path), options.num, options.seed)
     print(table(figures))
     if out:

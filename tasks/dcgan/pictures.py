@@ -5,8 +5,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-import lightkeras as lk
-
 PADDING = 2  # pixels between the images of a grid
 FRAME = 300  # milliseconds
 LAST_FRAME = 2000
@@ -41,10 +39,3 @@ def write_animation(path: Path, frames: list[Path]) -> None:
             pictures.append(picture.copy())
     times = [FRAME] * (len(pictures) - 1) + [LAST_FRAME]
     pictures[0].save(path, format="GIF", save_all=True, append_images=pictures[1:], duration=times, loop=0)
-
-
-def new_file(path: str) -> Path:
-    """`path`, unless there is a file of that name, or no folder for it."""
-    lk.check_that(not Path(path).exists(), "out", "a new file", path, FileExistsError)
-    lk.check_that(Path(path).parent.is_dir(), "out", "a file in an existing folder", path, FileNotFoundError)
-    return Path(path)

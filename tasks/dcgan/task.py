@@ -123,15 +123,15 @@ class DCGAN(lk.TaskModule):
         return normal(batch["noise_key"], self.hparams["noise_dim"], stream=draw)
 
     def adversarial_losses(self, batch, training, draw=0):
-        """Loss sums by optimizer name, and what the discriminator gets right, from one forward pass of each network."""
+        """Loss sums of both, and what the discriminator gets right, from one forward pass of each network."""
         weight = batch["weight"]
         images = self.generator(self.noise(batch, draw), weight, training=training)
         real = self.discriminator(batch["image"], training=training)  # (batch,)
         fake = self.discriminator(images, training=training)  # (batch,)
         of_discriminator, of_generator = LOSSES[self.hparams["loss"]](real, fake, self.hparams["label_smoothing"])
         sums = {
-            "generator": of_generator,
-            "discriminator": of_discriminator,
+            "generator_loss": of_generator,
+            "discriminator_loss": of_discriminator,
             "real_accuracy": tf.cast(real > 0, tf.float32),
             "fake_accuracy": tf.cast(fake < 0, tf.float32),
         }
@@ -141,11 +141,11 @@ class DCGAN(lk.TaskModule):
     def discriminator_losses(self, batch, training, draw):
         """The discriminator's part of `adversarial_losses`."""
         sums = self.adversarial_losses(batch, training, draw)
-        return {name: sums[name] for name in sums if name != "generator"}
+        return {name: sums[name] for name in sums if name != "generator_loss"}
 
     def generator_losses(self, batch, training):
         """The generator's part of `adversarial_losses`."""
-        return {"generator": self.adversarial_losses(batch, training)["generator"]}
+        return {"generator_loss": self.adversarial_losses(batch, training)["generator_loss"]}
 
     # ---- making images
 
@@ -203,7 +203,7 @@ class DCGAN(lk.TaskModule):
             out: The PNG file, a new one.
             interpolate: Instead, `num` images on the way from one to another.
         """
-        path = pictures.new_file(out)
+        path = lk.new_file("out", out)
         images = self.interpolate(num, seed) if interpolate else self.generate(num, seed)
         pictures.write_grid(path, images)
         return f"Wrote {path}: {num} images"
