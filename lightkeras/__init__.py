@@ -16,14 +16,20 @@ _HOMES = {
         "NonFiniteGuard", "NonFiniteLossError", "ProgressBar", "SampleWriter", "TensorBoardLogger", "Throughput",
     ),
     "lightkeras.checkpoint": ("CheckpointError", "load_checkpoint"),
-    "lightkeras.checks": ("check_choice", "check_int", "check_number", "check_that"),
+    "lightkeras.checks": ("check_choice", "check_int", "check_number", "check_that", "new_file"),
     "lightkeras.data": ("AddressedDataset", "DataModule"),
-    "lightkeras.decoding": ("check_sampling", "generate", "sample"),
+    "lightkeras.decoding": (
+        "Hypotheses", "beam_search", "check_sampling", "check_search", "generate", "greedy_search", "sample",
+        "sample_search",
+    ),
     "lightkeras.distribution": ("all_reduce_sum",),
     "lightkeras.download": ("Download", "DownloadError", "find_data"),
     "lightkeras.metrics": ("BitsPerCharacter", "Mean", "Perplexity"),
+    "lightkeras.schedules": ("warmup_cosine",),
     "lightkeras.task": ("TaskModule",),
-    "lightkeras.text": ("Vocabulary", "read_text"),
+    "lightkeras.text": (
+        "SubwordVocabulary", "Vocabulary", "WordVocabulary", "detokenize", "normalize_text", "read_text", "tokenize",
+    ),
     "lightkeras.trainer": ("Trainer", "seed_everything"),
     "lightkeras.verifier": ("Report", "check"),
 }  # fmt: skip

@@ -18,8 +18,12 @@ COMMANDS = {
     "launch": "run one of these in several workers on this machine: launch --workers 2 fit ...",
     "bench": "measure speed",
 }
-TASKS = {"text_generation": "tasks.text_generation.TextGeneration", "dcgan": "tasks.dcgan.DCGAN"}
-BENCHMARKS = {"overhead": "benchmarks.overhead"}
+TASKS = {
+    "text_generation": "tasks.text_generation.TextGeneration",
+    "dcgan": "tasks.dcgan.DCGAN",
+    "translation": "tasks.translation.Translation",
+}
+BENCHMARKS = {"overhead": "benchmarks.overhead", "dcgan_step": "benchmarks.dcgan_step"}
 ENTRY_POINTS = "lightkeras.tasks"
 
 

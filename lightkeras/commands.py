@@ -219,14 +219,19 @@ def _predict(command: str, task_class: type[TaskModule], arguments: list[str]) -
 
 
 def _own_predict(command: str, task_class: type[TaskModule], arguments: list[str]) -> int:
-    """The task's own `predict_command`: its arguments are the options, and it needs neither Trainer nor data."""
+    """The task's own `predict_command`: its arguments are the options, and it needs neither Trainer nor data.
+
+    It returns what is printed: a text, or texts that are printed as they come.
+    """
     parser = _parser(command, task_class, "best", "a run's folder, a checkpoint, best or last")
     parser.add_argument("--trainer.default_root_dir", type=str, default="runs", help="where runs lie")
     parser.add_method_arguments(task_class, "predict_command")
     config = parser.parse_args(arguments)
     task = run_state.load_task(_checkpoint(task_class, arguments), task_class)
     names = list(inspect.signature(task_class.predict_command).parameters)[1:]  # without self
-    print(task.predict_command(**{name: config[name] for name in names}))
+    made = task.predict_command(**{name: config[name] for name in names})
+    for text in [made] if isinstance(made, str) else made:
+        print(text, flush=True)
     return 0
 
 

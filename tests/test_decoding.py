@@ -8,7 +8,7 @@ import tensorflow as tf
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from lightkeras.decoding import _token_at, check_sampling, filter_logits, generate, sample
+from lightkeras.decoding.sampling import _token_at, check_sampling, filter_logits, generate, sample
 
 VOCABULARY = 11
 SEED = (7, -3)

@@ -1,5 +1,6 @@
 """Layers in their fast formulation, shared by the tasks."""
 
+from .attention import AdditiveAttention, AttentionDecoder
 from .recurrent import GRU, LSTM
 
-__all__ = ["GRU", "LSTM"]
+__all__ = ["GRU", "LSTM", "AdditiveAttention", "AttentionDecoder"]

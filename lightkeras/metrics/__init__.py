@@ -1,11 +1,36 @@
 """Metrics as sums with weights: they merge by adding, over steps, micro-batches, replicas and workers.
 
-Beside them, what is computed from a model's outputs: `evaluate_gan`.
+Beside them, what is computed from a model's outputs: `evaluate_gan`, and the figures of texts (`BLEU`, `ChrF`; of
+captions `CaptionBLEU`, `ROUGEL`, `CIDErD`), which are sums too (`Statistics`). All is imported when first used: NLTK
+takes a second, and a training without translations need not wait for it.
 """
 
-from lightkeras.metrics.gan import Labelled, classifier_score, evaluate_gan, frechet_distance
-from lightkeras.metrics.sums import BitsPerCharacter, Mean, Perplexity
+import importlib
 
-__all__ = [
-    "BitsPerCharacter", "Labelled", "Mean", "Perplexity", "classifier_score", "evaluate_gan", "frechet_distance",
-]  # fmt: skip
+_HOMES = {
+    "bleu": ("BLEU", "tokenize_13a"),
+    "caption_tokens": ("tokenize_caption",),
+    "captions": ("CIDErD", "CaptionBLEU", "DocumentFrequencies", "ROUGEL"),
+    "chrf": ("ChrF",),
+    "diagnostics": (
+        "attention_coverage", "attention_entropy", "distinct_share", "empty_share", "is_repeating", "repeating_share",
+    ),
+    "gan": ("Labelled", "classifier_score", "evaluate_gan", "frechet_distance"),
+    "statistics": ("Statistics",),
+    "sums": ("BitsPerCharacter", "Mean", "Perplexity"),
+}  # fmt: skip
+_WHERE = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = list(_WHERE)
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _WHERE:
+        return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])

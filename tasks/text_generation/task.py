@@ -66,13 +66,8 @@ class TextGeneration(lk.TaskModule):
 
     def configure_optimizers(self):
         """Adam, warmed up, then a cosine to 0 at the end of the run."""
-        peak, warmup = self.hparams["learning_rate"], self.hparams["warmup_steps"]
-        if self.total_steps is None:
-            schedule = keras.optimizers.schedules.PolynomialDecay(0.0, max(warmup, 1), peak)
-        else:
-            rest = max(self.total_steps - warmup, 1)
-            schedule = keras.optimizers.schedules.CosineDecay(0.0, rest, warmup_target=peak, warmup_steps=warmup)
-        return keras.optimizers.Adam(schedule if warmup else peak)
+        h = self.hparams
+        return keras.optimizers.Adam(lk.warmup_cosine(h["learning_rate"], h["warmup_steps"], self.total_steps))
 
     def train_step(self, batch):
         """One update."""

@@ -179,7 +179,7 @@ def generate(
 
     def step(t, ids, states, written):
         logits, states = next_fn(ids, states)  # (batch, vocabulary)
-        ids = sample(logits, _fold_in(seed, t), temperature, top_k, top_p)
+        ids = sample(logits, fold_in(seed, t), temperature, top_k, top_p)
         return t + 1, ids, states, written.write(t, ids)
 
     written = tf.TensorArray(tf.int32, size=capacity or length, element_shape=shape[:1])
@@ -199,6 +199,6 @@ def _read(next_fn: Callable[[tf.Tensor, Any], tuple[tf.Tensor, Any]], states: An
     return tf.while_loop(lambda t, _: t < tf.shape(ids)[1], step, (tf.constant(0), states))[1]
 
 
-def _fold_in(seed: Any, number: tf.Tensor) -> tf.Tensor:
+def fold_in(seed: Any, number: tf.Tensor) -> tf.Tensor:
     """A seed, (2,), for each number, of the same kind on every device."""
     return tf.random.experimental.stateless_fold_in(seed, number, alg="philox")

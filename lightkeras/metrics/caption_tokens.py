@@ -1,0 +1,47 @@
+"""Tokens of English captions, as the COCO caption evaluation makes them before it compares any."""
+
+import re
+
+from nltk.tokenize.treebank import TreebankWordTokenizer
+
+_TREEBANK = TreebankWordTokenizer()
+_TYPOGRAPHY = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": " ", "—": " ", "…": " "})
+_PUNCTUATION = frozenset(
+    ["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"]
+)  # what the COCO evaluation drops
+# it would drop these too, but looks for them in capitals
+_BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
+_ABBREVIATIONS = frozenset({
+    "ave.", "blvd.", "co.", "corp.", "dr.", "etc.", "ft.", "inc.", "jr.", "ltd.", "mr.", "mrs.", "ms.", "mt.", "ph.d.",
+    "rd.", "sr.", "st.", "vs.",
+})  # fmt: skip
+_INITIALS = re.compile(r"(?:[a-z]\.)+")  # u.s., p.m., and a single letter within a sentence
+_LAST_PERIODS = re.compile(r"(\S+?)\.+(?=[\"')\]}]*(?:\s|$))")
+_CLITIC = re.compile(r"'(?:s|d|m|t|n|re|ve|ll|n'|\d\ds?)$")
+
+
+def tokenize_caption(text: str) -> str:
+    """A caption's tokens, lowercased and without punctuation, joined by single spaces.
+
+    They are those of the COCO evaluation's `PTBTokenizer` (Stanford's, in Java, lowercased, then without `. , : ; ? !`,
+    quotes and dashes): "A man's dog doesn't sit." gives "a man 's dog does n't sit". Both agree on all 5,000 captions
+    of the first 1,000 images of Flickr8k and on all but 7 of the 25,014 of COCO val2017. They differ on what is
+    rare: Stanford knows more abbreviations, splits "5pm", keeps web addresses, "#tag" and "?!?" whole, and lets the
+    next word (or line) decide whether a single letter keeps its period.
+    """
+    text = text.lower().translate(_TYPOGRAPHY)
+    text = _LAST_PERIODS.sub(_without_periods, text)
+    words = _TREEBANK.tokenize(f"{text} .")  # it would split the period off a last abbreviation
+    words = [word if word in _BRACKETS else _bare(word) for word in words]
+    return " ".join(_BRACKETS.get(word, word) for word in words if word and word not in _PUNCTUATION)
+
+
+def _without_periods(match: re.Match) -> str:
+    once = f"{match[1]}."
+    last_letter = len(once) == 2 and match.end() == len(match.string.rstrip())
+    return once if once in _ABBREVIATIONS or (_INITIALS.fullmatch(once) and not last_letter) else match[1]
+
+
+def _bare(word: str) -> str:
+    """Without a quote, period or dash at its start that does not belong to it, or a dash at its end."""
+    return word if _CLITIC.match(word) else re.sub(r"^(?:'+|[.-]+(?!\d))(?=\w)|(?<=\w)-+$", "", word)

@@ -1,0 +1,62 @@
+"""chrF: the F-score of character n-grams."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+
+from lightkeras.metrics.statistics import SignedStatistics, check_corpus, signed_header
+
+ORDER = 6
+BETA = 2
+
+
+class ChrF(SignedStatistics):
+    """chrF2 (Popović 2015) in percent: the figure of sacreBLEU's `CHRF` with its defaults.
+
+    Character n-grams up to 6 without whitespace, recall weighted twice as much as precision (beta 2), the mean over
+    the orders that both sides have. Of several references the one with the best score of the sentence counts.
+    """
+
+    sizes = (SignedStatistics.header + 3 * ORDER,)
+    tags = f"eff:yes|nc:{ORDER}|nw:0|space:no"
+
+    @classmethod
+    def of(cls, hypotheses: Iterable[str], references: Iterable, lowercase: bool = False) -> "ChrF":
+        """The statistics of some sentences; arguments and errors as of `BLEU.of`."""
+        pairs = check_corpus(hypotheses, references)
+
+        def ngrams(text):
+            return _character_ngrams(text.lower() if lowercase else text)
+
+        counts = np.sum([_sentence_counts(ngrams(h), map(ngrams, refs)) for h, refs in pairs], axis=0)
+        return cls([*signed_header(pairs, lowercase), *counts.ravel()])
+
+    def _figure(self) -> float:
+        return 100 * _f_score(self.sums[self.header :].reshape(ORDER, 3).tolist())
+
+
+def _character_ngrams(text: str) -> list[Counter]:
+    text = "".join(text.split())
+    return [Counter([text[i : i + n] for i in range(len(text) - n + 1)]) for n in range(1, ORDER + 1)]
+
+
+def _sentence_counts(hypothesis: list[Counter], references: Iterable[list[Counter]]) -> list[list[int]]:
+    """Counts (order, 3) of the hypothesis, the reference and both, with the first reference of the best score."""
+    return max(([*map(_counts, hypothesis, reference)] for reference in references), key=_f_score)
+
+
+def _counts(hypothesis: Counter, reference: Counter) -> list[int]:
+    common = sum([min(count, reference[ngram]) for ngram, count in hypothesis.items() if ngram in reference])
+    # as in sacreBLEU: what is longer than the whole reference does not count against the hypothesis
+    return [hypothesis.total() if reference else 0, reference.total(), common]
+
+
+def _f_score(counts: list[list[float]]) -> float:
+    ratios = [(both / ours, both / theirs) for ours, theirs, both in counts if ours]  # then theirs are not 0
+    if not ratios:
+        return 0.0
+    precision, recall = (sum(column) / len(ratios) for column in zip(*ratios, strict=True))
+    if not precision:
+        return 0.0
+    return (1 + BETA**2) * precision * recall / (BETA**2 * precision + recall)
