@@ -10,6 +10,7 @@ from lightkeras.callbacks.limit import seconds_of
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.checks import check, check_choice, check_int, check_number
 from lightkeras.data import DataModule
+from lightkeras.run_state import CHANGEABLE
 from lightkeras.step import CLIPS
 from lightkeras.task import TaskModule
 
@@ -42,7 +43,9 @@ def check_arguments(given: Any) -> None:
     for name in SWITCHES:
         check(isinstance(getattr(given, name), bool), name, "True or False", getattr(given, name))
     check_int("seed", given.seed, minimum=0, optional=True)
-    check(isinstance(given.default_root_dir, str | os.PathLike), "default_root_dir", "a path", given.default_root_dir)
+    root = given.default_root_dir
+    check(isinstance(root, str | os.PathLike), "default_root_dir", "a path", root)
+    check("://" not in str(root), "default_root_dir", "a local path (mount gs:// or s3:// first)", root)
 
 
 def _check_length(given: Any) -> None:
@@ -94,6 +97,17 @@ def _check_unlimited(name: str, value: Any) -> None:
     check(ok, name, "1.0 with overfit_batches, which decides how many there are", value)
 
 
+def _check_checkpoints(given: Any, saves: bool) -> None:
+    """`saves`: whether a ModelCheckpoint is among the callbacks."""
+    check_int("checkpoint_every_n_steps", given.checkpoint_every_n_steps, optional=True)
+    check_number("checkpoint_every_seconds", given.checkpoint_every_seconds, optional=True)
+    for name in ("checkpoint_every_n_steps", "checkpoint_every_seconds"):
+        value = getattr(given, name)
+        check(value is None or given.enable_checkpointing, name, "None with enable_checkpointing=False", value)
+        expected = "None beside a ModelCheckpoint of yours, which has its own interval"
+        check(value is None or not saves, name, expected, value)
+
+
 def _check_callbacks(given: Any) -> None:
     expected = "a list of keras.callbacks.Callback objects"
     check(isinstance(given.callbacks, list | tuple | None), "callbacks", expected, given.callbacks, TypeError)
@@ -103,9 +117,19 @@ def _check_callbacks(given: Any) -> None:
         check(not saves, "callbacks", "without a ModelCheckpoint with enable_checkpointing=False", callback)
         swaps = isinstance(callback, keras.callbacks.SwapEMAWeights)
         check(not swaps, "callbacks", "without SwapEMAWeights: validation takes the averages by itself", callback)
+    _check_checkpoints(given, any(isinstance(callback, ModelCheckpoint) for callback in given.callbacks or ()))
 
 
 def check_pair(task: Any, data: Any) -> None:
     """Refuses what is no task and its data."""
     check(isinstance(task, TaskModule), "task", "a TaskModule", task, TypeError)
     check(isinstance(data, DataModule), "data", "a DataModule", data, TypeError)
+
+
+def check_changes(allowed: Any) -> None:
+    """Refuses `allow_changes` that name nothing that could differ."""
+    expected = f'a list of names such as "data.init_args.source", each of {", ".join(CHANGEABLE)}'
+    check(isinstance(allowed, list | tuple), "allow_changes", expected, allowed, TypeError)
+    for name in allowed:
+        known = isinstance(name, str) and name.split(".")[0] in CHANGEABLE
+        check(known, "allow_changes", expected, name)

@@ -17,8 +17,10 @@ for the left-over of a killed writer.
 """
 
 import contextlib
+import functools
 import hashlib
 import io
+import itertools
 import json
 import os
 import posixpath
@@ -85,20 +87,41 @@ def save_checkpoint(
         CheckpointError: the file system refused (disk full, read-only folder). What was there before is
             intact.
     """
+    _, write = prepare_checkpoint(folder, step, arrays, state, keep, protect)
+    return write()
+
+
+def prepare_checkpoint(
+    folder: str | os.PathLike,
+    step: int,
+    arrays: dict[str, np.ndarray],
+    state: dict[str, Any],
+    keep: int | None = None,
+    protect: Iterable[str] = (),
+) -> tuple[str, Callable[[], str]]:
+    """The first half of `save_checkpoint`: everything is checked, the state is copied, nothing is written.
+
+    Returns:
+        The checkpoint's path, and the second half: it may run in another thread, if the arrays stay as they are.
+    """
     check_int("step", step, minimum=0)
     check_int("keep", keep, optional=True)
     check(not isinstance(protect, str), "protect", "several paths, not one str", protect)
-    arrays, state = _checked_arrays(arrays), _checked_state(state)
+    content = (_checked_arrays(arrays), _checked_state(state))
     folder = os.fspath(folder)
-    files = _files(folder)
     path = posixpath.join(folder, f"step_{step:09d}")
+    return path, functools.partial(_save, folder, path, int(step), *content, keep, [path, *protect])
+
+
+def _save(folder: str, path: str, step: int, arrays: dict, state: dict, keep: int | None, protected: list[str]) -> str:
+    files = _files(folder)
     size = sum(array.nbytes for array in arrays.values())
     with _explained(files, folder, f"Could not write checkpoint {path} ({size:,} bytes of arrays)"):
         files.sweep(folder)
-        shards = _write(files, path, int(step), arrays, state)
+        shards = _write(files, path, step, arrays, state)
     with _explained(files, folder, f"Wrote checkpoint {path}, but could not delete older files"):
         _delete_unlisted_shards(files, path, shards)
-        _delete_old(files, folder, keep, protected=[path, *protect])
+        _delete_old(files, folder, keep, protected)
     return path
 
 
@@ -160,6 +183,35 @@ def load_latest(folder: str | os.PathLike) -> Checkpoint:
         return checkpoint
     reasons = "\n".join(damaged) or "none"
     raise CheckpointError(f"Expected a readable checkpoint in {os.fspath(folder)}. Received: {reasons}")
+
+
+def fall_back(path: str) -> str:
+    """The checkpoint `path`, if its every byte is right, or else the newest whole one before it in its folder.
+
+    Damaged ones are put out of the way, as `NAME.damaged`, and each is named in a warning.
+
+    Raises:
+        CheckpointError: None is whole; the message says why for each.
+    """
+    folder, damaged = posixpath.dirname(path), {}
+    for candidate in reversed([p for p in checkpoints(folder) if _step_of(p) <= _step_of(path)]):
+        try:
+            _verify(candidate)
+        except CheckpointError as error:
+            damaged[candidate] = str(error)
+            continue
+        for name, reason in damaged.items():
+            _set_aside(name)
+            warnings.warn(f"Passed over a damaged checkpoint and went on from {candidate}. {reason}", stacklevel=2)
+        return candidate
+    reasons = "\n".join(damaged.values()) or "none"
+    raise CheckpointError(f"Expected a readable checkpoint in {folder}. Received: {reasons}")
+
+
+def _set_aside(path: str) -> None:
+    names = (f"{path}.damaged" + (f"-{number}" if number > 1 else "") for number in itertools.count(1))
+    with contextlib.suppress(FileNotFoundError):  # another worker has done it
+        os.rename(path, next(name for name in names if not os.path.exists(name)))
 
 
 # ---------------------------------------------------------------------------------------------- arguments
@@ -402,10 +454,15 @@ def _earlier_whole(path: str) -> str | None:
     return next((p for p in reversed(beside) if _step_of(p) < _step_of(path) and _is_whole(p)), None)
 
 
+def _verify(path: str) -> None:
+    """Reads every byte; raises CheckpointError where one is not what was written."""
+    for shard in _read_manifest(path)["shards"]:
+        _read_shard(path, shard)
+
+
 def _is_whole(path: str) -> bool:
     try:
-        for shard in _read_manifest(path)["shards"]:
-            _read_shard(path, shard)
+        _verify(path)
     except CheckpointError:
         return False
     return True

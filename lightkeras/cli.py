@@ -22,6 +22,7 @@ TASKS = {
     "text_generation": "tasks.text_generation.TextGeneration",
     "dcgan": "tasks.dcgan.DCGAN",
     "translation": "tasks.translation.Translation",
+    "captioning": "tasks.captioning.Captioning",
 }
 BENCHMARKS = {"overhead": "benchmarks.overhead", "dcgan_step": "benchmarks.dcgan_step"}
 ENTRY_POINTS = "lightkeras.tasks"

@@ -135,12 +135,16 @@ def _fit(command: str, task_class: type[TaskModule], arguments: list[str]) -> in
     if known:
         parser.add_argument("--preset", type=str, help=f"start from one of {', '.join(known)}", default=None)
         arguments = [*_preset(arguments, known), *arguments]
+    what = "begin with the weights of a trained run: its folder, a checkpoint, last or best"
+    parser.add_argument("--weights_path", type=str | None, default=None, help=what)
+    what = "what may differ in a run that goes on, by the names that the refusal shows"
+    parser.add_argument("--allow_changes", nargs="+", default=[], metavar="NAME", help=what)
     parser.add_class_arguments(Trainer, "trainer")
     parser.add_class_arguments(task_class, "task")
     parser.add_class_arguments(task_class.data_module, "data")
     config = parser.parse_args(arguments)
     made = _made(parser, config)
-    made.trainer.fit(made.task, made.data, _of_config(config))
+    made.trainer.fit(made.task, made.data, _of_config(config), config.weights_path, config.allow_changes)
     if made.trainer.run_dir:
         print(f"Run: {made.trainer.run_dir}")
     return 128 + made.trainer.interrupted if made.trainer.interrupted else 0

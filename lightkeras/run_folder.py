@@ -63,9 +63,17 @@ def open_run(parent: Path, config: dict, left_out: list[str], ckpt_path: str | N
     plain = json.loads(json.dumps(config, default=_plain))
     text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
     (folder / "config.yaml").write_text(note + text, encoding="utf-8")
-    if run is not None and (run / "metrics.csv").exists():
-        shutil.copy(run / "metrics.csv", folder)  # the rows after the checkpoint are dropped as it is continued
+    if run is not None:
+        _copy_logs(run, folder)
     return folder
+
+
+def _copy_logs(run: Path, folder: Path) -> None:
+    """What came after the checkpoint is dropped as the run is continued."""
+    if (run / "metrics.csv").exists():
+        shutil.copy(run / "metrics.csv", folder)
+    if (run / "tensorboard").exists():
+        shutil.copytree(run / "tensorboard", folder / "tensorboard")
 
 
 def _plain(value: Any) -> Any:
@@ -133,6 +141,12 @@ def find_checkpoint(ckpt_path: str | Path, root: Path, task_name: str, of_run: s
         "Expected `ckpt_path` to be a run's folder with a checkpoint in it, a checkpoint's folder, \"best\" or "
         f'"last". Received: ckpt_path={str(ckpt_path)!r}'
     )
+
+
+def means_last(ckpt_path: str | Path) -> bool:
+    """Whether `ckpt_path`, given to continue a run, leaves it open which checkpoint: that of a run, or its "last"."""
+    path = Path(ckpt_path)
+    return not (path / "manifest.json").exists() and path.name != "best"
 
 
 def _of_run(run: Path, which: str) -> str:

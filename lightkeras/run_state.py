@@ -6,6 +6,7 @@ epoch, every callback's state, and what makes task and data again (JSON).
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,24 @@ from lightkeras.hyperparameters import class_path, describe, import_class, make
 from lightkeras.run_folder import find_checkpoint
 from lightkeras.task import TaskModule
 
+CHANGEABLE = ("task", "data", "seed", "data_state")  # by name, in a run that goes on; its steps per epoch are not
+
 
 def capture(task: TaskModule, data: DataModule, callbacks: dict, seed: int) -> tuple[dict[str, np.ndarray], dict]:
     """The run's state now: (arrays, JSON state), copied to the host."""
-    arrays = {name: np.asarray(variable) for name, variable in task.state_variables().items()}
+    arrays = {name: _host_copy(variable) for name, variable in task.state_variables().items()}
     arrays["totals/values"] = task.train_totals.values.numpy()
     arrays["totals/non_finite"] = task.train_totals.non_finite.numpy()
     known = {**identity(task, data, seed), "data_state": data.state_dict()}
     spec = {name: {"shape": list(s.shape), "dtype": s.dtype.name} for name, s in task.spec.items()}
     position = {"step": task.global_step, "steps_per_epoch": task.steps_per_epoch, "averages": task.averages()}
     return arrays, {**known, "spec": spec, **position, "callbacks": callbacks}
+
+
+def _host_copy(variable) -> np.ndarray:
+    """The variable's value in memory of its own: on a CPU an array may look into the variable's."""
+    array = np.asarray(variable)
+    return array if array.flags.owndata else array.copy()
 
 
 def spec_of(state: dict) -> dict[str, tf.TensorSpec]:
@@ -111,22 +120,25 @@ def identity(task: TaskModule, data: DataModule, seed: int) -> dict:
     return {"task": describe(task), "data": describe(data), "seed": seed}
 
 
-def check_same(path: str, now: dict) -> None:
+def check_same(path: str, now: dict, allowed: Iterable[str] = ()) -> None:
     """Refuses to continue the run of the checkpoint `path` as another one.
 
     Args:
         path: The checkpoint.
         now: Any part of the run's state as it is now: only these keys are compared.
+        allowed: Names of what may differ ("data.init_args.source"), or of all that lies under one ("data").
 
     Raises:
         CheckpointError: Something differs (arguments, vocabulary, seed, steps per epoch); the differences are listed.
     """
     saved = files.read_state(path)
-    differences = list(_differences(json.loads(json.dumps(now)), {key: saved.get(key) for key in now}))
-    if differences:
-        raise CheckpointError(
-            f"Expected the run of {path} to be continued as it was. Received: {'; '.join(differences[:10])}"
-        )
+    differences = dict(_differences(json.loads(json.dumps(now)), {key: saved.get(key) for key in now}))
+    refused = [name for name in differences if not any(f"{name}.".startswith(f"{known}.") for known in allowed)]
+    if refused:
+        shown = "; ".join(f"{name}: {differences[name]}" for name in refused[:10])
+        by_name = all(name.split(".")[0] in CHANGEABLE for name in refused)
+        how = f". If that is meant, allow it by name: allow_changes={refused}" if by_name else ""
+        raise CheckpointError(f"Expected the run of {path} to be continued as it was. Received: {shown}{how}")
 
 
 def check_weights_fit(task: TaskModule, data: DataModule, saved: Checkpoint) -> None:
@@ -137,16 +149,17 @@ def check_weights_fit(task: TaskModule, data: DataModule, saved: Checkpoint) -> 
     """
     now = {"task": class_path(type(task)), "data_state": json.loads(json.dumps(data.state_dict()))}
     then = {"task": saved.state["task"]["class_path"], "data_state": saved.state["data_state"]}
-    if differences := list(_differences(now, then)):
+    if differences := [f"{name}: {change}" for name, change in _differences(now, then)]:
         raise CheckpointError(f"Expected {saved.path} to be of this task and data. Received: {'; '.join(differences)}")
 
 
 def _differences(now: Any, saved: Any, where: str = ""):
+    """(name, "old then, new now") of everything that differs."""
     if isinstance(now, dict) and isinstance(saved, dict):
         for key in {**now, **saved}:
             yield from _differences(now.get(key), saved.get(key), f"{where}.{key}" if where else key)
     elif now != saved:
-        yield f"{where}: {_short(saved)} then, {_short(now)} now"
+        yield where, f"{_short(saved)} then, {_short(now)} now"
 
 
 def _short(value: Any) -> str:

@@ -2,9 +2,11 @@
 
 import contextlib
 import datetime
+import functools
 import math
 import random
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,12 @@ import tensorflow as tf
 from lightkeras import callbacks as cb
 from lightkeras import checkpoint as files
 from lightkeras import distribution, run_folder, run_state, stages
-from lightkeras.arguments import PRECISIONS, check_arguments, check_pair
+from lightkeras.arguments import PRECISIONS, check_arguments, check_changes, check_pair
 from lightkeras.callbacks import assemble
 from lightkeras.callbacks.base import needs_every_batch
 from lightkeras.callbacks.interrupt import Interrupt
 from lightkeras.callbacks.limit import Limit, seconds_of
+from lightkeras.checkpoint_writer import CheckpointWriter
 from lightkeras.checks import check, check_int
 from lightkeras.data import DataModule
 from lightkeras.hyperparameters import Hyperparameters, class_path
@@ -63,6 +66,8 @@ class Trainer(Hyperparameters):
         callbacks: Keras callbacks; one of a default's class takes its place.
         logger: True: metrics.csv and TensorBoard. False: neither.
         enable_checkpointing: Whether the run is saved.
+        checkpoint_every_n_steps: Save after so many updates too, not only after each epoch and validation.
+        checkpoint_every_seconds: Save so many seconds after the last time too; None for 600, as `ModelCheckpoint`.
         default_root_dir: Runs lie in `default_root_dir/TASK/NAME/`.
         enable_progress_bar: A line per epoch.
         enable_model_summary: A table of the layers.
@@ -95,7 +100,8 @@ class Trainer(Hyperparameters):
         seed: int | None = 0, deterministic: bool = False, run_eagerly: bool = False, jit_compile: bool | str = "auto",
         steps_per_execution: int | str = "auto", callbacks: list[keras.callbacks.Callback] | None = None,
         logger: bool = True,
-        enable_checkpointing: bool = True, default_root_dir: str = "runs", enable_progress_bar: bool = True,
+        enable_checkpointing: bool = True, checkpoint_every_n_steps: int | None = None,
+        checkpoint_every_seconds: float | None = None, default_root_dir: str = "runs", enable_progress_bar: bool = True,
         enable_model_summary: bool = True, fast_dev_run: bool | int = False, overfit_batches: int | float = 0,
         limit_train_batches: int | float = 1.0, limit_val_batches: int | float = 1.0,
         limit_test_batches: int | float = 1.0, val_check_interval: int | float = 1.0, num_sanity_val_steps: int = 2,
@@ -125,7 +131,10 @@ class Trainer(Hyperparameters):
 
     # ---- the four verbs
 
-    def fit(self, task: TaskModule, data: DataModule, ckpt_path: str | None = None) -> keras.callbacks.History:
+    def fit(
+        self, task: TaskModule, data: DataModule, ckpt_path: str | None = None, weights_path: str | None = None,
+        allow_changes: Sequence[str] = (),
+    ) -> keras.callbacks.History:  # fmt: skip
         """Trains `task` on `data`.
 
         Args:
@@ -133,7 +142,13 @@ class Trainer(Hyperparameters):
             data: Its data.
             ckpt_path: Continue a run: "last" (the task's newest under `default_root_dir`), a run's folder or a
                 checkpoint's; "auto": the newest if there is one. None begins a new one. From a checkpoint that is not
-                the run's last, it goes on in a new folder, so that what came later stays.
+                the run's last, it goes on in a new folder, so that what came later stays. Where a run's last checkpoint
+                is damaged, it goes on from the one before, with a warning.
+            weights_path: Begin a run with the weights of a trained one, and nothing else of it: a run's folder (its
+                best checkpoint) or a checkpoint's. Optimizers and position are new; task class and vocabulary must be
+                the same. With `ckpt_path="auto"` it is for the run's beginning.
+            allow_changes: What may differ from the run that is continued, by the names that the refusal shows:
+                "data.init_args.source", or "data" for all of it.
 
         Returns:
             Keras' `History`: epochs, and metric values by name.
@@ -143,7 +158,11 @@ class Trainer(Hyperparameters):
             NonFiniteLossError: A loss became NaN or infinite.
         """
         check_pair(task, data)
-        ckpt_path = self._to_continue(task, data, ckpt_path)
+        begins = ckpt_path in (None, "auto")
+        check(begins or weights_path is None, "weights_path", "None in a run that goes on from ckpt_path", weights_path)
+        check_changes(allow_changes)
+        ckpt_path = self._to_continue(task, data, ckpt_path, allow_changes)
+        weights = self._pretrained(task, data, weights_path) if weights_path and ckpt_path is None else None
         strategy = self._prepare(task, data, "fit")
         with strategy.scope(), self._precision():
             parts = distribution.replicas(strategy) * self.micro_batches
@@ -153,7 +172,10 @@ class Trainer(Hyperparameters):
                 run_state.build(task, data, train.element_spec)
             task.steps_per_epoch, task.total_steps = steps, self._total_steps(steps)
             task.build_optimizers()
-            saved = self._resume(task, data, ckpt_path)
+            saved = self._resume(task, data, ckpt_path, allow_changes)
+            if weights:
+                run_state.check_weights_fit(task, data, weights)
+                run_state.restore_weights(task, weights)
             listeners = self._callbacks(task, data, ckpt_path, saved)
             self._start(task, listeners)
             epoch, step = divmod(task.global_step, steps)
@@ -232,27 +254,36 @@ class Trainer(Hyperparameters):
         known = [total for total in (self.max_steps, epochs and epochs * steps) if total]
         return min(known) if known else None
 
-    def _to_continue(self, task: TaskModule, data: DataModule, ckpt_path: str | None) -> str | None:
+    def _to_continue(self, task: TaskModule, data: DataModule, ckpt_path: str | None, allowed) -> str | None:
         """The checkpoint to go on from, which is of this very run, or None."""
         if ckpt_path == "auto":
             ckpt_path = run_folder.newest_run(Path(self.default_root_dir), task_name(type(task)))
         if ckpt_path is None:
             return None
         found = self._checkpoint(ckpt_path, task, "last")
+        if run_folder.means_last(ckpt_path):
+            found = files.fall_back(found)
         if self.init_args["seed"] is None:
             self.seed = files.read_state(found)["seed"]
-        run_state.check_same(found, run_state.identity(task, data, self.seed))
+        run_state.check_same(found, run_state.identity(task, data, self.seed), allowed)
         return found
+
+    def _pretrained(self, task: TaskModule, data: DataModule, weights_path: str) -> files.Checkpoint:
+        """The checkpoint to take weights from; the data gets its vocabulary."""
+        saved = files.load_checkpoint(self._checkpoint(weights_path, task, "best"))
+        data.load_state_dict(saved.state["data_state"])
+        return saved
 
     def _checkpoint(self, ckpt_path: str | Path, task: TaskModule, of_run: str) -> str:
         return run_folder.find_checkpoint(ckpt_path, Path(self.default_root_dir), task_name(type(task)), of_run)
 
-    def _resume(self, task: TaskModule, data: DataModule, ckpt_path: str | None) -> files.Checkpoint | None:
+    def _resume(self, task: TaskModule, data: DataModule, ckpt_path: str | None, allowed) -> files.Checkpoint | None:
         task.global_step = 0
         task.train_totals.reset()
         if ckpt_path is None:
             return None
-        run_state.check_same(ckpt_path, {"data_state": data.state_dict(), "steps_per_epoch": task.steps_per_epoch})
+        now = {"data_state": data.state_dict(), "steps_per_epoch": task.steps_per_epoch}
+        run_state.check_same(ckpt_path, now, allowed)
         saved = files.load_checkpoint(ckpt_path)
         run_state.restore(task, saved)
         return saved
@@ -270,10 +301,10 @@ class Trainer(Hyperparameters):
         params = {
             "epochs": total and math.ceil(total / task.steps_per_epoch), "steps": task.steps_per_epoch, "verbose": 0,
             "run_dir": self.run_dir, "log_every_n_steps": self.log_every_n_steps, "metric_names": names,
-            "checkpoint_name": lambda step: f"step_{step:09d}",
+            "checkpoint_name": lambda step: f"step_{step:09d}", "checkpoint_writer": CheckpointWriter(),
         }  # fmt: skip
         listeners = cb.CallbackList(used, task, params, saved.state["callbacks"] if saved else None)
-        listeners.params["save_checkpoint"] = lambda keep=None: self._save(task, data, listeners, keep)
+        listeners.params["save_checkpoint"] = functools.partial(self._save, task, data, listeners)
         for callback in used:
             if isinstance(callback, (cb.Validation, Interrupt)):
                 callback.attach(listeners)
@@ -309,8 +340,12 @@ class Trainer(Hyperparameters):
         used += [cb.CSVLogger(), cb.TensorBoardLogger()] if self.logger else []
         used += [cb.ProgressBar()] if self.enable_progress_bar else []
         used += [cb.SampleWriter()] if writes_samples and (self.logger or self.enable_checkpointing) else []
-        checkpoint = cb.ModelCheckpoint(monitor, mode, save_top_k=int(monitor is not None))
-        return [*used, checkpoint] if self.enable_checkpointing else used
+        return [*used, self._default_checkpoint(monitor, mode)] if self.enable_checkpointing else used
+
+    def _default_checkpoint(self, monitor: str | None, mode: str) -> cb.ModelCheckpoint:
+        intervals = {"every_n_steps": self.checkpoint_every_n_steps, "every_seconds": self.checkpoint_every_seconds}
+        given = {name: value for name, value in intervals.items() if value is not None}
+        return cb.ModelCheckpoint(monitor, mode, save_top_k=int(monitor is not None), **given)
 
     def _open_run(self, task: TaskModule, data: DataModule, ckpt_path: str | None, used: list) -> Path | None:
         """The run's folder, or None where no callback writes."""
@@ -365,7 +400,10 @@ class Trainer(Hyperparameters):
             print(f"Interrupted by {name} after update {task.global_step}.{how}")
         return self.history
 
-    def _save(self, task: TaskModule, data: DataModule, listeners: cb.CallbackList, keep: int | None) -> str:
+    def _save(
+        self, task: TaskModule, data: DataModule, listeners: cb.CallbackList, keep: int | None = None,
+        wait: bool = True, folder: Path | None = None,
+    ) -> str:  # fmt: skip
         """Writes a checkpoint of a run whose losses and weights are finite; the best ones stay."""
         check(self.run_dir is not None, "enable_checkpointing", "True to save a checkpoint", self.enable_checkpointing)
         best = []
@@ -376,8 +414,12 @@ class Trainer(Hyperparameters):
             elif isinstance(callback, cb.ModelCheckpoint):
                 best += callback.scores
         arrays, state = run_state.capture(task, data, listeners.state_dict(), self.seed)
-        folder = self.run_dir / run_folder.CHECKPOINTS
-        return files.save_checkpoint(folder, task.global_step, arrays, state, keep, best)
+        writer = listeners.params["checkpoint_writer"]
+        folder = folder or self.run_dir / run_folder.CHECKPOINTS
+        path = writer.save(folder, task.global_step, arrays, state, keep, best)
+        if wait:
+            writer.wait()
+        return path
 
     @contextlib.contextmanager
     def _ready(self, task: TaskModule, data: DataModule, stage: str, limit: int | float, ckpt_path: str | None):

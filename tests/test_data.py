@@ -285,7 +285,7 @@ def test_padding_has_the_content_of_its_batch(make):
 lengths_of_many = st.lists(st.integers(0, 30), min_size=1, max_size=40).map(np.array)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(lengths_of_many, st.sampled_from([2, 4, 6]), st.integers(0, 3), st.integers(0, 2), st.booleans())
 def test_grouped_epochs_hold_every_example_once_wherever_they_begin(lengths, batch_size, seed, epoch, shuffle):
     dataset = of_ragged(lengths, batch_size, shuffle=shuffle)
@@ -340,8 +340,7 @@ def test_grouping_pads_less():
     grouped = padding(batches(of_ragged(lengths, 32), epochs=1))
     alone = padding(batches(of_ragged(lengths, 32, widths=range(1, lengths.max() + 1)), epochs=1))
     one_width = padding(batches(of_ragged(lengths, 32, widths=[lengths.max()]), epochs=1))
-    # each order of magnitude that the number of widths buys; of one width, 1 - mean / longest
-    assert alone < 0.1 < grouped < 0.2 and one_width == pytest.approx(
+    assert alone < 0.1 < grouped < 0.25 < 0.7 < one_width and one_width == pytest.approx(
         1 - lengths.sum() / (2016 * lengths.max()), abs=0.02
     )
 

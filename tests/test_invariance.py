@@ -1,21 +1,19 @@
-"""The promise: one run, however you cut it. Losses of every update and final weights, 20 updates, clipping on."""
+"""The promise: one run, however you cut it. Metrics of every update and the final state, 20 updates, clipping on."""
 
+import functools
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import promise
 import pytest
-from toys import Classifier, PointsData
+from promise import STEPS, TASKS, WITH_BATCH_NORM, assert_same, data_of, trained
 
-from lightkeras.trial import Trial, difference, metrics_difference, state_difference, train
-from tasks.text_generation import TextData, TextGeneration
+from lightkeras import launch
+from lightkeras.step import loss_of
+from lightkeras.trial import difference, state_difference
 
-STEPS = 20
-TEXT = {"embedding_dim": 8, "units": 12, "dropout": 0.0, "embedding_dropout": 0.0, "warmup_steps": 5}
-TASKS = {
-    "toy": lambda: (Classifier(), PointsData()),
-    "text_generation": lambda: (TextGeneration(**TEXT), TextData(source="{text}", seq_len=10, batch_size=8)),
-    "text_generation_lstm": lambda: (
-        TextGeneration(**TEXT, cell="lstm", num_layers=2),
-        TextData(source="{text}", seq_len=10, batch_size=8),
-    ),
-}
 CUTS = {
     "eager": {"run_eagerly": True},
     "xla": {"jit_compile": True},
@@ -31,60 +29,104 @@ CUTS = {
         "steps_per_execution": 7,
     },
 }
+ROWS = [
+    *((name, cut) for name in TASKS if name not in WITH_BATCH_NORM for cut in CUTS),
+    *((name, cut) for name in WITH_BATCH_NORM for cut in CUTS if "micro_batches" not in CUTS[cut]),
+    *((name, "4 micro-batches") for name in promise.WITHOUT_BATCH_STATISTICS),
+]
+OF_WORKERS = [
+    ("toy", {}), ("text_generation", {}), ("dcgan", {}), ("dcgan, alternating", {}), ("dcgan", {"micro_batches": 2}),
+]  # fmt: skip
+each_training = pytest.mark.parametrize(
+    "number", range(len(OF_WORKERS)), ids=[" ".join([name, *cut]) for name, cut in OF_WORKERS]
+)
 
 
 @pytest.fixture(scope="module")
-def text(tmp_path_factory):
-    """A text whose windows fill no whole number of batches."""
-    path = tmp_path_factory.mktemp("text") / "text.txt"
-    path.write_text("the quick brown fox jumps over the lazy dog, again and again; " * 9, encoding="utf-8")
-    return str(path)
-
-
-def trained(name: str, text: str, **cut) -> Trial:
-    """`STEPS` updates of a task."""
-    task, data = TASKS[name]()
-    if getattr(data, "source", None) == "{text}":
-        data = TextData(text, seq_len=10, batch_size=8)
-    # several updates in a call end where something is logged, so these are not logged one by one
-    logged = STEPS if cut.get("steps_per_execution", 1) > 1 else 1
-    return train(
-        task, data, max_steps=STEPS, gradient_clip_val=0.5, log_every_n_steps=logged, deterministic=True, **cut
-    )
+def folder(tmp_path_factory):
+    """The tasks' data."""
+    made = tmp_path_factory.mktemp("data")
+    promise.write_data(made)
+    return made
 
 
 @pytest.fixture(scope="module")
-def whole(text):
-    """The uncut run of each task."""
-    return {name: trained(name, text) for name in TASKS}
+def uncut(folder):
+    """`uncut(task, micro_batches)`: the training that the cuts are compared with."""
 
+    def of_task(name, micro_batches=1):
+        return trained(name, data_of(name, folder), micro_batches=micro_batches)
 
-def test_the_last_batch_is_uneven(text):
-    for name, make in TASKS.items():
-        _, data = make()
-        data = TextData(text, seq_len=10, batch_size=8) if name != "toy" else data
-        data.setup("fit")
-        train = data.train_dataset()
-        assert train.size % train.batch_size and len(train) < STEPS
+    return functools.cache(of_task)
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_two_runs_are_equal_to_the_bit(name, text, whole):
-    again = trained(name, text)
-    assert (again.records, again.validations) == (whole[name].records, whole[name].validations)
-    assert max(state_difference(again, whole[name]).values()) == 0
+def test_the_last_batch_is_uneven(name, folder):
+    data = data_of(name, folder)
+    data.setup("fit")
+    train = data.train_dataset()
+    assert train.size % train.batch_size and len(train) < STEPS
 
 
-@pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("name", TASKS)
-def test_one_run_however_it_is_cut(name, cut, text, whole):
-    run, of_whole = trained(name, text, **CUTS[cut]), whole[name]
-    if "steps_per_execution" in CUTS[cut]:
-        assert run.calls < STEPS
-    else:
-        assert len(run.losses) == run.calls == STEPS
-        assert difference(run.losses, of_whole.losses) <= 1e-5
-    assert difference(run.epochs["loss"], of_whole.epochs["loss"]) <= 1e-5
-    assert max(state_difference(run, of_whole, floor=0.2).values()) <= 1e-5  # rtol 1e-5, atol 2e-6
-    assert max(metrics_difference(run.validations, of_whole.validations)) <= 1e-5
-    assert run.epochs["loss"][-1] < run.epochs["loss"][0]
+def test_two_runs_are_equal_to_the_bit(name, folder, uncut):
+    whole, again = uncut(name), trained(name, data_of(name, folder))
+    assert (again.records, again.validations) == (whole.records, whole.validations)
+    assert max(state_difference(again, whole).values()) == 0
+
+
+@pytest.mark.parametrize(("name", "cut"), ROWS)
+def test_one_run_however_it_is_cut(name, cut, folder, uncut):
+    run = trained(name, data_of(name, folder), **CUTS[cut])
+    assert (run.calls < STEPS) == ("steps_per_execution" in CUTS[cut])
+    assert_same(run, uncut(name))
+    losses = run.epochs[loss_of(list(run.task.optimizers)[-1])]  # of a GAN, the discriminator's
+    assert losses[-1] < losses[0]
+
+
+# ---- the exception: batch norm sees one micro-batch
+
+
+@pytest.mark.parametrize("name", WITH_BATCH_NORM)
+def test_batch_norm_sees_one_micro_batch(name, uncut):
+    assert difference(uncut(name, 2).losses, uncut(name).losses) > 1e-3
+
+
+@pytest.mark.parametrize("name", WITH_BATCH_NORM)
+@pytest.mark.parametrize("cut", [{"devices": 2}, {"jit_compile": True}], ids=["2 replicas", "xla"])
+def test_micro_batches_of_batch_norm_are_one_run_too(name, cut, folder, uncut):
+    run = trained(name, data_of(name, folder), micro_batches=2, **cut)
+    assert_same(run, uncut(name, 2))
+
+
+# ---- workers
+
+
+@pytest.fixture(scope="module")
+def of_workers(folder):
+    """For each of `OF_WORKERS`, (training, rows read) of both workers; two processes train them all."""
+    program, out = Path(__file__).parent / "worker_run.py", folder / "out"
+    trainings = [json.dumps(training) for training in OF_WORKERS]
+    assert launch.launch([sys.executable, str(program), "promise", str(out), str(folder), *trainings], 2) == 0
+    return [[promise.load(f"{out}-{worker}-{number}.npz") for worker in range(2)] for number in range(len(OF_WORKERS))]
+
+
+@each_training
+def test_two_workers_are_one_process(number, of_workers, uncut):
+    name, cut = OF_WORKERS[number]
+    (first, _), (second, _) = of_workers[number]
+    assert_same(first, uncut(name, **cut))
+    assert (first.records, first.validations) == (second.records, second.validations)
+    assert max(state_difference(first, second).values()) == 0
+
+
+@each_training
+def test_a_worker_reads_its_rows_alone(number, of_workers, folder):
+    name, cut = OF_WORKERS[number]
+    data = data_of(name, folder)
+    data.setup("fit")
+    train = data.train_dataset()
+    table = np.concatenate([train.indices(seed=0, epoch=epoch) for epoch in range(STEPS)])[:STEPS]
+    parts = table.reshape(STEPS, cut.get("micro_batches", 1), 2, -1)  # (steps, micro-batches, workers, rows)
+    for worker, (_, read) in enumerate(of_workers[number]):
+        np.testing.assert_array_equal(read[:STEPS], parts[:, :, worker].reshape(STEPS, -1))

@@ -416,6 +416,12 @@ def test_the_search_goes_on_as_long_as_the_length_penalty_lets_a_longer_sequence
         assert found.lengths[0, 0] == (0 if max_length == 3 else 40)
 
 
+def test_what_could_only_be_equalled_is_not_searched_for():
+    next_fn = counting(table_model(logs([[0.5, 0.0, 0.5]] + [[1.0, 0.0, 0.0]] * 2)))
+    found = lk.beam_search(next_fn, (), [0], beam_size=2, max_length=9, end_id=END)
+    assert (next_fn.calls, found.lengths[0, 0]) == (1, 0)
+
+
 def test_n_best_goes_on_until_that_many_have_ended():
     probabilities = [[0.4, 0.0, 0.6]] * 3
     for n_best, calls in ((1, 1), (2, 2), (3, 3)):

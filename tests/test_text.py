@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightkeras import text as text_module
-from lightkeras.text import Vocabulary, read_text
+from lightkeras.text import (
+    SubwordVocabulary,
+    Vocabulary,
+    WordVocabulary,
+    detokenize,
+    normalize_text,
+    read_text,
+    tokenize,
+)
 
 # Every code point, lone surrogates and the planes beyond the first included.
 ANY_TEXT = st.text(st.characters(exclude_categories=()), min_size=1)
@@ -187,3 +195,130 @@ def test_vocabulary_is_immutable():
 def test_no_tensorflow_is_imported():
     code = "import sys, lightkeras.text, lightkeras.download; assert 'tensorflow' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+# tokenize
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [  # `_` stands for the mark of a joint
+        ("I'm here, he said.", "I _'m here _, he said _."),
+        ("\"Tom's\" dogs' (2)", "\"_ Tom _'s _\" dogs _' (_ 2 _)"),
+        ("¿Qué...? ¡Sí!", "¿_ Qué _. _. _. _? ¡_ Sí _!"),
+        ("a-b 1,000 - x", "a _-_ b 1 _,_ 000 - x"),
+        ("'tis don’t", "'_ tis don _’t"),
+        ("नमस्ते سَلام", "नमस्ते سَلام"),  # vowel signs are of their words
+        ("", ""),
+    ],
+)
+def test_tokens_worked_by_hand(text, tokens):
+    assert [token.replace("\uffed", "_") for token in tokenize(text)] == tokens.split()
+    assert detokenize(tokenize(text)) == text
+
+
+@given(st.text())
+def test_detokenize_undoes_tokenize(text):
+    assert detokenize(tokenize(text)) == normalize_text(text)
+
+
+def test_text_is_normalized():
+    assert normalize_text(" e\u0301\u00a0a\u200b\n\ufeffb\uffed ") == "é a b■"
+
+
+def test_detokenize_takes_any_tokens():
+    mark = "\uffed"
+    assert detokenize([f"{mark}.", "a", f"{mark},{mark}", f"{mark}b", mark]) == ". a,b"
+
+
+# WordVocabulary
+
+SENTENCES = [["b", "a", "a", "<unk>"], ["c", "b", "a"], ["d"]]
+
+
+def test_words_are_ordered_by_count_then_by_code_point():
+    vocabulary = WordVocabulary.from_tokens(SENTENCES)
+    assert vocabulary.words == ("a", "b", "<unk>", "c", "d") and len(vocabulary) == 9
+    assert WordVocabulary.from_tokens(reversed(SENTENCES)) == vocabulary
+    assert WordVocabulary.from_tokens(SENTENCES, max_size=6).words == ("a", "b")
+    assert WordVocabulary.from_tokens(SENTENCES, min_count=2).words == ("a", "b")
+    assert WordVocabulary.from_counts({"x": 1, "y": 3}, min_count=3).words == ("y",)
+
+
+def test_word_ids_worked_by_hand():
+    vocabulary = WordVocabulary(("a", "b"))
+    assert (vocabulary.PAD, vocabulary.UNKNOWN, vocabulary.START, vocabulary.END) == (0, 1, 2, 3)
+    ids = vocabulary.encode(["b", "what", "a"])
+    assert ids.tolist() == [5, 1, 4] and ids.dtype == np.int32
+    assert vocabulary.encode([]).shape == (0,) and vocabulary.encode([]).dtype == np.int32
+    assert vocabulary.decode([2, 5, 0, 1, 4, 3, 5, 99]) == ["b", "<unk>", "a"]
+    assert vocabulary.decode([]) == [] and vocabulary.decode_text([3]) == ""
+    assert vocabulary.decode_text(vocabulary.encode_texts(["b a b"])[0]) == "b a b"
+
+
+def test_word_state_round_trips_through_json():
+    vocabulary = WordVocabulary.from_tokens([tokenize("¿Qué? Sí.")])
+    again = WordVocabulary.from_state_dict(json.loads(json.dumps(vocabulary.state_dict())))
+    assert again == vocabulary and again.fingerprint == vocabulary.fingerprint and hash(again) == hash(vocabulary)
+    assert WordVocabulary(("a", "b")).fingerprint == "3554d2b8a1e34099"  # printf '["a", "b"]' | sha256sum
+    assert repr(WordVocabulary(("a", "b"))) == "WordVocabulary(6 ids, fingerprint='3554d2b8a1e34099')"
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: WordVocabulary(()), ValueError, "at least one word"),
+        (lambda: WordVocabulary(("a", "")), ValueError, "texts of at least one character"),
+        (lambda: WordVocabulary(("a", "b", "a")), ValueError, "distinct. Received: 'a' more than once"),
+        (lambda: WordVocabulary.from_tokens([]), ValueError, "`min_count` to be at most 0"),
+        (lambda: WordVocabulary.from_tokens(SENTENCES, min_count=4), ValueError, "at most 3"),
+        (lambda: WordVocabulary.from_tokens(SENTENCES, max_size=4), ValueError, "an int of at least 5 or None"),
+        (lambda: WordVocabulary(("a",)).encode("a"), TypeError, "a list of words"),
+        (lambda: WordVocabulary(("a",)).decode([4, 5]), ValueError, "from 0 to 4. Received: 5 at position 1"),
+        (lambda: WordVocabulary(("a",)).decode([[4]]), ValueError, "integers of shape"),
+    ],
+)
+def test_bad_words_are_named(make, error, message):
+    with pytest.raises(error) as caught:
+        make()
+    assert message in str(caught.value)
+
+
+# SubwordVocabulary
+
+
+@pytest.fixture(scope="module")
+def subwords():
+    pytest.importorskip("sentencepiece")
+    return SubwordVocabulary.from_texts(["the cat sees the dog.", "The dogs see cats."] * 3, 40)
+
+
+def test_subwords_round_trip(subwords):
+    assert len(subwords) == 40
+    for text in ("the cat sees.", "Theo's dog", "", "cast"):
+        (ids,) = subwords.encode_texts([text])
+        assert ids.dtype == np.int32 and not set(ids.tolist()) & {0, 2, 3}
+        known = text.replace("'", "<unk>") if "'" in text else text
+        assert subwords.decode_text([2, *ids, 3, 9]).replace(" <unk> ", "<unk>") == known
+    assert subwords.encode_texts(["the"])[0].size == 1  # a frequent word is one piece
+    assert subwords.encode_texts(["שלום"])[0].tolist()[-1] == 1
+
+
+def test_subword_state_round_trips_through_json(subwords):
+    again = SubwordVocabulary.from_state_dict(json.loads(json.dumps(subwords.state_dict())))
+    assert again == subwords and again.fingerprint == subwords.fingerprint
+    assert again.encode_texts(["the cats"])[0].tolist() == subwords.encode_texts(["the cats"])[0].tolist()
+    made_again = SubwordVocabulary.from_texts(["the cat sees the dog.", "The dogs see cats."] * 3, 40)
+    assert made_again == subwords
+
+
+@pytest.mark.parametrize("size", [6, 8000])
+def test_a_number_of_subwords_that_cannot_be_is_refused(subwords, size):
+    with pytest.raises(ValueError, match=rf"Expected texts with {size} pieces of words\. Received: .*{size}"):
+        SubwordVocabulary.from_texts(["the cat sees the dog."], size)
+
+
+def test_subwords_without_sentencepiece_say_what_to_install(monkeypatch):
+    monkeypatch.setattr(text_module.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r'pip install "lightkeras\[subword\]"'):
+        SubwordVocabulary.check_installed()

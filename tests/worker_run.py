@@ -1,11 +1,13 @@
-"""Run as one of several workers: trains the toy task and leaves its losses and weights in a file of its own."""
+"""Run as one of several workers: leaves what it trained in files of its own."""
 
 import json
 import os
 import signal
 import sys
+from pathlib import Path
 
 import lightkeras as lk
+from lightkeras import distribution
 
 STEPS = 20
 
@@ -19,7 +21,13 @@ class Die(lk.Callback):
 
 
 def main(out: str, root: str, *options: str) -> None:
-    """`options`: "die" kills the second worker, "workers" trains over the cluster."""
+    """Trains the toy task: its losses and weights go to `OUT-INDEX.json`.
+
+    Args:
+        out: Where the results go, without what is added.
+        root: Folder for runs.
+        options: "die" kills the second worker, "workers" trains over the cluster.
+    """
     index = json.loads(os.environ["TF_CONFIG"])["task"]["index"] if "TF_CONFIG" in os.environ else 0
     from toys import Classifier, PointsData, Recorder
 
@@ -37,5 +45,24 @@ def main(out: str, root: str, *options: str) -> None:
         json.dump({**result, "weights": weights, "run_dir": str(trainer.run_dir)}, file)
 
 
+def promise(out: str, folder: str, *trainings: str) -> None:
+    """Trains tasks of `promise.py` over the cluster, one after the other; each goes to `OUT-INDEX-NUMBER.npz`.
+
+    Args:
+        out: Where the results go, without what is added.
+        folder: The data.
+        trainings: Each as JSON: [name, cut].
+    """
+    distribution.workers()  # before TensorFlow runs anything
+    import promise
+
+    index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+    for number, (name, cut) in enumerate(map(json.loads, trainings)):
+        data = promise.data_of(name, Path(folder))
+        rows = promise.keep_rows(data)
+        run = promise.trained(name, data, strategy="multi_worker", **cut)
+        promise.save(f"{out}-{index}-{number}.npz", run, rows)
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    promise(*sys.argv[2:]) if sys.argv[1] == "promise" else main(*sys.argv[1:])

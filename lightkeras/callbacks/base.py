@@ -36,8 +36,9 @@ class Callback(Hyperparameters, keras.callbacks.Callback):
     """A Keras callback with lightkeras' hooks. `self.model` is the task, `self.params` the values of the run.
 
     `params` holds "epochs", "steps" (per epoch), "run_dir" (None where nothing is written), "log_every_n_steps",
-    "metric_names" (every name that may be monitored) and "save_checkpoint" (`() -> path`). The constructor's arguments
-    are recorded, so that the run's config.yaml can make the callback again.
+    "metric_names" (every name that may be monitored), "save_checkpoint" (`(keep=None, wait=True, folder=None) -> path`,
+    by default into the run's checkpoints) and "checkpoint_writer" (what still writes where it was not waited for). The
+    constructor's arguments are recorded, so that the run's config.yaml can make the callback again.
 
     Attributes:
         writes_files: Whether it needs the run's folder.

@@ -1,18 +1,26 @@
 """Saves the run as it goes: the last state, and the best by a metric."""
 
 import math
+import time
 from pathlib import Path
 
 from lightkeras.callbacks.monitor import Monitor
-from lightkeras.checks import check, check_int
+from lightkeras.callbacks.non_finite_guard import NonFiniteLossError
+from lightkeras.checkpoint import CheckpointError, latest_checkpoint
+from lightkeras.checks import check, check_int, check_number
 
 CHECKPOINTS = "checkpoints"  # the folder in the run's folder
+AFTER_ERROR = "after_error"  # the folder of what an error left
 
 
 class ModelCheckpoint(Monitor):
     """Saves the whole run after every epoch and validation, keeping the last state and the `save_top_k` best.
 
-    It stands last among the callbacks, so that what it saves is their state after the event.
+    It stands last among the callbacks, so that what it saves is their state after the event. The disk is written to
+    beside the training; at the end, also by a signal or an error, it is waited for.
+
+    After an error in a callback, weights and optimizers are whole, though not all callbacks have seen the update: they
+    are saved apart, to `after_error/`. An error within an update leaves nothing but the checkpoints of before.
 
     Args:
         monitor: Metric to rank by; None keeps the last alone.
@@ -20,20 +28,24 @@ class ModelCheckpoint(Monitor):
         save_top_k: How many of the best to keep.
         every_n_steps: Also save after every so many updates.
         keep_last: How many of the newest to keep, whatever their rank (a damaged one falls back on the one before).
+        every_seconds: Also save so many seconds after the last time; None for never.
     """
 
     def __init__(
         self, monitor: str | None = "val_loss", mode: str = "min", save_top_k: int = 1,
         every_n_steps: int | None = None,
-        keep_last: int = 2,
+        keep_last: int = 2, every_seconds: float | None = 600.0,
     ):  # fmt: skip
         super().__init__(monitor, mode)
         check_int("save_top_k", save_top_k, minimum=0)
         check(not save_top_k or monitor is not None, "save_top_k", "0 without a monitor", save_top_k)
         check_int("every_n_steps", every_n_steps, optional=True)
         check_int("keep_last", keep_last)
-        self.save_top_k, self.every_n_steps, self.keep_last = save_top_k, every_n_steps, keep_last
+        check_number("every_seconds", every_seconds, optional=True)
+        self.save_top_k, self.keep_last = save_top_k, keep_last
+        self.every_n_steps, self.every_seconds = every_n_steps, every_seconds
         self.scores: dict[str, float] = {}  # checkpoint's name -> value, the best first
+        self._began_at = -1  # the update at which the last call began
 
     writes_files = chief_only = True
     outlives_end = True
@@ -46,6 +58,7 @@ class ModelCheckpoint(Monitor):
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
         self.scores = {}
+        self._validated, self._began_at, self._saved_at = False, -1, time.monotonic()
 
     def on_value(self, value, record):
         if math.isnan(value):
@@ -56,23 +69,63 @@ class ModelCheckpoint(Monitor):
 
     def on_validation_end(self, record):
         super().on_validation_end(record)
-        if self.model.global_step % self.params["steps"]:  # an epoch's end saves when all of it is done
-            self._save()
+        self._validated = True
 
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
-        self._save()
+        last = self.model.stop_training or epoch + 1 == self.params["epochs"]
+        self._save(wait=last)  # while signals are still held back
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._began_at = self.model.global_step
 
     def on_train_batch_end(self, batch, logs=None):
+        self.params["checkpoint_writer"].raise_error()
         step = self.model.global_step
-        if self.every_n_steps and step % self.every_n_steps == 0 and step % self.params["steps"]:
-            self._save()
+        if step % self.params["steps"] and (self._validated or self._is_time(step)):  # an epoch's end saves all of it
+            self._save(wait=False)
+
+    def _is_time(self, step: int) -> bool:
+        if self.every_n_steps and step % self.every_n_steps == 0:
+            return True
+        return self.every_seconds is not None and time.monotonic() - self._saved_at >= self.every_seconds
 
     def on_interrupt(self):
-        self._save()
+        self._save(wait=True)
 
-    def _save(self) -> None:
-        self.params["save_checkpoint"](keep=self.keep_last)
+    def on_train_end(self, logs=None):
+        self.params["checkpoint_writer"].wait()
+
+    def on_exception(self, error):
+        self.params["checkpoint_writer"].wait()
+        if isinstance(error, Exception):
+            print(f"Training ended by {type(error).__name__}. {self._rescued(error)}{self._last_saved()}", flush=True)
+
+    def _rescued(self, error: Exception) -> str:
+        """Saves what an error in a callback left; says where."""
+        step, unsound = self.model.global_step, isinstance(error, NonFiniteLossError | CheckpointError)
+        within_updates = not 0 <= self._began_at < step
+        if unsound or within_updates or self._saved_step() == step:
+            return ""
+        try:
+            path = self.params["save_checkpoint"](folder=Path(self.params["run_dir"]) / AFTER_ERROR)
+        except (NonFiniteLossError, CheckpointError) as failure:
+            return f"Update {step} could not be saved: {failure} "
+        return f"The weights of update {step} are in {path}. "
+
+    def _last_saved(self) -> str:
+        step, run = self._saved_step(), self.params["run_dir"]
+        if step is None:
+            return "No checkpoint was saved before."
+        return f"The run is saved up to update {step}: continue it with ckpt_path={str(run)!r}."
+
+    def _saved_step(self) -> int | None:
+        last = latest_checkpoint(Path(self.params["run_dir"]) / CHECKPOINTS)
+        return int(Path(last).name.removeprefix("step_")) if last else None
+
+    def _save(self, wait: bool) -> None:
+        self._validated, self._saved_at = False, time.monotonic()
+        self.params["save_checkpoint"](keep=self.keep_last, wait=wait)
 
     def state_dict(self):
         return {"scores": self.scores}

@@ -1,5 +1,6 @@
 """Scalars for TensorBoard."""
 
+import os
 from pathlib import Path
 
 import tensorflow as tf
@@ -8,13 +9,19 @@ from lightkeras.callbacks.base import Callback
 
 
 class TensorBoardLogger(Callback):
-    """Writes every record as scalars to `tensorboard/` in the run's folder, at the number of updates."""
+    """Writes every record as scalars to `tensorboard/` in the run's folder, at the number of updates.
+
+    Every start of a run writes a file of its own. A checkpoint holds how long the files were, and a resumed run cuts
+    them there: what came after the checkpoint is written again, and stands there once.
+    """
 
     writes_files = chief_only = True
     _writer = None
 
     def on_train_begin(self, logs=None):
-        self._writer = tf.summary.create_file_writer(str(Path(self.params["run_dir"]) / "tensorboard"))
+        self._folder = Path(self.params["run_dir"]) / "tensorboard"
+        self._before = [path.name for path in self._folder.glob("*")]
+        self._writer = tf.summary.create_file_writer(str(self._folder))
 
     def on_log(self, record):
         self._write(record)
@@ -37,3 +44,16 @@ class TensorBoardLogger(Callback):
     def on_exception(self, error):
         if self._writer:
             self._writer.close()
+
+    def state_dict(self):
+        self._writer.flush()
+        return {"sizes": {path.name: path.stat().st_size for path in sorted(self._folder.glob("*"))}}
+
+    def load_state_dict(self, state):
+        """Cuts the files of before to what they were at the checkpoint."""
+        sizes = state.get("sizes", {})  # older checkpoints have none
+        for path in (self._folder / name for name in self._before if sizes):
+            if path.name in sizes:
+                os.truncate(path, sizes[path.name])
+            else:
+                path.unlink()

@@ -1,0 +1,120 @@
+"""The tasks that the promise is held to, as small as they can be, and one training of each."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from sklearn.datasets import load_digits
+from toys import Classifier, PointsData
+
+import lightkeras as lk
+from lightkeras.trial import Trial, difference, metrics_difference, state_difference, train
+from tasks.dcgan import DCGAN, MNISTData
+from tasks.text_generation import TextData, TextGeneration
+
+STEPS = 20
+TEXT = {"embedding_dim": 8, "units": 12, "dropout": 0.0, "embedding_dropout": 0.0, "warmup_steps": 5}
+IMAGES = {
+    "noise_dim": 6, "generator_filters": 3, "discriminator_filters": 3, "dropout": 0.0,
+    "generator_learning_rate": 1e-3, "discriminator_learning_rate": 1e-3,
+}  # fmt: skip
+
+
+class WithoutBatchStatistics(DCGAN):
+    """Normalises by the moving averages in training too, so an image does not depend on the others of its batch."""
+
+    def adversarial_losses(self, batch, training, draw=0):
+        return super().adversarial_losses(batch, training=False, draw=draw)
+
+
+TASKS = {
+    "toy": lambda: Classifier(),
+    "text_generation": lambda: TextGeneration(**TEXT),
+    "text_generation, lstm": lambda: TextGeneration(**TEXT, cell="lstm", num_layers=2),
+    "dcgan": lambda: DCGAN(**IMAGES),
+    "dcgan, alternating": lambda: DCGAN(**IMAGES, critic_steps=1),
+}
+WITH_BATCH_NORM = ("dcgan", "dcgan, alternating")
+WITHOUT_BATCH_STATISTICS = {
+    "dcgan without batch statistics": lambda: WithoutBatchStatistics(**IMAGES),
+    "dcgan without batch statistics, alternating": lambda: WithoutBatchStatistics(**IMAGES, critic_steps=1),
+}
+
+
+def write_data(folder: Path) -> None:
+    """Writes a text and images that fill no whole number of batches."""
+    sentence = "the quick brown fox jumps over the lazy dog, again and again; "
+    (folder / "text.txt").write_text(sentence * 9, encoding="utf-8")
+    images = np.round(load_digits().images[:45] * (255 / 16)).astype(np.uint8)
+    np.savez(folder / "digits.npz", x_train=images[:41], x_test=images[41:])
+
+
+def data_of(name: str, folder: Path) -> lk.DataModule:
+    """The data of a task, in batches of 8."""
+    if name == "toy":
+        return PointsData()
+    if name.startswith("text"):
+        return TextData(str(folder / "text.txt"), seq_len=10, batch_size=8)
+    return MNISTData(str(folder / "digits.npz"), batch_size=8, val_fraction=0.1)
+
+
+def trained(name: str, data: lk.DataModule, **cut) -> Trial:
+    """`STEPS` updates of a task."""
+    # several updates in a call end where something is logged, so these are not logged one by one
+    logged = STEPS if cut.get("steps_per_execution", 1) > 1 else 1
+    known = {"max_steps": STEPS, "gradient_clip_val": 0.5, "log_every_n_steps": logged, "deterministic": True}
+    make = {**TASKS, **WITHOUT_BATCH_STATISTICS}[name]
+    return train(make(), data, **known, **cut)
+
+
+def assert_same(run: Trial, whole: Trial) -> None:
+    """All that is left of two trainings is the same, to float rounding."""
+    if run.calls == whole.calls:
+        assert len(run.records) == STEPS
+        assert max(metrics_difference(run.records, whole.records)) <= 1e-5
+    assert max(difference(run.epochs[name], whole.epochs[name]) for name in whole.epochs) <= 1e-5
+    assert max(metrics_difference(run.validations, whole.validations)) <= 1e-5
+    assert run.state.keys() == whole.state.keys()
+    assert max(state_difference(run, whole, floor=0.2).values()) <= 1e-5  # rtol 1e-5, atol 2e-6
+    for name, value in whole.state.items():  # Adam's second moments are all below that atol
+        np.testing.assert_allclose(run.state[name], value, rtol=0, atol=2e-5 * np.abs(value).max(), err_msg=name)
+
+
+# ---- in other processes
+
+
+def keep_rows(data: lk.DataModule) -> list[np.ndarray]:
+    """The rows of every batch that training reads, from now on: a list that grows."""
+    rows, make = [], data.train_dataset
+
+    def keep(indices):
+        rows.append(indices.copy())
+        return indices
+
+    def kept(indices, *others):
+        return tf.ensure_shape(tf.numpy_function(keep, [indices], tf.int64), indices.shape), *others
+
+    def train_dataset():
+        dataset = make()
+        load = dataset.load
+        dataset.load = lambda table: load(table.map(kept))
+        return dataset
+
+    data.train_dataset = train_dataset
+    return rows
+
+
+def save(path: str, run: Trial, rows: list[np.ndarray]) -> None:
+    """Writes a training and the rows that it read."""
+    told = json.dumps([run.records, run.validations, run.epochs, run.calls])
+    np.savez(path, told=told, rows=np.stack(rows), **run.state)
+
+
+def load(path: str) -> tuple[Trial, np.ndarray]:
+    """What `save` wrote."""
+    with np.load(path) as file:
+        state = {name: file[name] for name in file.files}
+    told, rows = json.loads(str(state.pop("told"))), state.pop("rows")
+    records, validations, epochs, calls = told
+    return Trial(None, None, records, validations, epochs, state, calls), rows

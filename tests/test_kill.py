@@ -1,0 +1,93 @@
+"""SIGKILL at any moment, again and again: the run that goes on ends as the one that nothing stopped, to the bit.
+
+`LIGHTKERAS_KILLS=100 pytest tests/test_kill.py` kills each task so many times.
+"""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from resuming import assert_same, outcome
+
+from lightkeras import run_folder
+
+KILLS = int(os.environ.get("LIGHTKERAS_KILLS", "7"))  # of each task
+TASKS = ("text_generation", "dcgan", "translation")
+POINTS = (  # of kill_server.py; those of a checkpoint lie in its writer's thread
+    "update", "checkpoint's bytes", "row", "checkpoint's rename", "validation", "after the rename", "sample",
+    "deletion of the oldest", "epoch end", "checkpoint's flush", "after",
+)  # fmt: skip
+KILLED = -9
+
+
+class Server:
+    """The process that starts trainings; see `kill_server.py`."""
+
+    def __init__(self, log: Path):
+        command = [sys.executable, str(Path(__file__).parent / "kill_server.py")]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._log = log
+
+    def run(self, root: Path, task: str | None = None, kill: tuple | None = None, workers: int = 1) -> list[int]:
+        """The exit codes of the processes of one start."""
+        job = {"task": task, "root": str(root), "kill": kill, "workers": workers, "log": str(self._log)}
+        print(json.dumps(job), file=self._process.stdin, flush=True)
+        codes = json.loads(self._process.stdout.readline())
+        assert KILLED in codes or not any(codes), f"{job} ended with {codes}: {self._log.read_text()[-5000:]}"
+        return codes
+
+    def stop(self) -> None:
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("kill") / "log")
+    yield server
+    server.stop()
+
+
+def moments(number: int, seconds: float):
+    """Where to kill, and at which time there; every task begins elsewhere, so that all come to their turn.
+
+    A start that is not killed takes `seconds`.
+    """
+    generator = random.Random(number)
+    while True:
+        for place in range(len(POINTS)):
+            point = POINTS[(KILLS * number + place) % len(POINTS)]
+            yield point, generator.uniform(0, seconds) if point == "after" else generator.randint(1, 3)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_killed_again_and_again(server, tmp_path, task):
+    began = time.monotonic()
+    assert server.run(tmp_path / "whole", task) == [0]
+    kills, codes = moments(TASKS.index(task), time.monotonic() - began), []
+    whole = outcome(run_folder.newest_run(tmp_path / "whole", task))
+    assert len(whole["samples"]) and whole["state"]["step"] == 30
+    while codes.count(KILLED) < KILLS:
+        root = tmp_path / str(len(codes))
+        while codes.count(KILLED) < KILLS:
+            codes += server.run(root, task, next(kills))
+            if codes[-1] == 0:  # it came to its end before
+                break
+        server.run(root, task)
+        assert_same(outcome(run_folder.newest_run(root, task)), whole)
+
+
+def test_one_of_two_workers_killed(server, tmp_path):
+    assert server.run(tmp_path / "whole", workers=2) == [0, 0]
+    for moment in [("update", 2), ("validation", 2)]:
+        assert server.run(tmp_path / "killed", kill=moment, workers=2) == [KILLED, KILLED]
+    assert server.run(tmp_path / "killed", workers=2) == [0, 0]
+    whole, killed = (outcome(run_folder.newest_run(tmp_path / name, "classifier")) for name in ("whole", "killed"))
+    assert whole["state"]["step"] == 25
+    assert_same(killed, whole)
