@@ -6,7 +6,6 @@ updates within an epoch, the reading of batches and for the Trainer its logs inc
 with them off, as TensorFlow itself has them on some processors.
 """
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -25,11 +24,6 @@ COMPETITORS = {
 
 def _images(count: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, 1), np.uint8)
-
-
-def _use_onednn(on: bool) -> None:
-    """Must be called before TensorFlow is imported."""
-    os.environ["TF_ENABLE_ONEDNN_OPTS"] = str(int(on))
 
 
 # ---- the tutorial's (https://www.tensorflow.org/tutorials/generative/dcgan)
@@ -88,7 +82,7 @@ def _tutorial_step():
 
 def tutorial(gate, onednn: bool = True) -> None:
     """The tutorial's: a Python loop over batches, and a `tf.function` with two tapes."""
-    _use_onednn(onednn)
+    harness.use_onednn(onednn)
     import tensorflow as tf
 
     images = (_images(IMAGES).astype(np.float32) - 127.5) / 127.5
@@ -110,7 +104,7 @@ def tutorial_without_onednn(gate) -> None:
 
 def trainer_fit(gate) -> None:
     """`Trainer.fit` of the task as it comes, default callbacks too; a row of the logs every `STEPS` updates."""
-    _use_onednn(True)
+    harness.use_onednn(True)
     import lightkeras as lk
     from tasks.dcgan import DCGAN, MNISTData
 

@@ -83,6 +83,11 @@ def race(competitors: dict[str, str], rounds: int, warm_up: int = 1) -> dict[str
     return running
 
 
+def use_onednn(on: bool) -> None:
+    """Whether TensorFlow uses oneDNN's operations in this process; called before it is imported."""
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = str(int(on))
+
+
 def machine() -> dict:
     """What the figures depend on: processor, cores, versions, commit."""
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}

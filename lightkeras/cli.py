@@ -24,7 +24,12 @@ TASKS = {
     "translation": "tasks.translation.Translation",
     "captioning": "tasks.captioning.Captioning",
 }
-BENCHMARKS = {"overhead": "benchmarks.overhead", "dcgan_step": "benchmarks.dcgan_step"}
+BENCHMARKS = {
+    "overhead": "benchmarks.overhead",
+    "dcgan_step": "benchmarks.dcgan_step",
+    "translation": "benchmarks.translation",
+    "checkpoint": "benchmarks.checkpoint",
+}
 ENTRY_POINTS = "lightkeras.tasks"
 
 

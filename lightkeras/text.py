@@ -10,7 +10,6 @@ import collections
 import dataclasses
 import functools
 import hashlib
-import importlib.util
 import io
 import json
 import pathlib
@@ -20,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import sentencepiece
 
 from lightkeras.checks import check, check_int
 
@@ -341,7 +341,7 @@ class SubwordVocabulary:
     """Pieces of words found by byte-pair encoding (Sennrich et al. 2016), with `WordVocabulary`'s four special ids.
 
     A frequent word is one piece, a rare one several, so that only characters never seen are unknown. Made by
-    SentencePiece (Kudo and Richardson 2018), an extra package: `pip install "lightkeras[subword]"`.
+    SentencePiece (Kudo and Richardson 2018).
 
     Args:
         model: SentencePiece's model file, as bytes.
@@ -354,24 +354,14 @@ class SubwordVocabulary:
 
     model: bytes
 
-    @staticmethod
-    def check_installed() -> None:
-        """Raises an ImportError that says what to install, where SentencePiece is missing."""
-        if importlib.util.find_spec("sentencepiece") is None:
-            raise ImportError('Expected sentencepiece to be installed: pip install "lightkeras[subword]"')
-
     @classmethod
     def from_texts(cls, texts: Iterable[str], size: int = 8000) -> "SubwordVocabulary":
         """`size` ids, the four special ones included, from the words of `texts`; the same texts give the same.
 
         Raises:
             ValueError: where the texts have more characters, or fewer pieces, than `size`.
-            ImportError: without SentencePiece.
         """
-        cls.check_installed()
         check_int("size", size, WordVocabulary.FIRST_WORD + 1)
-        import sentencepiece  # an extra package
-
         model = io.BytesIO()
         ids = {"pad_id": cls.PAD, "unk_id": cls.UNKNOWN, "bos_id": cls.START, "eos_id": cls.END}
         try:
@@ -407,9 +397,6 @@ class SubwordVocabulary:
 
     @functools.cached_property
     def _processor(self):
-        self.check_installed()
-        import sentencepiece  # an extra package
-
         return sentencepiece.SentencePieceProcessor(model_proto=self.model)
 
     def labels(self, ids: Any) -> list[str]:

@@ -1,6 +1,7 @@
 """The tasks that the promise is held to, as small as they can be, and one training of each."""
 
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import lightkeras as lk
 from lightkeras.trial import Trial, difference, metrics_difference, state_difference, train
 from tasks.dcgan import DCGAN, MNISTData
 from tasks.text_generation import TextData, TextGeneration
+from tasks.translation import Translation, TranslationData
 
 STEPS = 20
 TEXT = {"embedding_dim": 8, "units": 12, "dropout": 0.0, "embedding_dropout": 0.0, "warmup_steps": 5}
@@ -19,6 +21,14 @@ IMAGES = {
     "noise_dim": 6, "generator_filters": 3, "discriminator_filters": 3, "dropout": 0.0,
     "generator_learning_rate": 1e-3, "discriminator_learning_rate": 1e-3,
 }  # fmt: skip
+SENTENCES = {"embedding_dim": 6, "units": 8, "encoder_units": 5, "dropout": 0.0, "warmup_steps": 5}
+
+
+class WithoutScores(Translation):
+    """Translates nothing in validation: greedy decoding of an untrained network tells little, and takes its time."""
+
+    score_names = ()
+    monitor = ("val_loss", "min")
 
 
 class WithoutBatchStatistics(DCGAN):
@@ -32,6 +42,7 @@ TASKS = {
     "toy": lambda: Classifier(),
     "text_generation": lambda: TextGeneration(**TEXT),
     "text_generation, lstm": lambda: TextGeneration(**TEXT, cell="lstm", num_layers=2),
+    "translation": lambda: WithoutScores(**SENTENCES),
     "dcgan": lambda: DCGAN(**IMAGES),
     "dcgan, alternating": lambda: DCGAN(**IMAGES, critic_steps=1),
 }
@@ -43,11 +54,20 @@ WITHOUT_BATCH_STATISTICS = {
 
 
 def write_data(folder: Path) -> None:
-    """Writes a text and images that fill no whole number of batches."""
+    """Writes a text, pairs of sentences and images that fill no whole number of batches."""
     sentence = "the quick brown fox jumps over the lazy dog, again and again; "
     (folder / "text.txt").write_text(sentence * 9, encoding="utf-8")
+    (folder / "pairs.tsv").write_text("\n".join(_pairs()), encoding="utf-8")
     images = np.round(load_digits().images[:45] * (255 / 16)).astype(np.uint8)
     np.savez(folder / "digits.npz", x_train=images[:41], x_test=images[41:])
+
+
+def _pairs() -> list[str]:
+    """Sentences of 1 and of 6 words with others of 6 and of 1, so that tokens are spread unevenly over the rows."""
+    first, second = (["".join(letters) for letters in product(consonants, "aei")] for consonants in ("bdfgk", "lmnpr"))
+    shorts, longs = first * 3, [" ".join(second[(i + j) % 15] for j in range(6)) for i in range(15)]
+    pairs = [(f"{word}{'stz'[i // 15]}", longs[i % 15] + " stz"[i // 15 + 1]) for i, word in enumerate(shorts)]
+    return ["\t".join(pair if i % 2 else pair[::-1]) for i, pair in enumerate(pairs)]
 
 
 def data_of(name: str, folder: Path) -> lk.DataModule:
@@ -56,6 +76,10 @@ def data_of(name: str, folder: Path) -> lk.DataModule:
         return PointsData()
     if name.startswith("text"):
         return TextData(str(folder / "text.txt"), seq_len=10, batch_size=8)
+    if name == "translation":
+        return TranslationData(
+            str(folder / "pairs.tsv"), batch_size=8, min_count=1, val_fraction=0.1, test_fraction=0.05
+        )
     return MNISTData(str(folder / "digits.npz"), batch_size=8, val_fraction=0.1)
 
 

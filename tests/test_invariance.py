@@ -35,7 +35,8 @@ ROWS = [
     *((name, "4 micro-batches") for name in promise.WITHOUT_BATCH_STATISTICS),
 ]
 OF_WORKERS = [
-    ("toy", {}), ("text_generation", {}), ("dcgan", {}), ("dcgan, alternating", {}), ("dcgan", {"micro_batches": 2}),
+    ("toy", {}), ("text_generation", {}), ("translation", {}), ("dcgan", {}), ("dcgan, alternating", {}),
+    ("dcgan", {"micro_batches": 2}),
 ]  # fmt: skip
 each_training = pytest.mark.parametrize(
     "number", range(len(OF_WORKERS)), ids=[" ".join([name, *cut]) for name, cut in OF_WORKERS]

@@ -289,7 +289,6 @@ def test_bad_words_are_named(make, error, message):
 
 @pytest.fixture(scope="module")
 def subwords():
-    pytest.importorskip("sentencepiece")
     return SubwordVocabulary.from_texts(["the cat sees the dog.", "The dogs see cats."] * 3, 40)
 
 
@@ -316,9 +315,3 @@ def test_subword_state_round_trips_through_json(subwords):
 def test_a_number_of_subwords_that_cannot_be_is_refused(subwords, size):
     with pytest.raises(ValueError, match=rf"Expected texts with {size} pieces of words\. Received: .*{size}"):
         SubwordVocabulary.from_texts(["the cat sees the dog."], size)
-
-
-def test_subwords_without_sentencepiece_say_what_to_install(monkeypatch):
-    monkeypatch.setattr(text_module.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r'pip install "lightkeras\[subword\]"'):
-        SubwordVocabulary.check_installed()

@@ -242,8 +242,6 @@ def test_long_pairs_leave_training_and_are_cut_in_evaluation():
 
 @pytest.mark.parametrize("vocabulary", ["word", "subword"])
 def test_any_sentence_can_be_encoded(vocabulary):
-    if vocabulary == "subword":
-        pytest.importorskip("sentencepiece")
     data = made(vocabulary=vocabulary, vocabulary_size=150)
     assert data.encode("").tolist() == data.encode(" \u200b\n").tolist() == [3]
     unknown = data.encode("שלום עולם")
@@ -257,8 +255,6 @@ def test_any_sentence_can_be_encoded(vocabulary):
 
 @pytest.mark.parametrize("vocabulary", ["word", "subword"])
 def test_a_trained_run_needs_no_data(vocabulary):
-    if vocabulary == "subword":
-        pytest.importorskip("sentencepiece")
     data = made(vocabulary=vocabulary, vocabulary_size=150)
     assert len(data.source_vocabulary) == 150 and len(data.target_vocabulary) <= 150
     state = json.loads(json.dumps(data.state_dict()))

@@ -51,7 +51,7 @@ class TranslationData(lk.DataModule):
         direction: "second-to-first" (the second column is translated into the first: Spanish into English) or
             "first-to-second".
         vocabulary: "word", words and signs with their case (`lk.tokenize`), or "subword", pieces of words
-            (`lk.SubwordVocabulary`, needs the package sentencepiece).
+            (`lk.SubwordVocabulary`).
         vocabulary_size: Ids of each vocabulary at most, the four special ones included. None: of words all that
             `min_count` leaves, of subwords 8,000.
         min_count: How often a word must occur in training to get an id (words only).
@@ -67,7 +67,6 @@ class TranslationData(lk.DataModule):
     Raises:
         ValueError: A file that is not UTF-8, has lines that are no pairs (they are named and counted), or differs from
             its partner in the number of lines; too few groups for three splits; no pair within `max_length`.
-        ImportError: Subwords without sentencepiece.
         DownloadError: The official file is neither here nor to be had.
     """
 
@@ -94,8 +93,6 @@ class TranslationData(lk.DataModule):
         lk.check_number("val_fraction", val_fraction, below=1.0)
         lk.check_number("test_fraction", test_fraction, below=1.0)
         lk.check_that(val_fraction + test_fraction < 1, "val_fraction", "below 1 with test_fraction", val_fraction)
-        if vocabulary == "subword":
-            lk.SubwordVocabulary.check_installed()
         self.source, self.direction, self.skip_bad_lines = source, direction, skip_bad_lines
         self.vocabulary, self.vocabulary_size, self.min_count = vocabulary, vocabulary_size, min_count
         self.max_length, self.cleaning, self.batch_size = max_length, cleaning, batch_size

@@ -1,0 +1,184 @@
+"""What checkpoints cost: steps with and without them, beside Keras' BackupAndRestore on the same network.
+
+Three dense layers of 4.3 million parameters, batches of 32 from memory, Adam: a whole state of 51 MB. A stretch is
+`STEPS` updates with `STEPS // EVERY` saves, and these lie wholly in it: ours, which go on in a thread, have `EVERY`
+updates for that, and the next one waits for them. Afterwards single saves are timed, and measured in bytes.
+"""
+
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import harness
+
+STEPS, EVERY, BATCH, FEATURES, WIDTH, CLASSES = 200, 50, 32, 32, 2048, 4
+EPOCH = 60 * STEPS  # more stretches than a benchmark has: none of them is at an epoch's end
+SAVES = 5
+PLAIN, KEPT = "Trainer.fit", f"Trainer.fit, saved every {EVERY} steps"
+KERAS, BACKED_UP = "Keras fit", f"Keras fit, BackupAndRestore every {EVERY} steps"
+COMPETITORS = {
+    PLAIN: "benchmarks.checkpoint:trainer_fit",
+    KEPT: "benchmarks.checkpoint:trainer_fit_saved",
+    KERAS: "benchmarks.checkpoint:keras_fit",
+    BACKED_UP: "benchmarks.checkpoint:keras_fit_saved",
+}
+
+
+def _examples(steps: int) -> tuple[np.ndarray, np.ndarray]:
+    numbers = np.random.default_rng(0)
+    x = numbers.normal(size=(steps * BATCH, FEATURES)).astype(np.float32)
+    return x, (x.sum(axis=1) > 0).astype(np.int32)
+
+
+def _network():
+    from keras import Input, Sequential, layers
+
+    hidden = [layers.Dense(WIDTH, activation="relu") for _ in range(2)]
+    return Sequential([Input((FEATURES,)), *hidden, layers.Dense(CLASSES)])
+
+
+def _task_and_data(steps: int):
+    import keras
+    import tensorflow as tf
+
+    import lightkeras as lk
+
+    class Data(lk.DataModule):
+        def train_dataset(self):
+            x, y = _examples(steps)
+            return lk.AddressedDataset.from_arrays({"x": x, "y": y}, BATCH)
+
+    class Task(lk.TaskModule):
+        def configure_model(self, data):
+            self.network = _network()
+
+        def configure_optimizers(self):
+            return keras.optimizers.Adam(1e-4)
+
+        def losses_of(self, batch, training):
+            logits = self.network(batch["x"], training=training)
+            nats = tf.nn.sparse_softmax_cross_entropy_with_logits(batch["y"], logits)
+            return tf.reduce_sum(nats * batch["weight"]), tf.reduce_sum(batch["weight"])
+
+        def train_step(self, batch):
+            return self.descend(self.losses_of, batch)
+
+    return Task(), Data()
+
+
+def trainer_fit(gate, **arguments) -> None:
+    """`Trainer.fit`, default callbacks but for checkpoints; a row of the logs every `STEPS` updates."""
+    import lightkeras as lk
+
+    class AtLogs(lk.Callback):
+        def on_train_begin(self, logs=None):
+            gate()
+
+        def on_log(self, record):  # before the checkpoint of this update: it is the first of the next stretch
+            gate()
+
+    arguments = {"enable_checkpointing": False, **arguments}
+    with tempfile.TemporaryDirectory() as root:
+        trainer = lk.Trainer(
+            default_root_dir=root, max_epochs=10**6, log_every_n_steps=STEPS, callbacks=[AtLogs()], **arguments
+        )
+        trainer.fit(*_task_and_data(EPOCH))
+
+
+def trainer_fit_saved(gate) -> None:
+    """The same, with checkpoints."""
+    trainer_fit(gate, enable_checkpointing=True, checkpoint_every_n_steps=EVERY)
+
+
+def keras_fit(gate, callbacks=()) -> None:
+    """Keras' own `fit()`."""
+    import keras
+
+    network, (x, y) = _compiled(), _examples(STEPS)
+    begins = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: gate())
+    network.fit(x, y, batch_size=BATCH, epochs=10**6, verbose=0, callbacks=[begins, *callbacks])
+
+
+def _compiled():
+    import keras
+
+    network = _network()
+    network.compile(keras.optimizers.Adam(1e-4), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return network
+
+
+def keras_fit_saved(gate) -> None:
+    """The same, with BackupAndRestore."""
+    import keras
+
+    with tempfile.TemporaryDirectory() as folder:
+        keras_fit(gate, [keras.callbacks.BackupAndRestore(folder, save_freq=EVERY)])
+
+
+# ---- single saves
+
+
+def _measured(save, folder: Path) -> dict:
+    """Seconds of `SAVES` saves, and the bytes of one."""
+    seconds = []
+    for _ in range(SAVES):
+        began = time.perf_counter()
+        save()
+        seconds.append(time.perf_counter() - began)
+    written = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return {"seconds": seconds, "bytes": written}
+
+
+def single_saves() -> dict[str, dict]:
+    """`{"Trainer": ..., "BackupAndRestore": ...}`: what one save takes, until it is on the disk."""
+    import keras
+
+    import lightkeras as lk
+
+    found = {}
+
+    class Saves(lk.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            folder = Path(self.params["run_dir"]) / "measured"
+            found["Trainer"] = _measured(lambda: self.params["save_checkpoint"](folder=folder), folder)
+
+    class Backup(keras.callbacks.BackupAndRestore):
+        def on_train_batch_end(self, batch, logs=None):
+            found["BackupAndRestore"] = _measured(self._save_model, Path(self.backup_dir))
+
+    with tempfile.TemporaryDirectory() as root:
+        lk.Trainer(default_root_dir=root, max_steps=1, callbacks=[Saves()]).fit(*_task_and_data(1))
+        x, y = _examples(1)
+        _compiled().fit(x, y, batch_size=BATCH, verbose=0, callbacks=[Backup(f"{root}/backup")])
+    return found
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the benchmark; returns the exit code."""
+    from lightkeras import ModelCheckpoint
+
+    chosen = harness.options("checkpoint").parse_args(arguments)
+    raced = harness.race(COMPETITORS, chosen.rounds)
+    samples = {name: [seconds / STEPS * 1e3 for seconds in c.seconds] for name, c in raced.items()}
+    harness.show(f"A step of 4.3 M parameters, {STEPS // EVERY} saves in {STEPS}", "ms", samples, base=PLAIN)
+    default = ModelCheckpoint().every_seconds
+    medians = {name: statistics.median(values) for name, values in samples.items()}
+    for name, base in ((KEPT, PLAIN), (BACKED_UP, KERAS)):
+        milliseconds = (medians[name] - medians[base]) * EVERY
+        share = milliseconds / 1e3 / default
+        print(f"{name}: {milliseconds:,.0f} ms of training a save, {share:.3%} of it at a save in {default:.0f} s")
+    single = single_saves()
+    for name, found in single.items():
+        print(f"{name}: {found['bytes']:,} bytes, on the disk after {statistics.median(found['seconds']):.2f} s")
+    start = {name: c.start_seconds for name, c in raced.items()}
+    settings = {"steps": STEPS, "every": EVERY, "batch": BATCH, "width": WIDTH, "single_saves": single}
+    harness.write(chosen.out, "checkpoint", settings, samples, start)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
