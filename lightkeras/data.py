@@ -18,6 +18,7 @@ from lightkeras.hyperparameters import Hyperparameters
 Batch = dict[str, tf.Tensor]
 WEIGHT = "weight"
 PADDING = -1
+ABSENT = np.iinfo(np.int64).min  # in a table of batches of differing sizes: no row at all
 MOST_WIDTHS = 8
 _ORDER, _BATCHES = 0, 1  # what a permutation is of: the examples, the batches
 
@@ -88,22 +89,27 @@ class AddressedDataset:
         shuffle: Whether each epoch has an order of its own.
         lengths: The length of every example, ints (size,), or None: batches are not grouped.
         widths: What lengths are padded to, increasing, the last one the longest or more. None: `best_widths`.
+        batch_tokens: With `lengths`: a batch has as many rows as there are rows times width in so many, at most, and a
+            multiple of `batch_size`; `batch_size` rows at least. None: every batch has `batch_size` rows.
     """
 
     def __init__(
         self, size: int, batch_size: int, load: Callable, shuffle: bool = True, lengths: Any = None,
-        widths: Sequence[int] | None = None,
+        widths: Sequence[int] | None = None, batch_tokens: int | None = None,
     ):  # fmt: skip
         check_int("batch_size", batch_size)
         check_int("size", size)
+        check_int("batch_tokens", batch_tokens, optional=True)
+        check(batch_tokens is None or lengths is not None, "batch_tokens", "None without `lengths`", batch_tokens)
         self.size, self.batch_size, self.shuffle = size, batch_size, shuffle
-        self.load = load
+        self.load, self.batch_tokens = load, batch_tokens
         self.lengths = None if lengths is None else _checked_lengths(lengths, size)
         self.widths = _checked_widths(widths, self.lengths)
 
     def replace(self, **arguments) -> "AddressedDataset":
         """The same examples with other `arguments` of the constructor; the first ones, where `size` is smaller."""
-        kept = {name: getattr(self, name) for name in ("size", "batch_size", "load", "shuffle", "lengths", "widths")}
+        names = ("size", "batch_size", "load", "shuffle", "lengths", "widths", "batch_tokens")
+        kept = {name: getattr(self, name) for name in names}
         arguments = {**kept, **arguments}
         if self.lengths is not None:
             arguments["lengths"] = self.lengths[: arguments["size"]]
@@ -111,8 +117,9 @@ class AddressedDataset:
 
     @classmethod
     def from_arrays(
-        cls, arrays: dict[str, Any], batch_size: int, shuffle: bool = True, widths: Sequence[int] | None = None
-    ) -> "AddressedDataset":
+        cls, arrays: dict[str, Any], batch_size: int, shuffle: bool = True, widths: Sequence[int] | None = None,
+        batch_tokens: int | None = None,
+    ) -> "AddressedDataset":  # fmt: skip
         """Examples in memory: arrays by name, the example axis first and of one length in all of them.
 
         A `tf.RaggedTensor` (size, None) holds sequences: batches are grouped by the longest one that an example has,
@@ -129,12 +136,12 @@ class AddressedDataset:
             return {name: _rows_of(tensor, indices, *width) for name, tensor in tensors.items()}
 
         lengths = np.max(ragged, axis=0) if ragged else None
-        return cls.from_batches(fetch, next(iter(sizes.values())), batch_size, shuffle, lengths, widths)
+        return cls.from_batches(fetch, next(iter(sizes.values())), batch_size, shuffle, lengths, widths, batch_tokens)
 
     @classmethod
     def from_batches(
         cls, fetch: Callable[..., Batch], size: int, batch_size: int, shuffle: bool = True, lengths: Any = None,
-        widths: Sequence[int] | None = None,
+        widths: Sequence[int] | None = None, batch_tokens: int | None = None,
     ) -> "AddressedDataset":  # fmt: skip
         """Examples made many at a time: `fetch(indices (rows,), epoch ())` gives a dict of (rows, ...) tensors.
 
@@ -149,7 +156,7 @@ class AddressedDataset:
 
             return rows.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
-        return cls(size, batch_size, load, shuffle, lengths, widths)
+        return cls(size, batch_size, load, shuffle, lengths, widths, batch_tokens)
 
     @classmethod
     def from_examples(
@@ -177,40 +184,60 @@ class AddressedDataset:
         return cls(size, batch_size, load, shuffle, lengths, widths)
 
     def __len__(self) -> int:
-        """Global batches in one epoch, a padded last one included."""
-        return -(-self.size // self.batch_size)
+        """Global batches in one epoch, padded ones included."""
+        return int(self._cut()[2].sum())
+
+    def _cut(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Examples, rows of a batch, and batches of every part of an epoch that is cut by itself: (parts,) each."""
+        if self.batch_tokens is None:
+            examples, rows = np.array([self.size]), np.array([self.batch_size])
+        else:
+            examples = np.bincount(np.searchsorted(self.widths, self.lengths), minlength=len(self.widths))
+            multiples = self.batch_tokens // np.maximum(self.widths, 1) // self.batch_size
+            rows = self.batch_size * np.maximum(multiples, 1)
+        return examples, rows, -(-examples // rows)
 
     def indices(self, seed: int, epoch: int) -> np.ndarray:
-        """The examples of every batch of an epoch: int64 (steps, batch_size), -1 where a row is padding."""
+        """The examples of every batch of an epoch: int64 (steps, rows of the largest), -1 where a row is padding.
+
+        With `batch_tokens`, batches of fewer rows end with `ABSENT`.
+        """
         order = permutation(seed, epoch, self.size) if self.shuffle else np.arange(self.size)
         if self.lengths is not None:
             classes = np.searchsorted(self.widths, self.lengths).astype(np.int16)
             order = order[np.argsort(classes[order], kind="stable")]
-        table = np.full(len(self) * self.batch_size, PADDING, np.int64)
-        table[: self.size] = order
-        table = table.reshape(len(self), self.batch_size)
+        parts, most = zip(*self._cut(), strict=True), int(self._cut()[1].max())
+        tables, done = [], 0
+        for examples, rows, batches in parts:
+            table = np.full(batches * rows, PADDING, np.int64)
+            table[:examples] = order[done : done + examples]
+            done += examples
+            absent = ((0, 0), (0, most - rows))
+            tables.append(np.pad(table.reshape(batches, rows), absent, constant_values=ABSENT))
+        table = np.concatenate(tables)
         if self.lengths is not None:
-            table = table[permutation(*((seed, epoch) if self.shuffle else (0, 0)), len(self), _BATCHES)]
+            table = table[permutation(*((seed, epoch) if self.shuffle else (0, 0)), len(table), _BATCHES)]
         return table
 
     def widths_of(self, table: np.ndarray) -> np.ndarray:
         """The width of every batch of `indices` (steps, rows): int64 (steps,); 0 where batches are not grouped."""
         if self.lengths is None:
             return np.zeros(len(table), np.int64)
-        longest = np.append(self.lengths, 0)[table].max(axis=1)  # padding, -1, has the last length: 0
+        longest = np.append(self.lengths, 0)[np.maximum(table, PADDING)].max(axis=1)  # padding, -1, has the last one, 0
         return np.asarray(self.widths, np.int64)[np.searchsorted(self.widths, longest)]
 
     def in_order(self, rows: np.ndarray) -> np.ndarray:
         """The rows of all batches of a data set that is not shuffled, one after the other, in the examples' order.
 
         Args:
-            rows: What was made of every row of every batch, padding included: (steps * batch_size, ...).
+            rows: What was made of every row of every batch, padding included: (rows of all batches, ...).
 
         Returns:
             An array (size, ...): of example 0, 1, ...
         """
         check(not self.shuffle, "shuffle", "False for rows to be put in order", self.shuffle)
-        table = self.indices(0, 0).ravel()
+        table = self.indices(0, 0)
+        table = table[table != ABSENT]
         made = np.flatnonzero(table >= 0)
         return np.asarray(rows)[made[np.argsort(table[made])]]
 
@@ -236,20 +263,20 @@ class AddressedDataset:
             f"a multiple of {parts} (replicas x micro_batches), such as {nearest_multiples(self.batch_size, parts)}",
             self.batch_size,
         )  # fmt: skip
-        size, grouped = self.batch_size // shard.total, self.lengths is not None
+        size, grouped = int(self._cut()[1].max()) // shard.total, self.lengths is not None
 
         def rows(number):
             table = self.indices(seed, int(number))[step if number == epoch else 0 : steps]
             widths = np.repeat(self.widths_of(table), shard.count)  # of the whole batch: the same for every block
             table = _with_content(table) if grouped else table
-            cut = (len(table), micro_batches, shard.total, size // micro_batches)
-            blocks = table.reshape(cut).swapaxes(1, 2)  # (steps, blocks, micro-batches, rows)
-            return blocks[:, shard.first : shard.first + shard.count].reshape(-1, size), widths
+            return _blocks(table, shard, micro_batches), widths
 
         def of_epoch(number):
             table, widths = tf.numpy_function(rows, [number], (tf.int64, tf.int64), stateful=False)
             table, widths = tf.ensure_shape(table, (None, size)), tf.ensure_shape(widths, (None,))
             blocks = tf.data.Dataset.from_tensor_slices((table, widths))
+            if self.batch_tokens is not None:
+                blocks = blocks.map(lambda indices, width: (indices[indices != ABSENT], width))
             return blocks.map(lambda indices, width: (indices, number, width) if grouped else (indices, number))
 
         numbers = tf.data.Dataset.range(epoch, np.iinfo(np.int64).max if epochs is None else epochs)
@@ -317,10 +344,27 @@ def _rows_of(tensor: tf.Tensor | tf.RaggedTensor, indices: tf.Tensor, *width: tf
     return tf.ensure_shape(rows.to_tensor(shape=shape), (indices.shape[0], None))
 
 
+def _blocks(table: np.ndarray, shard: Shard, micro_batches: int) -> np.ndarray:
+    """The rows of `shard` of every batch of `table` (steps, rows): (steps * blocks, rows of a block).
+
+    A batch of fewer rows than the table has room for is cut alike, and its blocks end with `ABSENT`.
+    """
+    room = table.shape[1] // shard.total
+    blocks = np.full((len(table), shard.count, room), ABSENT, np.int64)
+    present = (table != ABSENT).sum(axis=1)
+    for rows in np.unique(present):
+        of_size = present == rows
+        cut = (-1, micro_batches, shard.total, rows // shard.total // micro_batches)
+        whole = table[of_size, :rows].reshape(cut).swapaxes(1, 2)  # (steps, blocks, micro-batches, rows)
+        mine = whole[:, shard.first : shard.first + shard.count]
+        blocks[of_size, :, : rows // shard.total] = mine.reshape(len(mine), shard.count, -1)
+    return blocks.reshape(-1, room)
+
+
 def _with_content(table: np.ndarray) -> np.ndarray:
     """`table` (steps, rows) with padding that names an example of its batch, which fits its width: -1 - example."""
     example = table.max(axis=1, keepdims=True)
-    return np.where(table < 0, -1 - example, table)
+    return np.where(table == PADDING, -1 - example, table)
 
 
 def _content(indices: tf.Tensor) -> tf.Tensor:

@@ -143,13 +143,14 @@ def accumulate(task, loss_function: LossFunction, batch) -> tuple[dict[str, list
 
 
 def _split(name: str, rows: tf.Tensor, count: int) -> tf.Tensor:
-    if rows.shape.rank == 0 or rows.shape[0] is None or rows.shape[0] % count:
+    known = rows.shape.rank and rows.shape[0]  # None: batches differ in size, and the data's are multiples
+    if known == 0 or (known or 0) % count:
         raise ValueError(
             f"Expected every entry of a batch to have a first axis that is a multiple of micro_batches={count}. "
             f'Received: "{name}" with shape {rows.shape}'
         )
-    parts = (count, rows.shape[0] // count)
-    return tf.reshape(rows, tf.concat([parts, tf.shape(rows)[1:]], axis=0))  # (micro-batches, rows, ...)
+    parts = tf.reshape(rows, tf.concat([(count, known // count if known else -1), tf.shape(rows)[1:]], axis=0))
+    return tf.ensure_shape(parts, (count, known and known // count, *rows.shape[1:]))  # (micro-batches, rows, ...)
 
 
 def _add_up(function, indices):

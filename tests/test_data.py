@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from toys import quiet, weights
 
 import lightkeras as lk
-from lightkeras.data import Shard, best_widths, permutation
+from lightkeras.data import ABSENT, Shard, best_widths, permutation
 
 SIZE, BATCH = 11, 4  # the last of three batches holds 3 examples and a row of padding
 
@@ -185,7 +185,7 @@ def test_bad_arguments_are_named(make, error, message):
 
 
 def test_a_batch_that_replicas_cannot_share_is_refused():
-    with pytest.raises(ValueError, match=r"Expected `batch_size` to be a multiple of 3 \(replicas\).*batch_size=4"):
+    with pytest.raises(ValueError, match=r"Expected `batch_size` to be a multiple of 3 \(.*3 or 6.*batch_size=4"):
         from_arrays(None).stream(shard=Shard(0, 1, 3))
 
 
@@ -272,6 +272,44 @@ def test_groups_worked_by_hand(make):
         "x": ([BATCH, None], tf.int64), "length": ([BATCH], tf.int64), "example": ([BATCH], tf.int64),
         "weight": ([BATCH], tf.float32),
     }  # fmt: skip
+
+
+def test_batches_of_tokens_worked_by_hand():
+    """At most 18 tokens and a multiple of 2 rows: 4 rows of width 4, 2 of width 9; each width is cut by itself."""
+    dataset = of_ragged(batch_size=2, batch_tokens=18, widths=WIDTHS, shuffle=False)
+    rows = [[0, 2, 3, 4], [6, 9, -1, -1], [1, 5], [7, 8], [10, -1]]
+    table = dataset.indices(0, 0)
+    assert len(dataset) == 5 and table.shape == (5, 4)
+    assert sorted(row[row != ABSENT].tolist() for row in table) == sorted(rows)
+    of_epoch = batches(dataset, epochs=1)
+    shapes = [(4, 4) if row[0] in (0, 6) else (2, 9) for row in table]
+    assert [batch["x"].shape for batch in of_epoch] == shapes and dataset.element_spec["x"].shape.as_list() == [
+        None
+    ] * 2
+    assert sum(batch["weight"].sum() for batch in of_epoch) == SIZE
+    last = next(batch for batch in of_epoch if 10 in batch["example"])
+    assert last["example"].tolist() == [10, 10] and last["weight"].tolist() == [1, 0]
+    assert len(dataset.replace(size=6)) == 2  # lengths 3 9 1 4 4 8: one batch of width 4, one of width 9
+
+
+def test_a_batch_of_tokens_has_its_rows_at_least():
+    dataset = of_ragged(batch_size=4, batch_tokens=1, widths=WIDTHS)
+    assert (dataset.indices(0, 0) != ABSENT).sum(axis=1).tolist() == [4] * len(dataset)
+    with pytest.raises(ValueError, match=r"batch_tokens.*lengths"):
+        lk.AddressedDataset.from_arrays({"x": np.zeros(3)}, 1, batch_tokens=8)
+
+
+@pytest.mark.parametrize(("replicas", "micro_batches"), [(1, 2), (2, 1), (2, 2)])
+def test_batches_of_tokens_are_cut_into_equal_parts(replicas, micro_batches):
+    dataset = of_ragged(np.arange(100) % 10 + 1, 4, batch_tokens=60)
+    whole = batches(dataset, 5, epochs=1)
+    shard = Shard(0, replicas, replicas)
+    blocks = batches(dataset, 5, epochs=1, shard=shard, micro_batches=micro_batches)
+    assert len(whole) == len(dataset) and len(blocks) == replicas * len(dataset)
+    assert len({batch["x"].shape for batch in whole}) > 3
+    for k, batch in enumerate(whole):
+        of_step = [block["example"].reshape(micro_batches, -1) for block in blocks[replicas * k : replicas * (k + 1)]]
+        np.testing.assert_array_equal(np.concatenate(of_step, axis=1).ravel(), batch["example"])
 
 
 @every_grouped
@@ -428,41 +466,52 @@ class Sums(lk.TaskModule):
 
 
 class Sequences(lk.DataModule):
+    def __init__(self, batch_tokens: int | None = None):
+        self.batch_tokens = batch_tokens
+
     def train_dataset(self):
-        return of_ragged(widths=(2, 4, 6, 9))
+        return of_ragged(widths=(2, 4, 6, 9), batch_tokens=self.batch_tokens)
 
     def val_dataset(self):
-        return of_ragged(widths=(2, 4, 6, 9), shuffle=False)
+        return of_ragged(widths=(2, 4, 6, 9), shuffle=False, batch_tokens=self.batch_tokens)
 
     test_dataset = val_dataset
 
 
+@pytest.fixture(scope="module", params=[None, 32], ids=["rows", "tokens"])
+def sequences(request):
+    return Sequences(request.param)
+
+
 @pytest.fixture(scope="module")
-def one_device():
+def one_device(sequences):
     task = Sums()
-    quiet(max_epochs=2, limit_val_batches=0).fit(task, Sequences())
+    quiet(max_epochs=2, limit_val_batches=0).fit(task, sequences)
     return task
 
 
-def test_one_trace_serves_all_widths(one_device):
+def test_one_trace_serves_all_shapes(one_device, sequences):
     assert one_device.traces == 3  # two that build (training, evaluation), one that runs
-    assert len(set(Sequences().train_dataset().widths_of(Sequences().train_dataset().indices(0, 0)))) > 1
+    shapes = {batch["x"].shape for batch in batches(sequences.train_dataset(), epochs=1)}
+    assert len({width for _, width in shapes}) > 1 and (len({rows for rows, _ in shapes}) > 1) == bool(
+        sequences.batch_tokens
+    )
 
 
 @pytest.mark.parametrize("cut", [{"micro_batches": 2}, {"run_eagerly": True}, {"jit_compile": True}, {"devices": 2}])
-def test_grouped_training_is_the_same_however_it_is_cut(one_device, cut):
+def test_grouped_training_is_the_same_however_it_is_cut(one_device, sequences, cut):
     if "devices" in cut and tf.config.list_physical_devices("GPU"):
         pytest.skip("the two logical devices are CPUs")
     task = Sums()
-    quiet(max_epochs=2, limit_val_batches=0, **cut).fit(task, Sequences())
+    quiet(max_epochs=2, limit_val_batches=0, **cut).fit(task, sequences)
     np.testing.assert_allclose(weights(task)[0], weights(one_device)[0], rtol=1e-5)
     assert abs(weights(task)[0]).max() > 1e-3
 
 
-def test_predictions_of_grouped_data_are_in_order(one_device):
-    made = quiet().predict(one_device, Sequences())
+def test_predictions_of_grouped_data_are_in_order(one_device, sequences):
+    made = quiet().predict(one_device, sequences)
     assert made["example"].tolist() == list(range(SIZE))
     expected = padded_to(tf.range(SIZE, dtype=tf.int64), 9).numpy()
     assert made["same"].dtype == np.float32
     np.testing.assert_array_equal(made["same"][..., 0], expected)
-    assert quiet().test(one_device, Sequences())["test_loss"] > 0
+    assert quiet().test(one_device, sequences)["test_loss"] > 0

@@ -351,3 +351,13 @@ def test_the_corpus_is_split_without_a_leak(tmp_path):
     assert len({batch["source"].shape for batch in batches}) <= 8
     padding = sum((batch[n] == 0).sum() for batch in batches for n in ("source", "target"))
     assert padding / sum(batch[n].size for batch in batches for n in ("source", "target")) < 0.15
+
+
+def test_batches_may_be_filled_by_tokens():
+    data = made(batch_tokens=200, batch_size=4)
+    for batch in data.train_dataset().stream(epochs=1):
+        rows, width = batch["target"].shape
+        assert rows % 4 == 0 and (rows * width <= 200 or rows == 4) and (rows + 4) * width > 200
+        assert batch["source"].shape == (rows, width)
+    with pytest.raises(ValueError, match="batch_tokens"):
+        TranslationData("sample", batch_tokens=0)

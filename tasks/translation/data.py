@@ -60,6 +60,8 @@ class TranslationData(lk.DataModule):
         cleaning: "none" (all but space and Unicode's composed form stays as it is, so that output is plain text), or
             "tutorial" (the TensorFlow tutorial's, `clean_as_tutorial`: lower case, no accents, only a-z and .?!,¿).
         batch_size: Pairs of one update (the global batch).
+        batch_tokens: Tokens of one update at most, padding included, of a pair's longer side. Batches of short pairs
+            then have more of them: a multiple of `batch_size`, and that at least. None: all have `batch_size`.
         val_fraction: Share of the source sentences for validation.
         test_fraction: Share of the source sentences for a test.
         skip_bad_lines: Leave out lines that are no pair or not UTF-8, with a warning that counts them.
@@ -80,6 +82,7 @@ class TranslationData(lk.DataModule):
         max_length: int = 50,
         cleaning: str = "none",
         batch_size: int = 64,
+        batch_tokens: int | None = None,
         val_fraction: float = 0.02,
         test_fraction: float = 0.02,
         skip_bad_lines: bool = False,
@@ -88,6 +91,7 @@ class TranslationData(lk.DataModule):
         lk.check_choice("vocabulary", vocabulary, VOCABULARIES)
         lk.check_choice("cleaning", cleaning, CLEANING)
         lk.check_int("vocabulary_size", vocabulary_size, minimum=5, optional=True)
+        lk.check_int("batch_tokens", batch_tokens, optional=True)
         for name, value in (("min_count", min_count), ("max_length", max_length), ("batch_size", batch_size)):
             lk.check_int(name, value)
         lk.check_number("val_fraction", val_fraction, below=1.0)
@@ -95,7 +99,8 @@ class TranslationData(lk.DataModule):
         lk.check_that(val_fraction + test_fraction < 1, "val_fraction", "below 1 with test_fraction", val_fraction)
         self.source, self.direction, self.skip_bad_lines = source, direction, skip_bad_lines
         self.vocabulary, self.vocabulary_size, self.min_count = vocabulary, vocabulary_size, min_count
-        self.max_length, self.cleaning, self.batch_size = max_length, cleaning, batch_size
+        self.max_length, self.cleaning = max_length, cleaning
+        self.batch_size, self.batch_tokens = batch_size, batch_tokens
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
         self.source_vocabulary: lk.WordVocabulary | lk.SubwordVocabulary | None = None
         self.target_vocabulary: lk.WordVocabulary | lk.SubwordVocabulary | None = None
@@ -184,7 +189,8 @@ class TranslationData(lk.DataModule):
         return self._batches("test", shuffle=False)
 
     def _batches(self, split: str, shuffle: bool) -> lk.AddressedDataset:
-        return lk.AddressedDataset.from_arrays(self._arrays[split], self.batch_size, shuffle)
+        arrays = self._arrays[split]
+        return lk.AddressedDataset.from_arrays(arrays, self.batch_size, shuffle, batch_tokens=self.batch_tokens)
 
     def sources(self, split: str) -> list[str]:
         """The source sentences of "train", "validation" or "test", in the order of its data set: plain text."""
