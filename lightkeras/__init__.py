@@ -24,6 +24,7 @@ _HOMES = {
     ),
     "lightkeras.distribution": ("all_reduce_sum",),
     "lightkeras.download": ("Download", "DownloadError", "find_data"),
+    "lightkeras.losses": ("token_sums",),
     "lightkeras.metrics": ("BitsPerCharacter", "Mean", "Perplexity"),
     "lightkeras.schedules": ("warmup_cosine",),
     "lightkeras.task": ("TaskModule",),

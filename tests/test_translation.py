@@ -2,7 +2,6 @@
 
 import io
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -69,14 +68,12 @@ def test_the_loss_counts_every_token_of_the_target_and_its_end(untrained):
     assert lk.Perplexity.result(*map(float, sums["perplexity"])) == pytest.approx(np.exp(nats / tokens), rel=1e-5)
 
 
-def test_label_smoothing_is_that_of_keras():
-    logits = tf.constant(np.random.default_rng(0).normal(size=(2, 3, 7)).astype(np.float32))
-    wanted = tf.constant([[4, 0, 6], [1, 1, 2]])
-    nats = tf.nn.sparse_softmax_cross_entropy_with_logits(wanted, logits)
-    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.3, reduction=None)
-    smoothed = Translation(label_smoothing=0.3).smoothed(nats, logits, wanted)
-    np.testing.assert_allclose(smoothed, loss(tf.one_hot(wanted, 7), logits), rtol=1e-5)
-    assert Translation(label_smoothing=0.0).smoothed(nats, logits, wanted) is nats
+def test_labels_are_smoothed_in_training_alone(untrained):
+    task, data = untrained
+    batch = batch_of(data)
+    smoothed, plain = (task.token_losses(batch, training=training) for training in (True, False))
+    assert float(smoothed["loss"].total) != float(plain["loss"].total)
+    assert float(smoothed["perplexity"].total) == pytest.approx(float(plain["perplexity"].total), rel=1e-6)
 
 
 def test_more_padding_changes_nothing(untrained):

@@ -77,33 +77,6 @@ class Encoder(keras.layers.Layer):
         return inputs, tf.concat(final, -1)
 
 
-class Head(keras.layers.Layer):
-    """The scores of the words: products with a vector for each, and a bias; in float32, in mixed precision too.
-
-    Args:
-        embedding: The embedding layer of the words, built before this one.
-        tied: Whether its vectors are the ones (Press and Wolf 2017), instead of vectors of their own.
-    """
-
-    def __init__(self, embedding, tied, **kwargs):
-        super().__init__(dtype="float32", **kwargs)
-        self.embedding, self.tied = embedding, tied
-
-    def build(self, inputs_shape):
-        """Creates the variables; `inputs_shape` is (..., embedding)."""
-        words = self.embedding.input_dim
-        self.bias = self.add_weight(name="bias", shape=(words,), initializer="zeros")
-        if not self.tied:
-            self.kernel = self.add_weight(name="kernel", shape=(words, inputs_shape[-1]))
-
-    def call(self, inputs):
-        """Logits (..., words) from (..., embedding)."""
-        vectors = tf.convert_to_tensor(self.embedding.embeddings if self.tied else self.kernel)  # (words, embedding)
-        flat = tf.reshape(inputs, (-1, vectors.shape[1]))  # (positions, embedding)
-        logits = tf.nn.bias_add(tf.matmul(flat, vectors, transpose_b=True), self.bias)  # (positions, words)
-        return tf.reshape(logits, tf.concat([tf.shape(inputs)[:-1], vectors.shape[:1]], 0))
-
-
 class Translator(keras.layers.Layer):
     """Embeddings, encoder, attending decoder, and the scores of the next word.
 
@@ -122,7 +95,7 @@ class Translator(keras.layers.Layer):
         cell: "gru" or "lstm".
         dropout: Share of the embeddings, of what goes from one encoder layer to the next and of what the words are
             scored from that is dropped in training.
-        tie_embeddings: Whether the words are scored by their embeddings; see `Head`.
+        tie_embeddings: Whether the words are scored by their embeddings; see `lk.layers.TokenHead`.
     """
 
     def __init__(
@@ -152,7 +125,7 @@ class Translator(keras.layers.Layer):
         ]
         self.readout = keras.layers.Dense(embedding_dim, "tanh", name="readout")
         self.readout_dropout = keras.layers.Dropout(dropout)
-        self.head = Head(self.target_embedding, tie_embeddings, name="head")
+        self.head = lk.layers.TokenHead(self.target_embedding, tie_embeddings, name="head")
 
     def build(self, source_shape, target_in_shape):
         """Creates the variables; the shapes are (rows, slots) and (rows, time)."""

@@ -122,23 +122,7 @@ class Translation(lk.TaskModule):
         given, wanted = batch["target"][:, :-1], batch["target"][:, 1:]  # (batch, time)
         logits, _ = self.network(batch["source"], given, training=training)  # (batch, time, vocabulary)
         weights = tf.cast(wanted != PAD, tf.float32) * batch["weight"][:, None]
-        nats = tf.nn.sparse_softmax_cross_entropy_with_logits(wanted, logits)
-        right = tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32) == wanted, tf.float32)
-        loss = self.smoothed(nats, logits, wanted) if training else nats
-        tokens = tf.reduce_sum(weights)
-        return {
-            "loss": (tf.reduce_sum(loss * weights), tokens),
-            "perplexity": lk.Perplexity(tf.reduce_sum(nats * weights), tokens),
-            "token_accuracy": (tf.reduce_sum(right * weights), tokens),
-        }
-
-    def smoothed(self, nats, logits, wanted):
-        """The cross entropy (batch, time) with targets of which a share is spread evenly over all tokens."""
-        share = self.hparams["label_smoothing"]
-        if not share:
-            return nats
-        log_normalizer = nats + tf.gather(logits, wanted, batch_dims=2)  # (batch, time)
-        return (1 - share) * nats + share * (log_normalizer - tf.reduce_mean(logits, axis=-1))
+        return lk.token_sums(logits, wanted, weights, self.hparams["label_smoothing"] if training else 0.0)
 
     # ---- translating
 
