@@ -170,7 +170,7 @@ def main(arguments: list[str]) -> int:
     for name, base in ((KEPT, PLAIN), (BACKED_UP, KERAS)):
         milliseconds = (medians[name] - medians[base]) * EVERY
         share = milliseconds / 1e3 / default
-        print(f"{name}: {milliseconds:,.0f} ms of training a save, {share:.3%} of it at a save in {default:.0f} s")
+        print(f"{name}: a save costs {milliseconds:,.0f} ms; every {default:.0f} s, {share:.3%} of the training time")
     single = single_saves()
     for name, found in single.items():
         print(f"{name}: {found['bytes']:,} bytes, on the disk after {statistics.median(found['seconds']):.2f} s")

@@ -48,19 +48,40 @@ def spec_of(state: dict) -> dict[str, tf.TensorSpec]:
 def restore_weights(task: TaskModule, saved: Checkpoint) -> None:
     """Gives the model's weights (not the optimizers') their saved values: the averages of those that have one.
 
+    In a model with other dropout, which has other random generators, these are left as they are.
+
     Raises:
         CheckpointError: The checkpoint's weights are not this model's; the first differences are named.
     """
     averages = {weight: saved.arrays[average] for weight, average in saved.state.get("averages", {}).items()}
-    averaged = dataclasses.replace(saved, arrays={**saved.arrays, **averages})
-    _assign({name: v for name, v in task.state_variables().items() if name.startswith("model/")}, averaged)
+    variables = {name: v for name, v in task.state_variables().items() if name.startswith("model/")}
+    arrays = {**saved.arrays, **averages}
+    if not variables.keys() <= arrays.keys():
+        variables, arrays = _weights(variables), _weights(arrays)
+        if [Path(name).name for name in variables] == [Path(name).name for name in arrays]:
+            arrays = dict(zip(variables, arrays.values(), strict=True))  # their numbers count the generators too
+    _assign(variables, dataclasses.replace(saved, arrays=arrays))
     task.begin_averages()
 
 
-def restore(task: TaskModule, saved: Checkpoint) -> None:
-    """Gives the whole task its saved state: weights, slots, position, partial sums."""
+def _weights(named: dict[str, Any]) -> dict[str, Any]:
+    def is_weight(name: str) -> bool:
+        return name.startswith("model/") and not name.endswith("/seed_generator_state")
+
+    return {name: value for name, value in named.items() if is_weight(name)}
+
+
+def restore(task: TaskModule, saved: Checkpoint, keep_rates: bool = False) -> None:
+    """Gives the whole task its saved state: weights, slots, position, partial sums.
+
+    Args:
+        task: The task, built, with its optimizers.
+        saved: The run's checkpoint.
+        keep_rates: The optimizers keep the learning rates that they were made with.
+    """
     _check_metrics(task, saved)
-    _assign(task.state_variables(), saved)
+    rates = {id(optimizer._learning_rate) for optimizer in task.optimizers.values()} if keep_rates else set()
+    _assign({name: v for name, v in task.state_variables().items() if id(v) not in rates}, saved)
     task.global_step = saved.state["step"]
     task.train_totals.values = tf.constant(saved.arrays["totals/values"])
     task.train_totals.non_finite = tf.constant(saved.arrays["totals/non_finite"])
@@ -120,13 +141,16 @@ def identity(task: TaskModule, data: DataModule, seed: int) -> dict:
     return {"task": describe(task), "data": describe(data), "seed": seed}
 
 
-def check_same(path: str, now: dict, allowed: Iterable[str] = ()) -> None:
+def check_same(path: str, now: dict, allowed: Iterable[str] = ()) -> list[str]:
     """Refuses to continue the run of the checkpoint `path` as another one.
 
     Args:
         path: The checkpoint.
         now: Any part of the run's state as it is now: only these keys are compared.
         allowed: Names of what may differ ("data.init_args.source"), or of all that lies under one ("data").
+
+    Returns:
+        The names of what differs.
 
     Raises:
         CheckpointError: Something differs (arguments, vocabulary, seed, steps per epoch); the differences are listed.
@@ -139,6 +163,7 @@ def check_same(path: str, now: dict, allowed: Iterable[str] = ()) -> None:
         by_name = all(name.split(".")[0] in CHANGEABLE for name in refused)
         how = f". If that is meant, allow it by name: allow_changes={refused}" if by_name else ""
         raise CheckpointError(f"Expected the run of {path} to be continued as it was. Received: {shown}{how}")
+    return list(differences)
 
 
 def check_weights_fit(task: TaskModule, data: DataModule, saved: Checkpoint) -> None:

@@ -148,13 +148,15 @@ class Trainer(Hyperparameters):
                 best checkpoint) or a checkpoint's. Optimizers and position are new; task class and vocabulary must be
                 the same. With `ckpt_path="auto"` it is for the run's beginning.
             allow_changes: What may differ from the run that is continued, by the names that the refusal shows:
-                "data.init_args.source", or "data" for all of it.
+                "data.init_args.source", or "data" for all of it. Where it is an argument of the task, the optimizers
+                take their learning rates from `configure_optimizers` and the rest from the checkpoint.
 
         Returns:
             Keras' `History`: epochs, and metric values by name.
 
         Raises:
-            CheckpointError: The checkpoint is damaged, or of a run with another task, data or seed.
+            CheckpointError: The checkpoint is damaged, or of a run with another task, data or seed; or one could not be
+                written.
             NonFiniteLossError: A loss became NaN or infinite.
         """
         check_pair(task, data)
@@ -282,10 +284,10 @@ class Trainer(Hyperparameters):
         task.train_totals.reset()
         if ckpt_path is None:
             return None
-        now = {"data_state": data.state_dict(), "steps_per_epoch": task.steps_per_epoch}
-        run_state.check_same(ckpt_path, now, allowed)
+        known = {"data_state": data.state_dict(), "steps_per_epoch": task.steps_per_epoch}
+        changed = run_state.check_same(ckpt_path, {**run_state.identity(task, data, self.seed), **known}, allowed)
         saved = files.load_checkpoint(ckpt_path)
-        run_state.restore(task, saved)
+        run_state.restore(task, saved, keep_rates=any(name.startswith("task.") for name in changed))
         return saved
 
     def _callbacks(self, task: TaskModule, data: DataModule, ckpt_path: str | None, saved) -> cb.CallbackList:

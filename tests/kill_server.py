@@ -17,6 +17,7 @@ import lightkeras as lk
 from lightkeras import checkpoint, cli, commands, launch  # noqa: F401  (commands: imported before the fork)
 from lightkeras.callbacks.base import CallbackList
 from lightkeras.callbacks.limit import Limit
+from tasks.captioning import CaptionData, Captioning
 from tasks.dcgan import DCGAN, MNISTData
 from tasks.text_generation import TextData, TextGeneration
 from tasks.translation import Translation, TranslationData
@@ -38,6 +39,10 @@ TASKS = {  # task, data, epochs between samples
     "translation": (
         lambda: Translation(embedding_dim=4, units=6, encoder_units=5, dropout=0.3, warmup_steps=3),
         lambda: TranslationData("sample", batch_size=4), 5,
+    ),
+    "captioning": (
+        lambda: Captioning(embedding_dim=4, units=6, dropout=0.3, warmup_steps=3),
+        lambda: CaptionData("sample", max_images=40, batch_size=4), 5,
     ),
 }  # fmt: skip
 
@@ -88,7 +93,8 @@ def arm(point: str, count: int) -> None:
 def train(name: str, root: str) -> None:
     """Trains a task, from its last checkpoint on where there is one."""
     task, data, every = TASKS[name]
-    callbacks = [lk.SampleWriter(every), lk.EarlyStopping("loss", patience=99)]
+    monitor = "generator_loss" if name == "dcgan" else "loss"
+    callbacks = [lk.SampleWriter(every), lk.EarlyStopping(monitor, patience=99)]
     lk.Trainer(**SETTING, default_root_dir=root, callbacks=callbacks).fit(task(), data(), ckpt_path="auto")
 
 

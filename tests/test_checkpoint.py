@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from lightkeras.checkpoint import (
     read_state,
     save_checkpoint,
 )
+from lightkeras.checkpoint_writer import CheckpointWriter
 
 # A child process loads this one module only: `import lightkeras` may import TensorFlow, which takes seconds.
 CHILD = """
@@ -613,6 +615,80 @@ def test_killed_at_every_operation(tmp_path, monkeypatch, same_step):
         if calls[0] < moment:
             break
     assert seen == {2, 3} and moment > 10
+
+
+# --------------------------------------------------------------------------------- the one before, the thread
+
+
+def test_fall_back_puts_what_is_damaged_out_of_the_way(tmp_path):
+    paths = [save(tmp_path, step) for step in (1, 2, 3, 4)]
+    for path in paths[1:3]:
+        damaged = bytearray(shard(path).read_bytes())
+        damaged[len(damaged) // 2] ^= 1
+        shard(path).write_bytes(damaged)
+    assert ck.fall_back(paths[3]) == paths[3]
+    with pytest.warns(UserWarning, match="Passed over") as warned:
+        assert ck.fall_back(paths[2]) == paths[0]
+    assert [path in str(one.message) for path, one in zip(paths[2:0:-1], warned, strict=True)] == [True, True]
+    assert steps(tmp_path) == [1, 4]
+    save(tmp_path, 2)
+    shard(paths[1]).unlink()
+    with pytest.warns(UserWarning, match="arrays-00000.npz"):
+        assert ck.fall_back(paths[1]) == paths[0]
+    assert {path.name for path in tmp_path.glob("*.damaged*")} == {
+        "step_000000002.damaged", "step_000000002.damaged-2", "step_000000003.damaged",
+    }  # fmt: skip
+    shard(paths[0]).unlink()
+    with pytest.raises(CheckpointError, match=r"Expected a readable checkpoint in .*step_000000001"):
+        ck.fall_back(paths[0])
+    assert steps(tmp_path) == [1, 4]
+
+
+def write_beside(writer, folder, step, state=None):
+    return writer.save(folder, step, {"w": np.full(100, step, "float32")}, state or {"value": step}, keep=2)
+
+
+def test_a_writer_leaves_the_caller_to_go_on(tmp_path, monkeypatch):
+    began, may_end = threading.Event(), threading.Event()
+    sync = ck._LocalFiles.sync
+
+    def slow(self, file):
+        began.set()
+        assert may_end.wait(60)
+        sync(self, file)
+
+    monkeypatch.setattr(ck._LocalFiles, "sync", slow)
+    writer, state = CheckpointWriter(), {"list": [1]}
+    path = write_beside(writer, tmp_path, 1, state)
+    assert began.wait(60) and steps(tmp_path) == []
+    state["list"].append(2)
+    may_end.set()
+    writer.wait()
+    assert load_checkpoint(path).state == {"list": [1]}
+    for step in (2, 3):
+        write_beside(writer, tmp_path, step)  # waits for the one before
+    writer.wait()
+    assert steps(tmp_path) == [2, 3]
+
+
+def test_a_writers_error_is_raised_once_where_it_is_waited_for(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    writer = CheckpointWriter()
+    for call in (writer.wait, lambda: write_beside(writer, tmp_path, 2)):
+        with monkeypatch.context() as patch:
+            patch.setattr(ck._HashingFile, "write", full)
+            write_beside(writer, tmp_path, 1)
+            writer._thread.join()
+        with pytest.raises(CheckpointError, match="No space left"):
+            call()
+        writer.raise_error()
+    with pytest.raises(ValueError, match="arrays"):  # at once
+        writer.save(tmp_path, 1, {"a": [1]}, {})
+    write_beside(writer, tmp_path, 1)
+    writer.wait()
+    assert steps(tmp_path) == [1]
 
 
 # ------------------------------------------------------------------------------------------ imports, remote

@@ -1,21 +1,24 @@
 """Resuming: a run that was killed, interrupted or limited at any update goes on to the very same bits."""
 
 import errno
+import itertools
 import json
 import os
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 import yaml
+from resuming import assert_same, outcome
 from toys import Classifier, PointsData, quiet, weights
 
 import lightkeras as lk
 from lightkeras import checkpoint as files
-from lightkeras import run_folder
+from lightkeras import cli, run_folder
 
 SETTING = {
     "max_epochs": 3,
@@ -53,33 +56,12 @@ def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def outcome(run: Path, history) -> dict:
-    """All that a run leaves behind."""
-    saved = lk.load_checkpoint(files.latest_checkpoint(run / "checkpoints"))
-    return {
-        "step": saved.step,
-        "arrays": saved.arrays,
-        "callbacks": saved.state["callbacks"],
-        "rows": (run / "metrics.csv").read_text(encoding="utf-8"),
-        "history": history.history,
-        "epochs": history.epoch,
-    }
-
-
-def assert_same(ours: dict, theirs: dict) -> None:
-    assert ours["arrays"].keys() == theirs["arrays"].keys()
-    for name, array in theirs["arrays"].items():
-        np.testing.assert_array_equal(ours["arrays"][name], array, err_msg=name)
-    for part in ("step", "rows", "history", "epochs"):
-        assert ours[part] == theirs[part], part
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """The run that nothing stops."""
     trainer = quiet(str(tmp_path_factory.mktemp("whole")), **SETTING)
-    history = trainer.fit(*toys())
-    return outcome(trainer.run_dir, history)
+    trainer.fit(*toys())
+    return outcome(trainer.run_dir)
 
 
 def stopped(root, at: int, how) -> lk.Trainer:
@@ -99,9 +81,13 @@ def stopped(root, at: int, how) -> lk.Trainer:
     return trainer
 
 
+def history_of(left: dict) -> dict:
+    return left["state"]["callbacks"]["callbacks"]["History-1"]
+
+
 def test_the_whole_run(whole):
-    assert whole["step"] == 15 and whole["epochs"] == [0, 1, 2]
-    rows = [line.split(",")[:2] for line in whole["rows"].splitlines()[1:]]
+    assert whole["state"]["step"] == 15 and history_of(whole)["epoch"] == [0, 1, 2]
+    rows = [line.split(",")[:2] for line in whole["rows"][1:]]
     assert rows == [  # logs each 2 updates and as an epoch ends, validations after 3 of an epoch and as it ends
         ["0", "2"], ["0", "3"], ["0", "4"], ["0", "5"], ["0", "5"],
         ["1", "6"], ["1", "8"], ["1", "8"], ["1", "10"], ["1", "10"],
@@ -115,16 +101,16 @@ def test_a_stopped_run_goes_on_to_the_same_bits(root, whole, at, how):
     first = stopped(root, at, how)
     trainer = quiet(root, **SETTING)
     history = trainer.fit(*toys(), ckpt_path="last")
-    assert trainer.run_dir == first.run_dir
-    assert_same(outcome(trainer.run_dir, history), whole)
+    assert trainer.run_dir == first.run_dir and history.history == history_of(whole)["history"]
+    assert_same(outcome(trainer.run_dir), whole)
 
 
 def test_a_run_may_be_stopped_again_and_again(root, whole):
     for at in (2, 7, 11):
         quiet(root, **SETTING, max_steps=at).fit(*toys(), ckpt_path="auto")
     trainer = quiet(root, **SETTING)
-    history = trainer.fit(*toys(), ckpt_path="auto")
-    assert_same(outcome(trainer.run_dir, history), whole)
+    trainer.fit(*toys(), ckpt_path="auto")
+    assert_same(outcome(trainer.run_dir), whole)
     assert len(list(Path(root, "classifier").iterdir())) == 1
 
 
@@ -138,6 +124,72 @@ def run(tmp_path_factory):
     trainer = quiet(str(tmp_path_factory.mktemp("run")), max_epochs=2, run_eagerly=True, callbacks=[saves])
     trainer.fit(*toys())
     return trainer.run_dir
+
+
+# ---- another cut, and changes that are allowed
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """A run without dropout that was stopped within its second epoch, and the state of the whole run."""
+    trainer = quiet(str(tmp_path_factory.mktemp("plain")), **SETTING)
+    task = Classifier()
+    trainer.fit(task, PointsData())
+    root = str(tmp_path_factory.mktemp("stopped"))
+    quiet(root, **SETTING, max_steps=8).fit(Classifier(), PointsData())
+    return root, weights(task)
+
+
+@pytest.mark.parametrize("cut", [{"devices": 2}, {"micro_batches": 2}, {"steps_per_execution": 3}], ids=str)
+def test_a_run_may_go_on_in_another_cut(plain, root, cut):
+    stopped_at_8, expected = plain
+    shutil.copytree(stopped_at_8, root)
+    task = Classifier()
+    quiet(root, **SETTING, **cut).fit(task, PointsData(), ckpt_path="last")
+    assert task.global_step == 15
+    for ours, theirs in zip(weights(task), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=2e-6)
+
+
+def test_what_may_differ_is_allowed_by_name(run, root):
+    there, task = copied(run, root), Classifier(dropout=0.1, learning_rate=0.01)
+    refused = r"task.init_args.learning_rate: 0.05 then, 0.01 now.* allow_changes=\['task.init_args.learning_rate'\]"
+    with pytest.raises(lk.CheckpointError, match=refused):
+        quiet(root, max_epochs=3).fit(task, PointsData(), "last", allow_changes=["task.init_args.dropout"])
+    trainer = quiet(root, max_epochs=3, run_eagerly=True)
+    trainer.fit(task, PointsData(), "last", allow_changes=["task"])
+    assert trainer.run_dir == there and task.global_step == 15
+    assert task.learning_rates()["learning_rate"] == pytest.approx(0.01)
+    quiet(root, max_epochs=4, run_eagerly=True).fit(task, PointsData(), "last")  # it is this run's now
+
+
+@pytest.mark.parametrize("changes", [["lr"], ["steps_per_epoch"], "data", [3]])
+def test_what_cannot_be_allowed_is_refused(root, changes):
+    with pytest.raises((ValueError, TypeError), match="`allow_changes` to be a list of names such as"):
+        quiet(root).fit(*toys(), allow_changes=changes)
+
+
+def test_a_run_begins_with_the_weights_of_another(run, root):
+    saved = lk.load_checkpoint(files.latest_checkpoint(run / "checkpoints"))
+    task, seen = Classifier(learning_rate=0.0), PointsData(size=20)
+    trainer = quiet(root, max_epochs=1, run_eagerly=True, limit_val_batches=0)
+    trainer.fit(task, seen, weights_path=str(run / "last"))
+    assert task.global_step == 3 and trainer.run_dir.parent.parent == Path(root)
+    trained = [array for name, array in saved.arrays.items() if name.startswith("model/") and "generator" not in name]
+    for ours, theirs in zip(weights(task)[:4], trained, strict=True):  # it has no dropout, so no generator
+        np.testing.assert_array_equal(ours, theirs)
+    assert list(task.updates().values()) == [3]  # a new optimizer
+
+
+def test_weights_are_for_the_beginning_of_a_run(run, root):
+    with pytest.raises(ValueError, match="`weights_path` to be None in a run that goes on"):
+        quiet(root).fit(*toys(), ckpt_path="last", weights_path=str(run))
+    with pytest.raises(lk.CheckpointError, match="to be of this task and data"):
+        quiet(root).fit(Other(dropout=0.4), PointsData(), weights_path=str(run))
+    for epochs in (1, 2):
+        trainer = quiet(root, max_epochs=epochs, run_eagerly=True)
+        trainer.fit(*toys(), ckpt_path="auto", weights_path=str(run))
+    assert trainer.history.epoch == [0, 1] and len(list(Path(root, "classifier").iterdir())) == 1
 
 
 def copied(run: Path, root: str) -> Path:
@@ -161,6 +213,7 @@ def test_a_run_folder_holds_what_repeats_the_run(run):
             "class_path": "lightkeras.callbacks.model_checkpoint.ModelCheckpoint",
             "init_args": {
                 "monitor": "val_loss", "mode": "min", "save_top_k": 1, "every_n_steps": None, "keep_last": 5,
+                "every_seconds": 600.0,
             },
         }
     ]  # fmt: skip
@@ -226,13 +279,29 @@ def test_another_task_or_vocabulary_is_refused(run, root):
         quiet(root).test(Classifier(), other, ckpt_path="last")
 
 
-def test_a_truncated_checkpoint_names_the_one_before(run, root):
+def truncated(run: Path, root) -> tuple[Path, str, str]:
+    """A copy of the run whose last checkpoint is damaged, and its two checkpoints."""
     there = copied(run, root)
     first, last = files.checkpoints(there / "checkpoints")
     shard = Path(last) / "arrays-00000.npz"
     shard.write_bytes(shard.read_bytes()[:-100])
+    return there, first, last
+
+
+@pytest.mark.parametrize("ckpt_path", ["last", "auto"])
+def test_a_run_with_a_damaged_checkpoint_goes_on_from_the_one_before(run, root, ckpt_path):
+    there, first, last = truncated(run, root)
+    with pytest.warns(UserWarning, match=f"(?s)Passed over a damaged .* went on from {first}. .*size in bytes"):
+        trainer = continued(root, ckpt_path)
+    assert trainer.run_dir == there and Path(f"{last}.damaged").exists()
+    assert lk.load_checkpoint(last).step == 10  # made again
+    assert lk.load_checkpoint(files.latest_checkpoint(there / "checkpoints")).step == 15
+
+
+def test_a_damaged_checkpoint_that_is_asked_for_is_refused_and_the_one_before_named(run, root):
+    there, first, last = truncated(run, root)
     with pytest.raises(lk.CheckpointError, match=f"(?s)size in bytes.*An earlier whole checkpoint: {first}"):
-        continued(root, "last")
+        continued(root, last)
     trainer = continued(root, first)
     assert trainer.run_dir != there and Path(last).exists()
     assert lk.load_checkpoint(files.latest_checkpoint(trainer.run_dir / "checkpoints")).step == 15
@@ -335,6 +404,102 @@ def test_a_full_disk_leaves_the_old_checkpoint(root, monkeypatch):
     assert isinstance(seen["error"], lk.CheckpointError)
     monkeypatch.undo()
     assert continued(root, "last").run_dir == trainer.run_dir
+
+
+def test_the_same_from_the_command_line(root, capsys):
+    quickly = {"default_root_dir": root, "run_eagerly": "true", "limit_val_batches": "0", "num_sanity_val_steps": "0"}
+    fit = ["fit", "toys.Classifier", *(f"--trainer.{name}={value}" for name, value in quickly.items())]
+    folder = Path(root, "classifier")
+
+    def on(steps, *options) -> int:
+        return cli.main([*fit, "--trainer.max_steps", str(steps), *options])
+
+    assert on(2, "--ckpt_path", "auto") == 0 and on(4, "--ckpt_path", "auto") == 0
+    (first,) = folder.iterdir()
+    changed = ("--ckpt_path", "auto", "--task.learning_rate", "0.01")
+    assert on(5, *changed) == 1
+    assert "0.05 then, 0.01 now. If that is meant, allow it by name: allow_changes=" in capsys.readouterr().err
+    assert on(5, *changed, "--allow_changes", "task.init_args.learning_rate") == 0
+    assert saved_steps(first) == [4, 5] and len(list(folder.iterdir())) == 1
+    assert on(1, "--weights_path", str(first)) == 0 and len(list(folder.iterdir())) == 2
+
+
+class Fails(lk.Callback):
+    """Raises after update `step`."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.model.global_step == self.step:
+            raise OSError("no more")
+
+
+def test_an_error_in_a_callback_leaves_the_weights_and_says_where(root, capsys):
+    trainer = quiet(root, max_epochs=3, run_eagerly=True, callbacks=[Fails(7)])
+    with pytest.raises(OSError, match="no more"):
+        trainer.fit(*toys())
+    path = trainer.run_dir / "after_error" / "step_000000007"
+    said = capsys.readouterr().out
+    assert f"Training ended by OSError. The weights of update 7 are in {path}. The run is saved up to update 5" in said
+    assert lk.load_checkpoint(path).step == 7
+    resumed = continued(root, path, max_epochs=2)
+    assert resumed.run_dir != trainer.run_dir and resumed.history.epoch == [0, 1]
+    assert continued(root, trainer.run_dir, max_epochs=2).run_dir == trainer.run_dir
+
+
+class Breaks(Classifier):
+    """An update that fails half-way, from update 7 on."""
+
+    def train_step(self, batch):
+        sums = self.descend(self.losses_of, batch)
+        if not self._building and self.global_step == 6:
+            raise RuntimeError("half-way")
+        return sums
+
+
+def test_an_error_within_an_update_leaves_the_checkpoint_before(root, capsys):
+    trainer = quiet(root, max_epochs=3, run_eagerly=True, steps_per_execution=1)
+    with pytest.raises(RuntimeError, match="half-way"):
+        trainer.fit(Breaks(), PointsData())
+    assert "Training ended by RuntimeError. The run is saved up to update 5: continue" in capsys.readouterr().out
+    assert not (trainer.run_dir / "after_error").exists()
+
+
+# ---- the Trainer's intervals
+
+
+def saved_steps(run: Path) -> list[int]:
+    return [int(Path(path).name[5:]) for path in files.checkpoints(run / "checkpoints")]
+
+
+def test_checkpoints_come_by_updates_and_by_the_clock(root, monkeypatch):
+    trainer = quiet(root, max_steps=4, run_eagerly=True, checkpoint_every_n_steps=3, limit_val_batches=0)
+    trainer.fit(*toys())
+    assert saved_steps(trainer.run_dir) == [3, 4]
+    looks = itertools.count()  # a call of an update takes 100 seconds
+    clock = SimpleNamespace(monotonic=lambda: 100 * next(looks))
+    monkeypatch.setattr("lightkeras.callbacks.model_checkpoint.time", clock)
+    arguments = {"run_eagerly": True, "limit_val_batches": 0, "steps_per_execution": 1}
+    trainer = quiet(root, max_steps=4, checkpoint_every_seconds=250, **arguments)
+    trainer.fit(*toys())
+    assert saved_steps(trainer.run_dir) == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"checkpoint_every_n_steps": 0}, "`checkpoint_every_n_steps` to be a positive int"),
+        ({"checkpoint_every_seconds": 0}, "`checkpoint_every_seconds` to be a number above 0"),
+        ({"checkpoint_every_n_steps": 5, "enable_checkpointing": False}, "None with enable_checkpointing=False"),
+        ({"checkpoint_every_seconds": 5, "callbacks": [lk.ModelCheckpoint()]}, "None beside a ModelCheckpoint"),
+        ({"default_root_dir": "gs://bucket/runs"}, "`default_root_dir` to be a local path"),
+    ],
+)
+def test_intervals_that_cannot_be_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        lk.Trainer(**arguments)
 
 
 # ---- use of what is saved

@@ -6,7 +6,7 @@ import os
 import pathlib
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -240,6 +240,12 @@ class CaptionData(lk.DataModule):
     def split_of(self, photo: int) -> str:
         """The split that one of a batch's `photo` is in."""
         return next(name for name, photos in self._splits.items() if photo in photos)
+
+    def inputs(self, split: str) -> Iterator[np.ndarray]:
+        """Every photo of a split once, in order, as the task takes it: `features` or `image`, of up to 32 photos."""
+        lk.check_choice("split", split, SPLITS)
+        for start in range(0, len(self._splits[split]), ROWS):
+            yield self._scaled(self._pictures.features.read(self._splits[split][start : start + ROWS]))
 
     def image(self, split: str, index: int, size: int = 256) -> np.ndarray:
         """A photo of a split as uint8 (size, size, 3), stretched as the encoder sees it."""
