@@ -40,33 +40,6 @@ class PixelGrid(keras.layers.Layer):
         return tf.reshape(images, (-1, *places.shape)) + places  # (rows, slots, channels)
 
 
-class Head(keras.layers.Layer):
-    """The scores of the words: products with a vector for each, and a bias; in float32, in mixed precision too.
-
-    Args:
-        embedding: The embedding layer of the words, built before this one.
-        tied: Whether its vectors are the ones (Press and Wolf 2017), instead of vectors of their own.
-    """
-
-    def __init__(self, embedding, tied, **kwargs):
-        super().__init__(dtype="float32", **kwargs)
-        self.embedding, self.tied = embedding, tied
-
-    def build(self, inputs_shape):
-        """Creates the variables; `inputs_shape` is (..., embedding)."""
-        words = self.embedding.input_dim
-        self.bias = self.add_weight(name="bias", shape=(words,), initializer="zeros")
-        if not self.tied:
-            self.kernel = self.add_weight(name="kernel", shape=(words, inputs_shape[-1]))
-
-    def call(self, inputs):
-        """Logits (..., words) from (..., embedding)."""
-        vectors = tf.convert_to_tensor(self.embedding.embeddings if self.tied else self.kernel)  # (words, embedding)
-        flat = tf.reshape(inputs, (-1, vectors.shape[1]))  # (positions, embedding)
-        logits = tf.nn.bias_add(tf.matmul(flat, vectors, transpose_b=True), self.bias)  # (positions, words)
-        return tf.reshape(logits, tf.concat([tf.shape(inputs)[:-1], vectors.shape[:1]], 0))
-
-
 class Captioner(keras.layers.Layer):
     """What a picture's places hold, an attending decoder, and the scores of the next word.
 
@@ -82,7 +55,7 @@ class Captioner(keras.layers.Layer):
         cell: "gru" or "lstm".
         dropout: Share of the projected features, of the embeddings and of what the words are scored from that is
             dropped in training.
-        tie_embeddings: Whether the words are scored by their embeddings; see `Head`.
+        tie_embeddings: Whether the words are scored by their embeddings; see `lk.layers.TokenHead`.
     """
 
     def __init__(self, words, pixels, embedding_dim, units, cell, dropout, tie_embeddings, **kwargs):
@@ -98,7 +71,7 @@ class Captioner(keras.layers.Layer):
             for number, _ in enumerate(self.decoder.get_initial_state(1), 1)
         ]
         self.readout = keras.layers.Dense(embedding_dim, "tanh", name="readout")
-        self.head = Head(self.embedding, tie_embeddings, name="head")
+        self.head = lk.layers.TokenHead(self.embedding, tie_embeddings, name="head")
         self.feature_dropout, self.word_dropout, self.readout_dropout = (keras.layers.Dropout(dropout) for _ in "123")
 
     def build(self, inputs_shape, caption_in_shape):

@@ -45,7 +45,7 @@ class Captioned(NamedTuple):
 class Captioning(lk.TaskModule):
     """Describes photos: a recurrent decoder that attends to the places of a photo (Xu et al. 2015, soft attention).
 
-    The loss is nats per word, the caption's end included and padding left out, with `perplexity` and `word_accuracy`
+    The loss is nats per word, the caption's end included and padding left out, with `perplexity` and `token_accuracy`
     beside it. After each evaluation its photos are captioned greedily: `bleu_1` to `bleu_4`, `rouge_l` (0 to 1) and
     `cider` (CIDEr-D, 0 to 10), as the COCO caption evaluation has them, tell how well; `attention_entropy` (nats) and
     the shares of `empty` and `repeating` captions, what is wrong.
@@ -124,26 +124,12 @@ class Captioning(lk.TaskModule):
         logits, attention = self.network(batch[self.data.input_name], given, training=training)
         steps = tf.cast(wanted != PAD, tf.float32)
         weights = steps * batch["weight"][:, None]
-        nats = tf.nn.sparse_softmax_cross_entropy_with_logits(wanted, logits)
-        right = tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32) == wanted, tf.float32)
-        loss = tf.reduce_sum((self.smoothed(nats, logits, wanted) if training else nats) * weights)
+        sums = lk.token_sums(logits, wanted, weights, self.hparams["label_smoothing"] if training else 0.0)
         if training and self.hparams["attention_regularization"]:
             unevenness = tf.reduce_sum(uncovered(attention, steps) * batch["weight"])
-            loss += self.hparams["attention_regularization"] * unevenness
-        words = tf.reduce_sum(weights)
-        return {
-            "loss": (loss, words),
-            "perplexity": lk.Perplexity(tf.reduce_sum(nats * weights), words),
-            "word_accuracy": (tf.reduce_sum(right * weights), words),
-        }
-
-    def smoothed(self, nats, logits, wanted):
-        """The cross entropy (batch, time) with targets of which a share is spread evenly over all words."""
-        share = self.hparams["label_smoothing"]
-        if not share:
-            return nats
-        log_normalizer = nats + tf.gather(logits, wanted, batch_dims=2)  # (batch, time)
-        return (1 - share) * nats + share * (log_normalizer - tf.reduce_mean(logits, axis=-1))
+            loss = sums["loss"].total + self.hparams["attention_regularization"] * unevenness
+            sums["loss"] = lk.Mean(loss, sums["loss"].weight)
+        return sums
 
     # ---- captioning
 
