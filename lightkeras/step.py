@@ -195,7 +195,8 @@ def _gradient(tape, total, name, task) -> list[tf.Tensor]:
             f"Expected the loss of optimizer {name!r} to depend on all its variables. Received: no gradient for "
             f"{', '.join(missing)}. Set `trainable = False` on what is not trained."
         )
-    return [tf.convert_to_tensor(gradient) for gradient in gradients]
+    dense = [tf.convert_to_tensor(gradient) for gradient in gradients]  # an embedding's loses its static shape
+    return [tf.ensure_shape(gradient, v.shape) for gradient, v in zip(dense, variables, strict=True)]
 
 
 class Calls:

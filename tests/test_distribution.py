@@ -64,5 +64,5 @@ def test_each_replica_gets_its_rows_in_order():
         for batch in dataset.distributed(strategy, epochs=1)
     ]
     assert parts == [[[0, 1], [2, 3]], [[4, 5], [6, 7]], [[8, 9], [10, 0]]]
-    with pytest.raises(ValueError, match=r"Expected `batch_size` to be a multiple of 2 \(replicas\)"):
+    with pytest.raises(ValueError, match=r"Expected `batch_size` to be a multiple of 2 \(replicas"):
         lk.AddressedDataset.from_arrays({"x": np.arange(11)}, 3).distributed(strategy)
