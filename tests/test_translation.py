@@ -228,7 +228,7 @@ def test_predict_takes_a_sentence_a_file_or_standard_input(learned, tmp_path, mo
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(texts)))
     assert list(task.predict_command()) == expected
     (best,) = task.predict_command(input=texts[0], n_best=2)
-    scores = [line.split("  ", 1) for line in best.strip().splitlines()]
+    scores = [line.strip().split("  ", 1) for line in best.splitlines()]
     assert scores[0][1] == expected[0] and float(scores[0][0]) > float(scores[1][0])
     with pytest.raises(ValueError, match="file"):
         task.predict_command(input="a", file="b")

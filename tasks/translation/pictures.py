@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 CELL = 0.42  # inches
 MARGIN = 1.6  # inches for the words
+JOINT = "\uffed"  # the mark of `lk.tokenize`, which fonts lack
 
 
 def write_attention(path: Path, source: list[str], target: list[str], weights: np.ndarray) -> None:
@@ -18,6 +19,7 @@ def write_attention(path: Path, source: list[str], target: list[str], weights: n
         target: The translation's words (steps,).
         weights: Attention (steps, slots), from 0 (white) to 1 (black).
     """
+    source, target = ([word.replace(JOINT, "") for word in words] for words in (source, target))
     size = (MARGIN + CELL * len(source), MARGIN + CELL * len(target))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
