@@ -4,13 +4,17 @@ import json
 from itertools import product
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 from sklearn.datasets import load_digits
 from toys import Classifier, PointsData
 
 import lightkeras as lk
 from lightkeras.trial import Trial, difference, metrics_difference, state_difference, train
+from tasks.captioning import CaptionData, Captioning
+from tasks.captioning.scenes import make_scenes
 from tasks.dcgan import DCGAN, MNISTData
 from tasks.text_generation import TextData, TextGeneration
 from tasks.translation import Translation, TranslationData
@@ -21,11 +25,19 @@ IMAGES = {
     "noise_dim": 6, "generator_filters": 3, "discriminator_filters": 3, "dropout": 0.0,
     "generator_learning_rate": 1e-3, "discriminator_learning_rate": 1e-3,
 }  # fmt: skip
+PHOTOS = {"embedding_dim": 6, "units": 8, "dropout": 0.0, "warmup_steps": 5, "attention_regularization": 0.5}
 SENTENCES = {"embedding_dim": 6, "units": 8, "encoder_units": 5, "dropout": 0.0, "warmup_steps": 5}
 
 
 class WithoutScores(Translation):
     """Translates nothing in validation: greedy decoding of an untrained network tells little, and takes its time."""
+
+    score_names = ()
+    monitor = ("val_loss", "min")
+
+
+class WithoutCaptions(Captioning):
+    """Captions nothing in validation, likewise."""
 
     score_names = ()
     monitor = ("val_loss", "min")
@@ -43,6 +55,7 @@ TASKS = {
     "text_generation": lambda: TextGeneration(**TEXT),
     "text_generation, lstm": lambda: TextGeneration(**TEXT, cell="lstm", num_layers=2),
     "translation": lambda: WithoutScores(**SENTENCES),
+    "captioning": lambda: WithoutCaptions(**PHOTOS),
     "dcgan": lambda: DCGAN(**IMAGES),
     "dcgan, alternating": lambda: DCGAN(**IMAGES, critic_steps=1),
 }
@@ -54,12 +67,25 @@ WITHOUT_BATCH_STATISTICS = {
 
 
 def write_data(folder: Path) -> None:
-    """Writes a text, pairs of sentences and images that fill no whole number of batches."""
+    """Writes a text, pairs of sentences, images and photos that fill no whole number of batches."""
     sentence = "the quick brown fox jumps over the lazy dog, again and again; "
     (folder / "text.txt").write_text(sentence * 9, encoding="utf-8")
     (folder / "pairs.tsv").write_text("\n".join(_pairs()), encoding="utf-8")
     images = np.round(load_digits().images[:45] * (255 / 16)).astype(np.uint8)
     np.savez(folder / "digits.npz", x_train=images[:41], x_test=images[41:])
+    _write_photos(folder)
+
+
+def _write_photos(folder: Path) -> None:
+    """Scenes as photos of a user's own, with captions of different lengths, and a frozen network of random weights."""
+    (folder / "photos" / "images").mkdir(parents=True)
+    rows = []
+    for number, scene in enumerate(make_scenes(20)):
+        Image.fromarray(scene.draw(32)).save(folder / "photos" / "images" / f"{number}.png")
+        rows += [f"{number}.png,{text}" for text in scene.captions()[: 1 + number % 3]]
+    (folder / "photos" / "captions.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    keras.utils.set_random_seed(0)
+    keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Conv2D(5, 4, 4)]).save(folder / "encoder.keras")
 
 
 def _pairs() -> list[str]:
@@ -80,6 +106,11 @@ def data_of(name: str, folder: Path) -> lk.DataModule:
         return TranslationData(
             str(folder / "pairs.tsv"), batch_size=8, min_count=1, val_fraction=0.1, test_fraction=0.05
         )
+    if name == "captioning":
+        return CaptionData(
+            str(folder / "photos"), str(folder / "encoder.keras"), image_size=16, features_dir=str(folder / "features"),
+            batch_size=8, val_fraction=0.1, test_fraction=0.1,
+        )  # fmt: skip
     return MNISTData(str(folder / "digits.npz"), batch_size=8, val_fraction=0.1)
 
 

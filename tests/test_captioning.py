@@ -16,15 +16,26 @@ from lightkeras.trial import train
 from tasks.captioning import CaptionData, Captioning, evaluate, floors, pictures
 from tasks.captioning.images import read_image, read_photo
 from tasks.captioning.model import Captioner, PixelGrid, uncovered
+from tasks.captioning.scenes import Object, Scene
 
 TINY = {"embedding_dim": 6, "units": 8, "dropout": 0.0, "warmup_steps": 5, "learning_rate": 0.01}
+PRESETS = {path.stem: path for path in Path(evaluate.__file__).parent.glob("presets/*.yaml")}
 WORDS, SLOTS, CHANNELS, EMBEDDING, UNITS = 9, 4, 5, 6, 8
 CAPTION_IN = np.array([[2, 4, 5, 6], [2, 7, 8, 3], [2, 4, 3, 0]], np.int32)
 
 
+def of_preset(name):
+    """The arguments that `lightkeras fit captioning --preset name` starts from: the default's values stand below."""
+    made = {"trainer": {}, "task": {}, "data": {}}
+    for part in ("default", name):
+        for group, values in yaml.safe_load(PRESETS[part].read_text(encoding="utf-8")).items():
+            made[group].update(values)
+    return made
+
+
 def captioner(pixels=False, **changes):
     """A captioner with random weights, biases too."""
-    options = {"cell": "gru", "dropout": 0.0, "tie_embeddings": True, **changes}
+    options = {"cell": "gru", "initial_state": "mean", "dropout": 0.0, "tie_embeddings": True, **changes}
     model = Captioner(WORDS, pixels, EMBEDDING, UNITS, **options)
     model.build((None, 16, 16, 3) if pixels else (None, SLOTS, CHANNELS), (None, None))
     numbers = np.random.default_rng(0)
@@ -59,6 +70,12 @@ def test_next_repeats_the_training_forward_pass(pixels, options):
         assert_close(step_attention, attention[:, t])
 
 
+def test_a_decoder_that_begins_with_zeros_has_no_bridge():
+    model = captioner(initial_state="zeros")
+    states, _ = model.encode(inputs_of())
+    assert not model.bridges and [state.numpy().tolist() for state in states] == [np.zeros((3, UNITS)).tolist()]
+
+
 def test_the_decoder_begins_with_the_mean_of_the_features_and_reads_them_all():
     model, inputs = captioner(cell="lstm"), inputs_of()
     memory = np.maximum(inputs @ model.projection.kernel.numpy() + model.projection.bias.numpy(), 0)
@@ -82,14 +99,18 @@ def test_parameters_counted_by_hand():
     assert captioner(tie_embeddings=False).count_params() - captioner().count_params() == WORDS * EMBEDDING
 
 
-def test_a_slot_of_the_grid_sees_its_place():
+def test_a_slot_of_the_grid_sees_its_place_and_knows_where_it_is():
     grid = PixelGrid()
     grid.build((None, 32, 32, 3))
     images = np.zeros((2, 32, 32, 3), np.float32)
-    images[1, 24:, :8] = 1.0  # the lowest place of the left column
-    seen = np.abs(np.diff(grid(images), axis=0)[0]).sum(-1).reshape(4, 4)
-    assert {(int(row), int(column)) for row, column in np.argwhere(seen)} == {(2, 0), (2, 1), (3, 0), (3, 1)}
-    assert_close(grid(images[:1])[0] - grid.places, np.zeros((16, 128)))
+    images[1, 17:23, 9:15] = 1.0  # within a place
+    images[1, 24:, :8] = 1.0  # the lowest place of the left column, to its edges
+    made = grid(images).numpy().reshape(2, 4, 4, 130)
+    seen = {(int(row), int(column)) for row, column in np.argwhere(np.abs(made[1] - made[0]).sum(-1))}
+    assert {(2, 1), (3, 0)} <= seen <= {(2, 1), (3, 0), (2, 0), (3, 1)}
+    expected = np.stack(np.meshgrid(np.linspace(-4, 4, 4), np.linspace(-4, 4, 4), indexing="ij"), -1)
+    assert_close(made[0, ..., 128:], expected)
+    assert_close(made[0, ..., :128], np.zeros((4, 4, 128)))
 
 
 def test_dropout_is_for_training():
@@ -217,6 +238,39 @@ def test_a_caption_does_not_depend_on_the_others(begun):
     together = [best.text for (best,) in task.search_inputs(inputs)]
     assert together[:2] == [best.text for row in (0, 1) for (best,) in task.search_inputs(inputs[row : row + 1])]
     assert [best.text for (best,) in task.search_inputs(inputs[::-1])] == together[::-1]
+
+
+# ---- what the sample preset learns
+
+
+@pytest.fixture(scope="module")
+def described():
+    """The figures of unseen scenes after the sample preset's training."""
+    made = of_preset("sample")
+    task, data = Captioning(**made["task"]), CaptionData(**made["data"])
+    train(
+        task, data, max_epochs=made["trainer"]["max_epochs"], gradient_clip_val=made["trainer"]["gradient_clip_val"],
+        limit_val_batches=0, log_every_n_steps=1000, steps_per_execution="auto",
+    )  # fmt: skip
+    return evaluate.evaluate(task)
+
+
+def test_unseen_scenes_are_described_word_for_word(described):
+    assert described["photos"] == 300 and described["model"]["exact"] > 0.95
+    assert described["nearest photo"]["exact"] < 0.05
+
+
+def test_the_attention_of_an_objects_word_lies_on_that_object(described):
+    assert described[evaluate.ATTENDED] > 0.8
+
+
+def test_the_share_of_the_attention_by_hand():
+    thing = Object("red", "square", (0, 0), (0.25, 0.25), 0.12)
+    other = Object("blue", "circle", (2, 2), (0.8, 0.8), 0.1)
+    scene = Scene((thing, other))
+    attention = np.arange(16.0) / 120  # 4 x 4; the square lies in the places 0, 1, 4 and 5
+    assert scene.attended("red", attention) == scene.attended("square", attention) == pytest.approx(10 / 120)
+    assert scene.attended("above", attention) == 0.0
 
 
 # ---- evaluation
@@ -361,7 +415,8 @@ def test_bad_arguments_are_refused(again, tmp_path):
     for arguments, name in (({}, "image"), ({"image": "a", "folder": "b"}, "image"), ({"folder": "."}, "out")):
         with pytest.raises(ValueError, match=name):
             again.predict_command(**arguments)
-    for name, value in {"units": 0, "dropout": 1.0, "cell": "rnn", "attention_regularization": -1.0}.items():
+    bad = {"units": 0, "dropout": 1.0, "cell": "rnn", "initial_state": "one", "attention_regularization": -1.0}
+    for name, value in bad.items():
         with pytest.raises(ValueError, match=name):
             Captioning(**{name: value})
 
@@ -378,15 +433,13 @@ def test_the_evaluation_prints_a_table_and_writes_figures(run, tmp_path, capsys)
         evaluate.main(["--ckpt_path", str(run[0].run_dir), "--out", str(out)])
 
 
-PRESETS = sorted(Path(evaluate.__file__).parent.glob("presets/*.yaml"))
-
-
-@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
-def test_presets_are_what_task_and_data_take(path):
-    preset = yaml.safe_load(path.read_text(encoding="utf-8"))
-    lk.Trainer(**{**preset["trainer"], "callbacks": None})
-    Captioning(**preset["task"])
-    CaptionData(**preset["data"])
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_presets_are_what_task_and_data_take(name):
+    made = of_preset(name)
+    lk.Trainer(**{**made["trainer"], "callbacks": None})
+    Captioning(**made["task"])
+    data = CaptionData(**made["data"])
+    assert data.encoder.name == {"default": "InceptionV3", "small": "MobileNetV2", "sample": "small"}[name]
 
 
 # ---- pictures

@@ -35,8 +35,8 @@ ROWS = [
     *((name, "4 micro-batches") for name in promise.WITHOUT_BATCH_STATISTICS),
 ]
 OF_WORKERS = [
-    ("toy", {}), ("text_generation", {}), ("translation", {}), ("dcgan", {}), ("dcgan, alternating", {}),
-    ("dcgan", {"micro_batches": 2}),
+    ("toy", {}), ("text_generation", {}), ("translation", {}), ("captioning", {}), ("dcgan", {}),
+    ("dcgan, alternating", {}), ("dcgan", {"micro_batches": 2}),
 ]  # fmt: skip
 each_training = pytest.mark.parametrize(
     "number", range(len(OF_WORKERS)), ids=[" ".join([name, *cut]) for name, cut in OF_WORKERS]
@@ -64,6 +64,7 @@ def uncut(folder):
 @pytest.mark.parametrize("name", TASKS)
 def test_the_last_batch_is_uneven(name, folder):
     data = data_of(name, folder)
+    data.prepare_data()
     data.setup("fit")
     train = data.train_dataset()
     assert train.size % train.batch_size and len(train) < STEPS
@@ -125,6 +126,7 @@ def test_two_workers_are_one_process(number, of_workers, uncut):
 def test_a_worker_reads_its_rows_alone(number, of_workers, folder):
     name, cut = OF_WORKERS[number]
     data = data_of(name, folder)
+    data.prepare_data()
     data.setup("fit")
     train = data.train_dataset()
     table = np.concatenate([train.indices(seed=0, epoch=epoch) for epoch in range(STEPS)])[:STEPS]

@@ -8,8 +8,9 @@ import numpy as np
 import lightkeras as lk
 from tasks.captioning import floors
 from tasks.captioning.figures import NAMES, figures, tokenized
-from tasks.captioning.task import Captioning
+from tasks.captioning.task import Captioned, Captioning
 
+ATTENDED = "attention of an object's word on that object"
 EXACT = "exact"  # share of captions that are word for word one of the photo's own
 
 
@@ -18,20 +19,39 @@ def evaluate(task: Captioning, beam_size: int = 3, length_penalty: float = 1.0) 
     data = task.data
     data.prepare_data()
     data.setup("test")
-    made = [
-        best[0].text for inputs in data.inputs("test") for best in task.search_inputs(inputs, beam_size, length_penalty)
+    best = [
+        ranked[0] for inputs in data.inputs("test") for ranked in task.search_inputs(inputs, beam_size, length_penalty)
     ]
     references = tokenized(data.references("test"))
     frequencies = lk.metrics.DocumentFrequencies(references)
     captions = {
-        "model": made, "nearest photo": floors.nearest(data), "most frequent caption": floors.most_frequent(data)
-    }  # fmt: skip
+        "model": [one.text for one in best],
+        "nearest photo": floors.nearest(data),
+        "most frequent caption": floors.most_frequent(data),
+    }
     found = {"photos": len(references), "beam_size": beam_size, "length_penalty": length_penalty}
     for name, texts in captions.items():
         of_name = {key: value.result() for key, value in figures(texts, references, frequencies).items()}
         exact = np.mean([text in own for text, own in zip(texts, references, strict=True)])
         found[name] = {**of_name, EXACT: float(exact)}
+    if data.source == "sample":
+        found[ATTENDED] = attended(task, best)
     return found
+
+
+def attended(task: Captioning, best: list[Captioned]) -> float:
+    """The mean share of the attention of a colour's or a shape's word that lies on its object, of the test scenes.
+
+    That is, on places of the attention's grid in which a part of the object lies.
+    """
+    shares = []
+    for number, one in enumerate(best):
+        scene = task.data.scene("test", number)
+        words = {word for thing in scene.objects for word in (thing.colour, thing.shape)}
+        shares += [
+            scene.attended(word, row) for word, row in zip(one.words, one.attention, strict=True) if word in words
+        ]
+    return float(np.mean(shares))
 
 
 def table(found: dict) -> str:
@@ -41,6 +61,8 @@ def table(found: dict) -> str:
     for name, of_name in found.items():
         if isinstance(of_name, dict):
             lines.append("".join([f"{name:<24}", *(f"{of_name[column]:>10.3f}" for column in columns)]))
+    if ATTENDED in found:
+        lines.append(f"{ATTENDED}: {found[ATTENDED]:.3f}")
     lines.append(f"{found['photos']:,} photos, beams of {found['beam_size']}")
     return "\n".join(lines)
 

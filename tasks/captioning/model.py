@@ -6,21 +6,23 @@ import tensorflow as tf
 import lightkeras as lk
 
 FILTERS = (32, 64, 128)  # of the convolutions, each of which halves the sides
-KERNEL = 4  # even, so that padding is the same on all sides and a place's features are those of what lies there
+KERNELS = (4, 2, 2)  # even, so that padding is the same on all sides; small, so that a place's features are of what
+# lies there, and to know what is elsewhere the decoder must look elsewhere
+SCALE = 4.0  # of a place's row and column: with smaller ones they are learned long after what lies there
 
 
 class PixelGrid(keras.layers.Layer):
     """Convolutions over a picture: a vector for every place of a grid with an eighth of its sides.
 
-    A learned vector for each place is added: convolutions alone do not tell the left from the right.
+    Two more channels tell where the place is, as convolutions alone do not (CoordConv, Liu et al. 2018).
     """
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         common = {"strides": 2, "padding": "same", "activation": "relu", "kernel_initializer": "he_normal"}
         self.convolutions = [
-            keras.layers.Conv2D(filters, KERNEL, name=f"convolution_{number}", **common)
-            for number, filters in enumerate(FILTERS, 1)
+            keras.layers.Conv2D(filters, kernel, name=f"convolution_{number}", **common)
+            for number, (filters, kernel) in enumerate(zip(FILTERS, KERNELS, strict=True), 1)
         ]
 
     def build(self, images_shape):
@@ -29,23 +31,28 @@ class PixelGrid(keras.layers.Layer):
         for layer in self.convolutions:
             layer.build(shape)
             shape = layer.compute_output_shape(shape)
-        initializer = keras.initializers.RandomNormal(stddev=FILTERS[-1] ** -0.5)
-        self.places = self.add_weight(name="places", shape=(shape[1] * shape[2], shape[3]), initializer=initializer)
 
     def call(self, images):
-        """(rows, slots, channels) from images (rows, size, size, 3) in [-1, 1]."""
+        """(rows, slots, channels) from images (rows, size, size, 3) in [-1, 1].
+
+        The channels are those of the last convolution, and the place's row and column, from -4 to 4.
+        """
         for layer in self.convolutions:
             images = layer(images)
-        places = tf.convert_to_tensor(self.places)  # (slots, channels)
-        return tf.reshape(images, (-1, *places.shape)) + places  # (rows, slots, channels)
+        side, channels = images.shape[2:]
+        along = tf.linspace(-SCALE, SCALE, side)
+        coordinates = tf.stack(tf.meshgrid(along, along, indexing="ij"), axis=-1)  # (side, side, 2)
+        slots = tf.reshape(images, (-1, side * side, channels))
+        coordinates = tf.cast(tf.reshape(coordinates, (1, side * side, 2)), slots.dtype)
+        return tf.concat([slots, tf.repeat(coordinates, tf.shape(slots)[0], axis=0)], axis=-1)
 
 
 class Captioner(keras.layers.Layer):
     """What a picture's places hold, an attending decoder, and the scores of the next word.
 
-    The places' features are projected once; the decoder begins with a dense layer of their mean. Its state, its context
-    and the newest word give a vector as wide as an embedding, from which the words are scored: the product with the
-    vocabulary, which costs most, is no wider than it needs to be.
+    The places' features are projected once; the decoder begins with a dense layer of their mean, or with zeros and so
+    with nothing but what it looks at. Its state, its context and the newest word give a vector as wide as an embedding,
+    from which the words are scored: the product with the vocabulary, which costs most, is no wider than it needs to be.
 
     Args:
         words: Number of ids in the vocabulary; 0 is padding.
@@ -53,12 +60,13 @@ class Captioner(keras.layers.Layer):
         embedding_dim: Width of a word's embedding.
         units: Width of the decoder, of the projected features, and of the projections that the attention compares.
         cell: "gru" or "lstm".
+        initial_state: "mean" of the features, or "zeros".
         dropout: Share of the projected features, of the embeddings and of what the words are scored from that is
             dropped in training.
         tie_embeddings: Whether the words are scored by their embeddings; see `lk.layers.TokenHead`.
     """
 
-    def __init__(self, words, pixels, embedding_dim, units, cell, dropout, tie_embeddings, **kwargs):
+    def __init__(self, words, pixels, embedding_dim, units, cell, initial_state, dropout, tie_embeddings, **kwargs):
         super().__init__(**kwargs)
         self.grid = PixelGrid(name="grid") if pixels else None
         self.projection = keras.layers.Dense(units, "relu", name="projection")
@@ -69,6 +77,7 @@ class Captioner(keras.layers.Layer):
         self.bridges = [
             keras.layers.Dense(units, "tanh", name=f"bridge_{number}")
             for number, _ in enumerate(self.decoder.get_initial_state(1), 1)
+            if initial_state == "mean"
         ]
         self.readout = keras.layers.Dense(embedding_dim, "tanh", name="readout")
         self.head = lk.layers.TokenHead(self.embedding, tie_embeddings, name="head")
@@ -80,7 +89,7 @@ class Captioner(keras.layers.Layer):
         channels = inputs_shape[-1]
         if self.grid is not None:
             self.grid.build(inputs_shape)
-            channels = FILTERS[-1]
+            channels = FILTERS[-1] + 2
         self.projection.build((None, None, channels))
         self.embedding.build(caption_in_shape)
         self.decoder.build((None, None, embedding), (None, None, units))
@@ -129,6 +138,8 @@ class Captioner(keras.layers.Layer):
         """The memory (rows, slots, units), and the decoder's first states, a list of (rows, units)."""
         features = inputs if self.grid is None else self.grid(inputs)  # (rows, slots, channels)
         memory = self.feature_dropout(self.projection(features), training=training)
+        if not self.bridges:
+            return memory, self.decoder.get_initial_state(tf.shape(memory)[0])
         mean = tf.reduce_mean(memory, axis=1)  # (rows, units)
         return memory, [bridge(mean) for bridge in self.bridges]
 

@@ -6,6 +6,7 @@ They need no download, and because every object's pixels are known, a test can a
 
 import dataclasses
 import itertools
+import math
 
 import numpy as np
 
@@ -23,9 +24,7 @@ PLACES = tuple(itertools.product(range(GRID), range(GRID)))  # (row, column), fr
 WHERE = ("in the top left", "at the top", "in the top right", "on the left", "in the middle", "on the right",
          "in the bottom left", "at the bottom", "in the bottom right")  # fmt: skip
 RELATIONS = {  # of the first object to the second, by the signs of the difference of their rows and columns
-    (-1, 0): "above", (1, 0): "below", (0, -1): "to the left of", (0, 1): "to the right of",
-    (-1, -1): "to the upper left of", (-1, 1): "to the upper right of",
-    (1, -1): "to the lower left of", (1, 1): "to the lower right of",
+    (-1, 0): "above", (0, -1): "to the left of", (-1, -1): "to the upper left of", (-1, 1): "to the upper right of",
 }  # fmt: skip
 KEY = 0x5CE7E5  # keys the draws apart from any other use of a seed
 
@@ -84,7 +83,7 @@ class Object:
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """One or two objects in different places of a picture."""
+    """One or two objects in different places of a picture, in reading order: from the top, and then from the left."""
 
     objects: tuple[Object, ...]
 
@@ -110,6 +109,12 @@ class Scene:
                 found.append((int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1))
         return found
 
+    def attended(self, word: str, attention: np.ndarray) -> float:
+        """The share of a word's attention (slots,), places of a square grid, on places that what it names lies in."""
+        side = math.isqrt(len(attention))
+        mask = self.mask(word, 8 * side).reshape(side, 8, side, 8)
+        return float(attention[mask.any((1, 3)).ravel()].sum())
+
     def captions(self) -> tuple[str, ...]:
         """What the picture shows, in four ways."""
         first = self.objects[0]
@@ -122,13 +127,12 @@ class Scene:
                 f"{where} is {first.phrase}",
             )
         second = self.objects[1]
-        signs = np.sign(np.subtract(first.place, second.place))
-        relation, reverse = RELATIONS[tuple(signs.tolist())], RELATIONS[tuple((-signs).tolist())]
+        relation = RELATIONS[tuple(np.sign(np.subtract(first.place, second.place)).tolist())]
         return (
             f"{first.phrase} {relation} {second.phrase}",
             f"there is {first.phrase} {relation} {second.phrase}",
-            f"{second.phrase} {reverse} {first.phrase}",
-            f"{second.phrase} is {reverse} {first.phrase}",
+            f"the picture shows {first.phrase} {relation} {second.phrase}",
+            f"{first.phrase} is {relation} {second.phrase}",
         )
 
 
@@ -157,7 +161,8 @@ def make_scenes(count: int, seed: int = 0) -> list[Scene]:
             chosen = [singles[i] for i in draw.choice(len(singles), 2, replace=False)]
         if _differ(chosen) and frozenset(chosen) not in seen:
             seen.add(frozenset(chosen))
-            scenes.append(Scene(tuple(_placed(draw, *one) for one in chosen)))
+            in_order = sorted(chosen, key=lambda one: one[1])  # by place
+            scenes.append(Scene(tuple(_placed(draw, *one) for one in in_order)))
     return scenes
 
 

@@ -54,6 +54,8 @@ class Captioning(lk.TaskModule):
         embedding_dim: Width of the words' embeddings.
         units: Width of the decoder and of the projected features.
         cell: "gru" or "lstm".
+        initial_state: What the decoder begins with: the features' "mean", through a dense layer (Xu et al. 2015), or
+            "zeros", so that it knows only what it attends to.
         dropout: Share of the projected features, of the embeddings and of the readout that is dropped in training.
         tie_embeddings: Whether words are scored by their embeddings (Press and Wolf 2017).
         label_smoothing: Probability that the training loss spreads over all words (Szegedy et al. 2016).
@@ -74,6 +76,7 @@ class Captioning(lk.TaskModule):
         embedding_dim: int = 256,
         units: int = 512,
         cell: str = "gru",
+        initial_state: str = "mean",
         dropout: float = 0.5,
         tie_embeddings: bool = True,
         label_smoothing: float = 0.1,
@@ -86,6 +89,7 @@ class Captioning(lk.TaskModule):
         lk.check_int("embedding_dim", embedding_dim)
         lk.check_int("units", units)
         lk.check_choice("cell", cell, ("gru", "lstm"))
+        lk.check_choice("initial_state", initial_state, ("mean", "zeros"))
         lk.check_number("dropout", dropout, inclusive=True, below=1.0)
         lk.check_number("label_smoothing", label_smoothing, inclusive=True, below=1.0)
         lk.check_number("attention_regularization", attention_regularization, inclusive=True)
@@ -96,7 +100,7 @@ class Captioning(lk.TaskModule):
     def configure_model(self, data) -> None:
         """Makes the network for the data's vocabulary and pictures."""
         self.data = data
-        names = ("embedding_dim", "units", "cell", "dropout", "tie_embeddings")
+        names = ("embedding_dim", "units", "cell", "initial_state", "dropout", "tie_embeddings")
         options = {name: self.hparams[name] for name in names}
         self.network = Captioner(len(data.vocabulary), data.input_name == "image", **options, name="network")
 
