@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 COLUMNS = 5
-PANEL = 2.2  # inches of a side
+PANEL = 2.2  # inches of a panel's width
+FLATTEST = 0.4  # a panel's height, as a share of its width
 TITLE = 0.45  # inches above a panel
 DARKEST = 0.15  # what is left of the brightness where nobody looked
 
@@ -24,7 +25,8 @@ def write_attention(path: Path, photo: np.ndarray, words: list[str], weights: np
     """
     panels = [photo, *(lit(photo, one) for one in weights)]
     rows = math.ceil(len(panels) / COLUMNS)
-    figure = Figure(figsize=(PANEL * COLUMNS, (PANEL + TITLE) * rows), layout="constrained")
+    height = PANEL * min(1.0, max(FLATTEST, photo.shape[0] / photo.shape[1]))
+    figure = Figure(figsize=(PANEL * COLUMNS, (height + TITLE) * rows), layout="constrained")
     for place, axes in enumerate(figure.subplots(rows, COLUMNS, squeeze=False).flat):
         axes.axis("off")
         if place < len(panels):
