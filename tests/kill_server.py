@@ -14,9 +14,10 @@ import keras
 import toys  # noqa: F401  (the task of several workers)
 
 import lightkeras as lk
-from lightkeras import checkpoint, cli, commands, launch  # noqa: F401  (commands: imported before the fork)
+from lightkeras import cli, commands, launch  # noqa: F401  (commands: imported before the fork)
 from lightkeras.callbacks.base import CallbackList
 from lightkeras.callbacks.limit import Limit
+from lightkeras.checkpoint import archive, storage, writing
 from tasks.captioning import CaptionData, Captioning
 from tasks.dcgan import DCGAN, MNISTData
 from tasks.text_generation import TextData, TextGeneration
@@ -66,11 +67,11 @@ POINTS = {  # where a process kills itself: as it is about to call this, after t
     "validation": (CallbackList, "on_test_batch_end", None),
     "sample": (lk.SampleWriter, "on_epoch_end", half_a_sample),
     "epoch end": (keras.callbacks.History, "on_epoch_end", None),
-    "checkpoint's bytes": (checkpoint._HashingFile, "write", None),
-    "checkpoint's flush": (checkpoint._LocalFiles, "sync", None),
-    "checkpoint's rename": (checkpoint._LocalFiles, "commit", None),
-    "after the rename": (checkpoint, "_delete_old", None),
-    "deletion of the oldest": (checkpoint.shutil, "rmtree", None),
+    "checkpoint's bytes": (archive.HashingFile, "write", None),
+    "checkpoint's flush": (storage.LocalFiles, "sync", None),
+    "checkpoint's rename": (storage.LocalFiles, "commit", None),
+    "after the rename": (writing, "_delete_old", None),
+    "deletion of the oldest": (storage.shutil, "rmtree", None),
 }
 
 

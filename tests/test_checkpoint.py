@@ -21,12 +21,14 @@ import pytest
 from lightkeras import checkpoint as ck
 from lightkeras.checkpoint import (
     CheckpointError,
+    archive,
     checkpoints,
     latest_checkpoint,
     load_checkpoint,
     load_latest,
     read_state,
     save_checkpoint,
+    storage,
 )
 from lightkeras.checkpoint_writer import CheckpointWriter
 
@@ -43,7 +45,7 @@ from lightkeras.checkpoint import *
 
 def run_child(code, *arguments):
     """Starts a Python process that runs `code` with `lightkeras.checkpoint` imported."""
-    package = str(Path(ck.__file__).parent)
+    package = str(Path(ck.__file__).parent.parent)
     command = [sys.executable, "-c", CHILD + code, package, *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -156,7 +158,7 @@ def test_numpy_scalars_become_python_numbers_and_tuples_lists(tmp_path):
 
 
 def test_arrays_are_cut_into_shards(tmp_path, monkeypatch):
-    monkeypatch.setattr(ck, "SHARD_BYTES", 100)
+    monkeypatch.setattr(archive, "SHARD_BYTES", 100)
     sizes = {"a": 60, "b": 40, "c": 0, "d": 1, "large": 250, "e": 0, "f": 100}
     arrays = {name: np.full(size, ord(name[0]), "uint8") for name, size in sizes.items()}
     path = save_checkpoint(tmp_path, 1, arrays, {})
@@ -236,7 +238,7 @@ def test_the_one_just_written_stays_even_if_later_steps_are_there(tmp_path):
 
 
 def test_save_over_the_same_step(tmp_path, monkeypatch):
-    monkeypatch.setattr(ck, "SHARD_BYTES", 400)
+    monkeypatch.setattr(archive, "SHARD_BYTES", 400)
     first = save_checkpoint(tmp_path, 4, {"a": np.zeros(100, "f4"), "b": np.ones(100, "f4")}, {"run": 1})
     assert save(tmp_path, 4, value=2) == first
     loaded = load_checkpoint(first)
@@ -439,14 +441,14 @@ def test_left_over_of_a_killed_writer_is_no_checkpoint_and_swept_at_the_next_sav
 
 @pytest.mark.parametrize(
     ("fails", "same_step"),
-    [(fails, same_step) for fails in ("write", "sync", "_sync_folder") for same_step in (False, True)]
+    [(fails, same_step) for fails in ("write", "sync", "sync_folder") for same_step in (False, True)]
     + [("rename", False), ("replace", True)],
 )
 def test_a_full_disk_leaves_the_earlier_checkpoint_whole(tmp_path, monkeypatch, fails, same_step):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    owner = {"write": ck._HashingFile, "sync": ck._LocalFiles, "_sync_folder": ck}.get(fails, ck.os)
+    owner = {"write": archive.HashingFile, "sync": storage.LocalFiles, "sync_folder": storage}.get(fails, os)
     earlier = save(tmp_path, 1)
     before = {p: p.read_bytes() for p in Path(earlier).iterdir()}
     with monkeypatch.context() as patch:
@@ -491,7 +493,7 @@ def test_a_read_only_folder(tmp_path, monkeypatch):
     def refuse(path, *args, **kwargs):
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
-    monkeypatch.setattr(ck.os, "makedirs", refuse)
+    monkeypatch.setattr(storage.os, "makedirs", refuse)
     with pytest.raises(CheckpointError, match=f"Permission denied: .* intact, the latest: {earlier}"):
         save(tmp_path, 2)
 
@@ -502,7 +504,7 @@ def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
     def refuse(path):
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
-    monkeypatch.setattr(ck.os, "listdir", refuse)
+    monkeypatch.setattr(storage.os, "listdir", refuse)
     for call in (lambda: save(tmp_path, 2), lambda: load_latest(tmp_path)):
         with pytest.raises(CheckpointError, match="Could not list"):
             call()
@@ -514,7 +516,7 @@ def test_old_checkpoints_that_cannot_be_deleted(tmp_path, monkeypatch):
     def refuse(path, **kwargs):
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
-    monkeypatch.setattr(ck.shutil, "rmtree", refuse)
+    monkeypatch.setattr(storage.shutil, "rmtree", refuse)
     with pytest.raises(CheckpointError, match=r"Wrote checkpoint .*, but could not delete older files: .*denied"):
         save(tmp_path, 2, keep=1)
     monkeypatch.undo()
@@ -527,7 +529,7 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ck._LocalFiles, "sync", interrupt)
+    monkeypatch.setattr(storage.LocalFiles, "sync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         save(tmp_path, 1)
     assert list(tmp_path.iterdir()) == []
@@ -581,15 +583,15 @@ def kill_at(patch, moment):
         return call
 
     for owner, name in [
-        (ck.os, "replace"),
-        (ck.os, "rename"),
-        (ck.os, "rmdir"),
-        (ck.os, "remove"),
-        (ck.os, "makedirs"),
+        (storage.os, "replace"),
+        (storage.os, "rename"),
+        (storage.os, "rmdir"),
+        (storage.os, "remove"),
+        (storage.os, "makedirs"),
     ]:
         patch.setattr(owner, name, counted(getattr(owner, name), False))
-    patch.setattr(ck.shutil, "rmtree", counted(ck.shutil.rmtree, True))
-    patch.setattr(ck._HashingFile, "write", counted(ck._HashingFile.write, False))
+    patch.setattr(storage.shutil, "rmtree", counted(storage.shutil.rmtree, True))
+    patch.setattr(archive.HashingFile, "write", counted(archive.HashingFile.write, False))
     return calls
 
 
@@ -650,14 +652,14 @@ def write_beside(writer, folder, step, state=None):
 
 def test_a_writer_leaves_the_caller_to_go_on(tmp_path, monkeypatch):
     began, may_end = threading.Event(), threading.Event()
-    sync = ck._LocalFiles.sync
+    sync = storage.LocalFiles.sync
 
     def slow(self, file):
         began.set()
         assert may_end.wait(60)
         sync(self, file)
 
-    monkeypatch.setattr(ck._LocalFiles, "sync", slow)
+    monkeypatch.setattr(storage.LocalFiles, "sync", slow)
     writer, state = CheckpointWriter(), {"list": [1]}
     path = write_beside(writer, tmp_path, 1, state)
     assert began.wait(60) and steps(tmp_path) == []
@@ -678,7 +680,7 @@ def test_a_writers_error_is_raised_once_where_it_is_waited_for(tmp_path, monkeyp
     writer = CheckpointWriter()
     for call in (writer.wait, lambda: write_beside(writer, tmp_path, 2)):
         with monkeypatch.context() as patch:
-            patch.setattr(ck._HashingFile, "write", full)
+            patch.setattr(archive.HashingFile, "write", full)
             write_beside(writer, tmp_path, 1)
             writer._thread.join()
         with pytest.raises(CheckpointError, match="No space left"):
@@ -723,7 +725,7 @@ def test_remote_paths(monkeypatch):
 
     for step in (4, 5):
         with monkeypatch.context() as patch:
-            patch.setattr(ck._RemoteFiles, "commit", full)
+            patch.setattr(storage.RemoteFiles, "commit", full)
             with pytest.raises(CheckpointError, match=r"quota. Checkpoints there are intact, .*step_000000004"):
                 save(folder, step, value=9)
         assert load_latest(folder).state == {"value": 4}

@@ -19,6 +19,7 @@ from toys import Classifier, PointsData, quiet, weights
 import lightkeras as lk
 from lightkeras import checkpoint as files
 from lightkeras import cli, run_folder
+from lightkeras.checkpoint import archive
 
 SETTING = {
     "max_epochs": 3,
@@ -396,7 +397,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(root, monkeypatch):
     def full(self, data):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files._HashingFile, "write", full)
+    monkeypatch.setattr(archive.HashingFile, "write", full)
     with pytest.raises(
         lk.CheckpointError, match=r"(?s)No space left on device.*are intact, the latest: .*step_000000005"
     ):
