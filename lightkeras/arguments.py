@@ -10,6 +10,7 @@ from lightkeras.callbacks.limit import seconds_of
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.checks import check, check_choice, check_int, check_number
 from lightkeras.data import DataModule
+from lightkeras.paths import path_of
 from lightkeras.run_state import CHANGEABLE
 from lightkeras.step import CLIPS
 from lightkeras.task import TaskModule
@@ -45,7 +46,7 @@ def check_arguments(given: Any) -> None:
     check_int("seed", given.seed, minimum=0, optional=True)
     root = given.default_root_dir
     check(isinstance(root, str | os.PathLike), "default_root_dir", "a path", root)
-    check("://" not in str(root), "default_root_dir", "a local path (mount gs:// or s3:// first)", root)
+    path_of(root, "default_root_dir")
 
 
 def _check_length(given: Any) -> None:

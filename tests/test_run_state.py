@@ -495,7 +495,7 @@ def test_checkpoints_come_by_updates_and_by_the_clock(root, monkeypatch):
         ({"checkpoint_every_seconds": 0}, "`checkpoint_every_seconds` to be a number above 0"),
         ({"checkpoint_every_n_steps": 5, "enable_checkpointing": False}, "None with enable_checkpointing=False"),
         ({"checkpoint_every_seconds": 5, "callbacks": [lk.ModelCheckpoint()]}, "None beside a ModelCheckpoint"),
-        ({"default_root_dir": "gs://bucket/runs"}, "`default_root_dir` to be a local path"),
+        ({"default_root_dir": "nowhere://bucket/runs"}, "`default_root_dir` to be a local path"),
     ],
 )
 def test_intervals_that_cannot_be_are_refused(arguments, message):

@@ -1,11 +1,9 @@
 """Scalars for TensorBoard."""
 
-import os
-from pathlib import Path
-
 import tensorflow as tf
 
 from lightkeras.callbacks.base import Callback
+from lightkeras.paths import truncate
 
 
 class TensorBoardLogger(Callback):
@@ -19,7 +17,7 @@ class TensorBoardLogger(Callback):
     _writer = None
 
     def on_train_begin(self, logs=None):
-        self._folder = Path(self.params["run_dir"]) / "tensorboard"
+        self._folder = self.params["run_dir"] / "tensorboard"
         self._before = [path.name for path in self._folder.glob("*")]
         self._writer = tf.summary.create_file_writer(str(self._folder))
 
@@ -54,6 +52,6 @@ class TensorBoardLogger(Callback):
         sizes = state.get("sizes", {})  # older checkpoints have none
         for path in (self._folder / name for name in self._before if sizes):
             if path.name in sizes:
-                os.truncate(path, sizes[path.name])
+                truncate(path, sizes[path.name])
             else:
                 path.unlink()

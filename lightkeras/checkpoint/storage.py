@@ -114,6 +114,8 @@ class RemoteFiles:
 
     def stage(self, path: str) -> str:
         self.gfile.makedirs(path)
+        if self.exists(posixpath.join(path, self.staged_manifest)):  # of a killed writer
+            self.delete_file(posixpath.join(path, self.staged_manifest))
         return path
 
     def commit(self, stage: str, path: str) -> None:
@@ -125,14 +127,18 @@ class RemoteFiles:
 
     def delete_checkpoint(self, path: str) -> None:
         self.gfile.remove(posixpath.join(path, MANIFEST))
-        self.gfile.rmtree(path)
+        self._delete_folder(path)
+
+    def _delete_folder(self, path: str) -> None:
+        with contextlib.suppress(self.not_found):  # an object store has no empty folders
+            self.gfile.rmtree(path)
 
     def sweep(self, folder: str) -> None:
         """Deletes what killed writers left: checkpoint folders without a manifest."""
         for name in filter(CHECKPOINT_NAME.fullmatch, self.names(folder)):
             path = posixpath.join(folder, name)
             if not self.exists(posixpath.join(path, MANIFEST)):
-                self.gfile.rmtree(path)
+                self._delete_folder(path)
 
     def set_aside(self, path: str, target: str) -> None:
         """File by file, the manifest first: from then on it is no checkpoint."""
@@ -140,8 +146,7 @@ class RemoteFiles:
         for name in sorted(self.names(path), key=MANIFEST.__ne__):
             with contextlib.suppress(self.not_found):  # another worker has done it
                 self.gfile.rename(posixpath.join(path, name), posixpath.join(target, name), overwrite=True)
-        if self.gfile.isdir(path):
-            self.gfile.rmtree(path)
+        self._delete_folder(path)
 
 
 Files = LocalFiles | RemoteFiles
