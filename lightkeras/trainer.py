@@ -222,7 +222,7 @@ class Trainer(Hyperparameters):
             tf.random.set_seed(self.seed)
         data.prepare_data()
         data.setup(stage)
-        task.micro_batches = self.micro_batches
+        task.seed, task.micro_batches = self.seed, self.micro_batches
         task.gradient_clip_val, task.gradient_clip_algorithm = self.gradient_clip_val, self.gradient_clip_algorithm
         task.log_gradient_norm = self.log_gradient_norm
         return strategy

@@ -75,8 +75,8 @@ POINTS = {  # where a process kills itself: as it is about to call this, after t
 }
 
 
-def arm(point: str, count: int) -> None:
-    """The process will kill itself as it comes to `point` for the `count`th time."""
+def arm(point: str, count: int, hits: str) -> None:
+    """The process will kill itself as it comes to `point` for the `count`th time; a line in the file `hits` says so."""
     owner, name, leave = POINTS[point]
     real, calls = getattr(owner, name), [0]
 
@@ -85,6 +85,8 @@ def arm(point: str, count: int) -> None:
         if calls[0] == count:
             if leave:
                 leave(*args, **kwargs)
+            with open(hits, "a", encoding="utf-8") as file:
+                file.write(f"{point}\n")
             os.kill(os.getpid(), signal.SIGKILL)
         return real(*args, **kwargs)
 
@@ -116,8 +118,8 @@ def child(job: dict, index: int, addresses: list[str]) -> int:
     os.dup2(log, 1)
     os.dup2(log, 2)
     try:
-        if job["kill"] and job["kill"][0] in POINTS and index == job["workers"] - 1:
-            arm(*job["kill"])
+        if job["kill"] and job["kill"][0] in POINTS and index == job["victim"]:
+            arm(*job["kill"], job["hits"])
         if job["workers"] > 1:
             task = {"type": "worker", "index": index}
             os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses}, "task": task})

@@ -7,6 +7,8 @@ import json
 import os
 import pickle
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -479,6 +481,45 @@ for size in (99_900, 2_000_000):
     assert out.count("File too large. Checkpoints there are intact, the latest: ") == 2, out + err
     assert [p.name for p in tmp_path.iterdir()] == ["step_000000001"]
     assert load_latest(tmp_path).step == 1
+
+
+ON_A_SMALL_DISK = """
+import os, subprocess
+folder, what = sys.argv[2:]
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], check=True)
+earlier = save_checkpoint(folder, 1, {"w": np.ones(10)}, {})
+print("mounted")
+if what == "read-only":
+    subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+for size in (255_000, 1_000_000):
+    for step in (1, 2):
+        try:
+            save_checkpoint(folder, step, {"w": np.zeros(size, "uint8")}, {})
+        except CheckpointError as error:
+            print(error)
+print(os.listdir(folder), load_latest(folder).arrays["w"].sum())
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"), [("full", "No space left on device"), ("read-only", "Read-only file system")]
+)
+def test_a_real_disk_that_refuses(tmp_path, what, reason):
+    """A file system of 256 kB in a mount namespace of its own, which goes with the process; also root is refused."""
+    tried = (
+        subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False)
+        if shutil.which("unshare")
+        else None
+    )
+    if tried is None or tried.returncode:
+        pytest.skip("this system lets no user have mounts of its own (unshare -rm)")
+    package = str(Path(ck.__file__).parent.parent)
+    command = ["unshare", "-rm", sys.executable, "-c", CHILD + ON_A_SMALL_DISK, package, str(tmp_path), what]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0 and done.stdout.startswith("mounted\n"), done.stdout + done.stderr
+    message = rf"Could not write checkpoint .*: .*{reason}.* are intact, the latest: {tmp_path}/step_000000001\n"
+    assert len(re.findall(message, done.stdout)) == 4, done.stdout
+    assert done.stdout.endswith("['step_000000001'] 10.0\n")
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
