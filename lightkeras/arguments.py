@@ -116,6 +116,9 @@ def _check_callbacks(given: Any) -> None:
         check(isinstance(callback, keras.callbacks.Callback), "callbacks", expected, callback, TypeError)
         saves = isinstance(callback, ModelCheckpoint) and not given.enable_checkpointing
         check(not saves, "callbacks", "without a ModelCheckpoint with enable_checkpointing=False", callback)
+        backs_up = isinstance(callback, keras.callbacks.BackupAndRestore)
+        instead = 'without BackupAndRestore, which would undo a resume: see ckpt_path="auto"'
+        check(not backs_up, "callbacks", instead, callback)
         swaps = isinstance(callback, keras.callbacks.SwapEMAWeights)
         check(not swaps, "callbacks", "without SwapEMAWeights: validation takes the averages by itself", callback)
     _check_checkpoints(given, any(isinstance(callback, ModelCheckpoint) for callback in given.callbacks or ()))

@@ -44,7 +44,7 @@ def _gfile() -> Any:
 
 
 @contextlib.contextmanager
-def _as_os_errors() -> Iterator[None]:
+def os_errors() -> Iterator[None]:
     """TensorFlow's errors of files as Python's own, as for a local path."""
     import tensorflow as tf
 
@@ -103,22 +103,22 @@ class RemotePath(os.PathLike):
     # ---- what is there
 
     def exists(self) -> bool:
-        with _as_os_errors():
+        with os_errors():
             return _gfile().exists(self._uri)
 
     def is_dir(self) -> bool:
-        with _as_os_errors():
+        with os_errors():
             return _gfile().isdir(self._uri)
 
     def stat(self) -> SimpleNamespace:
         """`st_size` in bytes and `st_mtime_ns`."""
-        with _as_os_errors():
+        with os_errors():
             found = _gfile().stat(self._uri)
         return SimpleNamespace(st_size=found.length, st_mtime_ns=found.mtime_nsec)
 
     def glob(self, pattern: str) -> list["RemotePath"]:
         """What lies in this folder itself under a matching name."""
-        with _as_os_errors():
+        with os_errors():
             names = [name.rstrip("/") for name in _gfile().listdir(self._uri)] if self.is_dir() else []
         return [self / name for name in sorted(fnmatch.filter(names, pattern))]
 
@@ -128,7 +128,7 @@ class RemotePath(os.PathLike):
     # ---- reading and writing
 
     def read_bytes(self) -> bytes:
-        with _as_os_errors(), _gfile().GFile(self._uri, "rb") as file:
+        with os_errors(), _gfile().GFile(self._uri, "rb") as file:
             return file.read()
 
     def write_bytes(self, data: bytes) -> None:
@@ -142,7 +142,7 @@ class RemotePath(os.PathLike):
             target.replace(self)
 
     def _put(self, mode: str, data: bytes) -> None:
-        with _as_os_errors(), _gfile().GFile(self._uri, mode) as file:
+        with os_errors(), _gfile().GFile(self._uri, mode) as file:
             file.write(data)
 
     def read_text(self, encoding: str = "utf-8") -> str:
@@ -160,15 +160,15 @@ class RemotePath(os.PathLike):
         """Makes the folder, and always those above it; not atomic where the file system is not."""
         if self.exists() and not exist_ok:
             raise FileExistsError(f"{self} exists")
-        with _as_os_errors():
+        with os_errors():
             _gfile().makedirs(self._uri)
 
     def replace(self, target: "RemotePath") -> None:
-        with _as_os_errors():
+        with os_errors():
             _gfile().rename(self._uri, os.fspath(target), overwrite=True)
 
     def unlink(self) -> None:
-        with _as_os_errors():
+        with os_errors():
             _gfile().remove(self._uri)
 
 

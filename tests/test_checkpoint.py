@@ -506,12 +506,8 @@ print(os.listdir(folder), load_latest(folder).arrays["w"].sum())
 )
 def test_a_real_disk_that_refuses(tmp_path, what, reason):
     """A file system of 256 kB in a mount namespace of its own, which goes with the process; also root is refused."""
-    tried = (
-        subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False)
-        if shutil.which("unshare")
-        else None
-    )
-    if tried is None or tried.returncode:
+    mounts = ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", str(tmp_path)]
+    if not shutil.which("unshare") or subprocess.run(mounts, capture_output=True, check=False).returncode:
         pytest.skip("this system lets no user have mounts of its own (unshare -rm)")
     package = str(Path(ck.__file__).parent.parent)
     command = ["unshare", "-rm", sys.executable, "-c", CHILD + ON_A_SMALL_DISK, package, str(tmp_path), what]

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from lightkeras.callbacks.base import Callback
-from lightkeras.paths import truncate
+from lightkeras.paths import os_errors, truncate
 
 
 class TensorBoardLogger(Callback):
@@ -28,23 +28,28 @@ class TensorBoardLogger(Callback):
         self._write(record)
 
     def _write(self, record: dict) -> None:
-        with self._writer.as_default(step=record["step"]):
+        with os_errors(), self._writer.as_default(step=record["step"]):
             for name, value in record.items():
                 if name != "step":
                     tf.summary.scalar(name, value)
 
     def on_epoch_end(self, epoch, logs=None):
-        self._writer.flush()
+        self._flush()
+
+    def _flush(self) -> None:
+        with os_errors():
+            self._writer.flush()
 
     def on_train_end(self, logs=None):
-        self._writer.close()
+        with os_errors():
+            self._writer.close()
 
     def on_exception(self, error):
         if self._writer:
-            self._writer.close()
+            self.on_train_end()
 
     def state_dict(self):
-        self._writer.flush()
+        self._flush()
         return {"sizes": {path.name: path.stat().st_size for path in sorted(self._folder.glob("*"))}}
 
     def load_state_dict(self, state):
