@@ -134,7 +134,7 @@ def _measured(save, folder: Path) -> dict:
 
 
 def single_saves() -> dict[str, dict]:
-    """`{"Trainer": ..., "BackupAndRestore": ...}`: what one save takes, until it is on the disk."""
+    """`{"Trainer": ..., "BackupAndRestore": ...}`: what one save takes. Only the Trainer flushes it to the disk."""
     import keras
 
     import lightkeras as lk
@@ -173,7 +173,8 @@ def main(arguments: list[str]) -> int:
         print(f"{name}: a save costs {milliseconds:,.0f} ms; every {default:.0f} s, {share:.3%} of the training time")
     single = single_saves()
     for name, found in single.items():
-        print(f"{name}: {found['bytes']:,} bytes, on the disk after {statistics.median(found['seconds']):.2f} s")
+        state = "on the disk" if name == "Trainer" else "written, not flushed to the disk,"
+        print(f"{name}: {found['bytes']:,} bytes, {state} after {statistics.median(found['seconds']):.2f} s")
     start = {name: c.start_seconds for name, c in raced.items()}
     settings = {"steps": STEPS, "every": EVERY, "batch": BATCH, "width": WIDTH, "single_saves": single}
     harness.write(chosen.out, "checkpoint", settings, samples, start)

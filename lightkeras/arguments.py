@@ -10,6 +10,7 @@ from lightkeras.callbacks.limit import seconds_of
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.checks import check, check_choice, check_int, check_number
 from lightkeras.data import DataModule
+from lightkeras.paths import path_of
 from lightkeras.run_state import CHANGEABLE
 from lightkeras.step import CLIPS
 from lightkeras.task import TaskModule
@@ -45,7 +46,7 @@ def check_arguments(given: Any) -> None:
     check_int("seed", given.seed, minimum=0, optional=True)
     root = given.default_root_dir
     check(isinstance(root, str | os.PathLike), "default_root_dir", "a path", root)
-    check("://" not in str(root), "default_root_dir", "a local path (mount gs:// or s3:// first)", root)
+    path_of(root, "default_root_dir")
 
 
 def _check_length(given: Any) -> None:
@@ -115,6 +116,9 @@ def _check_callbacks(given: Any) -> None:
         check(isinstance(callback, keras.callbacks.Callback), "callbacks", expected, callback, TypeError)
         saves = isinstance(callback, ModelCheckpoint) and not given.enable_checkpointing
         check(not saves, "callbacks", "without a ModelCheckpoint with enable_checkpointing=False", callback)
+        backs_up = isinstance(callback, keras.callbacks.BackupAndRestore)
+        instead = 'without BackupAndRestore, which would undo a resume: see ckpt_path="auto"'
+        check(not backs_up, "callbacks", instead, callback)
         swaps = isinstance(callback, keras.callbacks.SwapEMAWeights)
         check(not swaps, "callbacks", "without SwapEMAWeights: validation takes the averages by itself", callback)
     _check_checkpoints(given, any(isinstance(callback, ModelCheckpoint) for callback in given.callbacks or ()))

@@ -19,6 +19,7 @@ from lightkeras.checks import nearest
 from lightkeras.cli import task_paths, usage
 from lightkeras.download import DownloadError
 from lightkeras.hyperparameters import import_class
+from lightkeras.paths import path_of
 from lightkeras.run_folder import task_name
 from lightkeras.task import TaskModule
 from lightkeras.trainer import Trainer
@@ -105,7 +106,7 @@ def _given(arguments: list[str], name: str) -> Any:
     if found is not None or name == "config":
         return found
     path = _given(arguments, "config")
-    value = yaml.safe_load(Path(path).read_text(encoding="utf-8")) if path else None
+    value = yaml.safe_load(path_of(path, "config").read_text(encoding="utf-8")) if path else None
     for part in name.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     return value
@@ -142,9 +143,10 @@ def _fit(command: str, task_class: type[TaskModule], arguments: list[str]) -> in
     parser.add_class_arguments(Trainer, "trainer")
     parser.add_class_arguments(task_class, "task")
     parser.add_class_arguments(task_class.data_module, "data")
-    config = parser.parse_args(arguments)
+    config = parser.parse_args([*map(_fetched, arguments)])
     made = _made(parser, config)
-    made.trainer.fit(made.task, made.data, _of_config(config), config.weights_path, config.allow_changes)
+    ckpt_path = _of_config(config.ckpt_path, _given(arguments, "config"))
+    made.trainer.fit(made.task, made.data, ckpt_path, config.weights_path, config.allow_changes)
     if made.trainer.run_dir:
         print(f"Run: {made.trainer.run_dir}")
     return 128 + made.trainer.interrupted if made.trainer.interrupted else 0
@@ -168,17 +170,25 @@ def _preset(arguments: list[str], known: dict[str, Path]) -> list[str]:
     return ["--config", str(known[name])]
 
 
-def _of_config(config: Namespace) -> str | None:
+def _fetched(argument: str) -> str:
+    """For the address of a remote run's config.yaml its text, which `--config` takes too."""
+    option, remote = ("--config=", argument[9:]) if argument.startswith("--config=") else ("", argument)
+    if re.fullmatch(r"\w+://\S+\.ya?ml", remote):
+        return option + path_of(remote, "config").read_text()
+    return argument
+
+
+def _of_config(ckpt_path: str | None, config: str | None) -> str | None:
     """`--ckpt_path`, where "last" and "best" mean the run that `--config RUN/config.yaml` is of."""
-    if config.config and config.ckpt_path in ("last", "best", "auto"):
-        folder = Path(str(config.config[-1])).parent
+    if config and ckpt_path in ("last", "best", "auto"):
+        folder = path_of(config).parent
         if run_folder.is_run(folder):
-            return str(folder / config.ckpt_path.replace("auto", "last"))
-    return config.ckpt_path
+            return str(folder / ckpt_path.replace("auto", "last"))
+    return ckpt_path
 
 
 def _checkpoint(task_class: type[TaskModule], arguments: list[str]) -> str:
-    root = Path(_given(arguments, "trainer.default_root_dir") or "runs")
+    root = path_of(_given(arguments, "trainer.default_root_dir") or "runs")
     return run_folder.find_checkpoint(_given(arguments, "ckpt_path") or "best", root, task_name(task_class))
 
 

@@ -3,7 +3,6 @@
 import datetime
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,9 @@ from lightkeras import checkpoint as files
 from lightkeras.callbacks.model_checkpoint import CHECKPOINTS, best_of
 from lightkeras.checkpoint import CheckpointError
 from lightkeras.hyperparameters import class_path, describe
+from lightkeras.paths import RemotePath, copy_files, path_of
+
+Folder = Path | RemotePath
 
 
 def task_name(task_class: type) -> str:
@@ -44,7 +46,7 @@ def _described(callback) -> dict | None:
         return None
 
 
-def open_run(parent: Path, config: dict, left_out: list[str], ckpt_path: str | None) -> Path:
+def open_run(parent: Folder, config: dict, left_out: list[str], ckpt_path: str | None) -> Folder:
     """The folder for a run: a new one in `parent`, or that of the last checkpoint of a run, which goes on there.
 
     From an older checkpoint, or one that lies elsewhere, the run goes on in a new folder, so that nothing is lost.
@@ -55,7 +57,7 @@ def open_run(parent: Path, config: dict, left_out: list[str], ckpt_path: str | N
         left_out: What that file cannot hold, named in its first line.
         ckpt_path: The checkpoint that is continued, or None.
     """
-    run = Path(ckpt_path).parent.parent if ckpt_path is not None else None
+    run = path_of(ckpt_path).parent.parent if ckpt_path is not None else None
     if run is not None and ckpt_path == files.latest_checkpoint(run / CHECKPOINTS):
         return run
     folder = _new_folder(parent)
@@ -68,12 +70,12 @@ def open_run(parent: Path, config: dict, left_out: list[str], ckpt_path: str | N
     return folder
 
 
-def _copy_logs(run: Path, folder: Path) -> None:
+def _copy_logs(run: Folder, folder: Folder) -> None:
     """What came after the checkpoint is dropped as the run is continued."""
     if (run / "metrics.csv").exists():
-        shutil.copy(run / "metrics.csv", folder)
-    if (run / "tensorboard").exists():
-        shutil.copytree(run / "tensorboard", folder / "tensorboard")
+        (folder / "metrics.csv").write_bytes((run / "metrics.csv").read_bytes())
+    if (run / "tensorboard").is_dir():
+        copy_files(run / "tensorboard", folder / "tensorboard")
 
 
 def _plain(value: Any) -> Any:
@@ -81,7 +83,7 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else os.fspath(value)
 
 
-def _new_folder(parent: Path) -> Path:
+def _new_folder(parent: Folder) -> Folder:
     """A folder of its own in `parent`, named by the time."""
     stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     for number in range(1, 1000):
@@ -94,12 +96,12 @@ def _new_folder(parent: Path) -> Path:
     raise FileExistsError(f"Expected a free name for a run in {parent}. Received: 999 runs of this second")
 
 
-def is_run(folder: Path) -> bool:
+def is_run(folder: Folder) -> bool:
     """Whether `folder` is a run's folder with a checkpoint in it."""
     return bool(files.checkpoints(folder / CHECKPOINTS))
 
 
-def newest_run(root: Path, task_name: str) -> Path | None:
+def newest_run(root: Folder, task_name: str) -> Folder | None:
     """The run of the task that saved last: `root` itself, or one in `root/task_name/`; None where there is none."""
     if is_run(root):
         return root
@@ -107,11 +109,13 @@ def newest_run(root: Path, task_name: str) -> Path | None:
     return max(runs, key=_saved_at, default=None)
 
 
-def _saved_at(run: Path) -> tuple:
-    return Path(files.latest_checkpoint(run / CHECKPOINTS)).stat().st_mtime_ns, run.name
+def _saved_at(run: Folder) -> tuple:
+    """By the manifest's time: a remote folder has none."""
+    manifest = path_of(files.latest_checkpoint(run / CHECKPOINTS)) / "manifest.json"
+    return manifest.stat().st_mtime_ns, run.name
 
 
-def find_checkpoint(ckpt_path: str | Path, root: Path, task_name: str, of_run: str = "best") -> str:
+def find_checkpoint(ckpt_path: str | Folder, root: Folder, task_name: str, of_run: str = "best") -> str:
     """The checkpoint meant by `ckpt_path`.
 
     Args:
@@ -125,7 +129,7 @@ def find_checkpoint(ckpt_path: str | Path, root: Path, task_name: str, of_run: s
     Raises:
         CheckpointError: There is none; the message says where it was looked for.
     """
-    path = Path(ckpt_path)
+    path = path_of(ckpt_path, "ckpt_path")
     if (path / "manifest.json").exists():
         return str(path)
     if is_run(path):
@@ -143,13 +147,13 @@ def find_checkpoint(ckpt_path: str | Path, root: Path, task_name: str, of_run: s
     )
 
 
-def means_last(ckpt_path: str | Path) -> bool:
+def means_last(ckpt_path: str | Folder) -> bool:
     """Whether `ckpt_path`, given to continue a run, leaves it open which checkpoint: that of a run, or its "last"."""
-    path = Path(ckpt_path)
+    path = path_of(ckpt_path, "ckpt_path")
     return not (path / "manifest.json").exists() and path.name != "best"
 
 
-def _of_run(run: Path, which: str) -> str:
+def _of_run(run: Folder, which: str) -> str:
     last = files.latest_checkpoint(run / CHECKPOINTS)
     best = best_of(files.read_state(last)) if which == "best" else None
     return str(run / CHECKPOINTS / best) if best else str(last)

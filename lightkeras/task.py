@@ -77,7 +77,7 @@ class TaskModule(Hyperparameters, keras.Model):
             only the last checkpoints are kept.
         prefer_jit_compile: What `Trainer(jit_compile="auto")` takes for this task.
         sample_every: Epochs between two calls of `write_samples`.
-        micro_batches, gradient_clip_val, gradient_clip_algorithm, log_gradient_norm: Set by the Trainer.
+        seed, micro_batches, gradient_clip_val, gradient_clip_algorithm, log_gradient_norm: Set by the Trainer.
         global_step: Updates made so far.
         steps_per_epoch, total_steps: Set by the Trainer before `configure_optimizers`; None where unknown.
     """
@@ -88,6 +88,7 @@ class TaskModule(Hyperparameters, keras.Model):
     monitor = ("val_loss", "min")
     prefer_jit_compile = False
     sample_every = 1
+    seed = 0
     micro_batches = 1
     gradient_clip_val: float | None = None
     gradient_clip_algorithm = "norm"

@@ -7,7 +7,6 @@ import math
 import random
 import signal
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -26,7 +25,8 @@ from lightkeras.checkpoint_writer import CheckpointWriter
 from lightkeras.checks import check, check_int
 from lightkeras.data import DataModule
 from lightkeras.hyperparameters import Hyperparameters, class_path
-from lightkeras.run_folder import task_name
+from lightkeras.paths import path_of
+from lightkeras.run_folder import Folder, task_name
 from lightkeras.task import TaskModule
 
 WORKERS_STEPS = 10
@@ -222,7 +222,7 @@ class Trainer(Hyperparameters):
             tf.random.set_seed(self.seed)
         data.prepare_data()
         data.setup(stage)
-        task.micro_batches = self.micro_batches
+        task.seed, task.micro_batches = self.seed, self.micro_batches
         task.gradient_clip_val, task.gradient_clip_algorithm = self.gradient_clip_val, self.gradient_clip_algorithm
         task.log_gradient_norm = self.log_gradient_norm
         return strategy
@@ -259,7 +259,7 @@ class Trainer(Hyperparameters):
     def _to_continue(self, task: TaskModule, data: DataModule, ckpt_path: str | None, allowed) -> str | None:
         """The checkpoint to go on from, which is of this very run, or None."""
         if ckpt_path == "auto":
-            ckpt_path = run_folder.newest_run(Path(self.default_root_dir), task_name(type(task)))
+            ckpt_path = run_folder.newest_run(path_of(self.default_root_dir), task_name(type(task)))
         if ckpt_path is None:
             return None
         found = self._checkpoint(ckpt_path, task, "last")
@@ -276,8 +276,8 @@ class Trainer(Hyperparameters):
         data.load_state_dict(saved.state["data_state"])
         return saved
 
-    def _checkpoint(self, ckpt_path: str | Path, task: TaskModule, of_run: str) -> str:
-        return run_folder.find_checkpoint(ckpt_path, Path(self.default_root_dir), task_name(type(task)), of_run)
+    def _checkpoint(self, ckpt_path: str | Folder, task: TaskModule, of_run: str) -> str:
+        return run_folder.find_checkpoint(ckpt_path, path_of(self.default_root_dir), task_name(type(task)), of_run)
 
     def _resume(self, task: TaskModule, data: DataModule, ckpt_path: str | None, allowed) -> files.Checkpoint | None:
         task.global_step = 0
@@ -349,14 +349,14 @@ class Trainer(Hyperparameters):
         given = {name: value for name, value in intervals.items() if value is not None}
         return cb.ModelCheckpoint(monitor, mode, save_top_k=int(monitor is not None), **given)
 
-    def _open_run(self, task: TaskModule, data: DataModule, ckpt_path: str | None, used: list) -> Path | None:
+    def _open_run(self, task: TaskModule, data: DataModule, ckpt_path: str | None, used: list) -> Folder | None:
         """The run's folder, or None where no callback writes."""
         if not any(getattr(callback, "writes_files", False) for callback in used):
             return None
         trainer, left_out = run_folder.trainer_config(self)
         config = {"task_class": class_path(type(task)), "trainer": trainer}
         config |= {"task": task.init_args, "data": data.init_args}
-        return run_folder.open_run(Path(self.default_root_dir) / task_name(type(task)), config, left_out, ckpt_path)
+        return run_folder.open_run(path_of(self.default_root_dir) / task_name(type(task)), config, left_out, ckpt_path)
 
     def _start(self, task: TaskModule, listeners: cb.CallbackList) -> None:
         self._compile(task)
@@ -404,7 +404,7 @@ class Trainer(Hyperparameters):
 
     def _save(
         self, task: TaskModule, data: DataModule, listeners: cb.CallbackList, keep: int | None = None,
-        wait: bool = True, folder: Path | None = None,
+        wait: bool = True, folder: Folder | None = None,
     ) -> str:  # fmt: skip
         """Writes a checkpoint of a run whose losses and weights are finite; the best ones stay."""
         check(self.run_dir is not None, "enable_checkpointing", "True to save a checkpoint", self.enable_checkpointing)

@@ -14,9 +14,10 @@ import keras
 import toys  # noqa: F401  (the task of several workers)
 
 import lightkeras as lk
-from lightkeras import checkpoint, cli, commands, launch  # noqa: F401  (commands: imported before the fork)
+from lightkeras import cli, commands, launch  # noqa: F401  (commands: imported before the fork)
 from lightkeras.callbacks.base import CallbackList
 from lightkeras.callbacks.limit import Limit
+from lightkeras.checkpoint import archive, storage, writing
 from tasks.captioning import CaptionData, Captioning
 from tasks.dcgan import DCGAN, MNISTData
 from tasks.text_generation import TextData, TextGeneration
@@ -66,16 +67,16 @@ POINTS = {  # where a process kills itself: as it is about to call this, after t
     "validation": (CallbackList, "on_test_batch_end", None),
     "sample": (lk.SampleWriter, "on_epoch_end", half_a_sample),
     "epoch end": (keras.callbacks.History, "on_epoch_end", None),
-    "checkpoint's bytes": (checkpoint._HashingFile, "write", None),
-    "checkpoint's flush": (checkpoint._LocalFiles, "sync", None),
-    "checkpoint's rename": (checkpoint._LocalFiles, "commit", None),
-    "after the rename": (checkpoint, "_delete_old", None),
-    "deletion of the oldest": (checkpoint.shutil, "rmtree", None),
+    "checkpoint's bytes": (archive.HashingFile, "write", None),
+    "checkpoint's flush": (storage.LocalFiles, "sync", None),
+    "checkpoint's rename": (storage.LocalFiles, "commit", None),
+    "after the rename": (writing, "_delete_old", None),
+    "deletion of the oldest": (storage.shutil, "rmtree", None),
 }
 
 
-def arm(point: str, count: int) -> None:
-    """The process will kill itself as it comes to `point` for the `count`th time."""
+def arm(point: str, count: int, hits: str) -> None:
+    """The process will kill itself as it comes to `point` for the `count`th time; a line in the file `hits` says so."""
     owner, name, leave = POINTS[point]
     real, calls = getattr(owner, name), [0]
 
@@ -84,6 +85,8 @@ def arm(point: str, count: int) -> None:
         if calls[0] == count:
             if leave:
                 leave(*args, **kwargs)
+            with open(hits, "a", encoding="utf-8") as file:
+                file.write(f"{point}\n")
             os.kill(os.getpid(), signal.SIGKILL)
         return real(*args, **kwargs)
 
@@ -115,8 +118,8 @@ def child(job: dict, index: int, addresses: list[str]) -> int:
     os.dup2(log, 1)
     os.dup2(log, 2)
     try:
-        if job["kill"] and job["kill"][0] in POINTS and index == job["workers"] - 1:
-            arm(*job["kill"])
+        if job["kill"] and job["kill"][0] in POINTS and index == job["victim"]:
+            arm(*job["kill"], job["hits"])
         if job["workers"] > 1:
             task = {"type": "worker", "index": index}
             os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses}, "task": task})

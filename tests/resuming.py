@@ -13,7 +13,7 @@ CLOCK = ("_per_second", "sizes")  # what differs from run to run: speeds, and th
 def outcome(run: Path) -> dict:
     """The run's last checkpoint, its logs, its samples."""
     saved = files.load_checkpoint(files.latest_checkpoint(run / "checkpoints"))
-    samples = {path.name: path.read_bytes() for path in sorted(run.glob("samples/*"))}
+    samples = {path.name: path.read_bytes() for path in sorted((run / "samples").glob("*"))}
     return {
         "arrays": saved.arrays,
         "state": _without_clock(saved.state),

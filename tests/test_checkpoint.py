@@ -7,6 +7,8 @@ import json
 import os
 import pickle
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,12 +23,14 @@ import pytest
 from lightkeras import checkpoint as ck
 from lightkeras.checkpoint import (
     CheckpointError,
+    archive,
     checkpoints,
     latest_checkpoint,
     load_checkpoint,
     load_latest,
     read_state,
     save_checkpoint,
+    storage,
 )
 from lightkeras.checkpoint_writer import CheckpointWriter
 
@@ -43,7 +47,7 @@ from lightkeras.checkpoint import *
 
 def run_child(code, *arguments):
     """Starts a Python process that runs `code` with `lightkeras.checkpoint` imported."""
-    package = str(Path(ck.__file__).parent)
+    package = str(Path(ck.__file__).parent.parent)
     command = [sys.executable, "-c", CHILD + code, package, *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -156,7 +160,7 @@ def test_numpy_scalars_become_python_numbers_and_tuples_lists(tmp_path):
 
 
 def test_arrays_are_cut_into_shards(tmp_path, monkeypatch):
-    monkeypatch.setattr(ck, "SHARD_BYTES", 100)
+    monkeypatch.setattr(archive, "SHARD_BYTES", 100)
     sizes = {"a": 60, "b": 40, "c": 0, "d": 1, "large": 250, "e": 0, "f": 100}
     arrays = {name: np.full(size, ord(name[0]), "uint8") for name, size in sizes.items()}
     path = save_checkpoint(tmp_path, 1, arrays, {})
@@ -236,7 +240,7 @@ def test_the_one_just_written_stays_even_if_later_steps_are_there(tmp_path):
 
 
 def test_save_over_the_same_step(tmp_path, monkeypatch):
-    monkeypatch.setattr(ck, "SHARD_BYTES", 400)
+    monkeypatch.setattr(archive, "SHARD_BYTES", 400)
     first = save_checkpoint(tmp_path, 4, {"a": np.zeros(100, "f4"), "b": np.ones(100, "f4")}, {"run": 1})
     assert save(tmp_path, 4, value=2) == first
     loaded = load_checkpoint(first)
@@ -439,14 +443,14 @@ def test_left_over_of_a_killed_writer_is_no_checkpoint_and_swept_at_the_next_sav
 
 @pytest.mark.parametrize(
     ("fails", "same_step"),
-    [(fails, same_step) for fails in ("write", "sync", "_sync_folder") for same_step in (False, True)]
+    [(fails, same_step) for fails in ("write", "sync", "sync_folder") for same_step in (False, True)]
     + [("rename", False), ("replace", True)],
 )
 def test_a_full_disk_leaves_the_earlier_checkpoint_whole(tmp_path, monkeypatch, fails, same_step):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    owner = {"write": ck._HashingFile, "sync": ck._LocalFiles, "_sync_folder": ck}.get(fails, ck.os)
+    owner = {"write": archive.HashingFile, "sync": storage.LocalFiles, "sync_folder": storage}.get(fails, os)
     earlier = save(tmp_path, 1)
     before = {p: p.read_bytes() for p in Path(earlier).iterdir()}
     with monkeypatch.context() as patch:
@@ -479,6 +483,41 @@ for size in (99_900, 2_000_000):
     assert load_latest(tmp_path).step == 1
 
 
+ON_A_SMALL_DISK = """
+import os, subprocess
+folder, what = sys.argv[2:]
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], check=True)
+earlier = save_checkpoint(folder, 1, {"w": np.ones(10)}, {})
+print("mounted")
+if what == "read-only":
+    subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+for size in (255_000, 1_000_000):
+    for step in (1, 2):
+        try:
+            save_checkpoint(folder, step, {"w": np.zeros(size, "uint8")}, {})
+        except CheckpointError as error:
+            print(error)
+print(os.listdir(folder), load_latest(folder).arrays["w"].sum())
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"), [("full", "No space left on device"), ("read-only", "Read-only file system")]
+)
+def test_a_real_disk_that_refuses(tmp_path, what, reason):
+    """A file system of 256 kB in a mount namespace of its own, which goes with the process; also root is refused."""
+    mounts = ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", str(tmp_path)]
+    if not shutil.which("unshare") or subprocess.run(mounts, capture_output=True, check=False).returncode:
+        pytest.skip("this system lets no user have mounts of its own (unshare -rm)")
+    package = str(Path(ck.__file__).parent.parent)
+    command = ["unshare", "-rm", sys.executable, "-c", CHILD + ON_A_SMALL_DISK, package, str(tmp_path), what]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0 and done.stdout.startswith("mounted\n"), done.stdout + done.stderr
+    message = rf"Could not write checkpoint .*: .*{reason}.* are intact, the latest: {tmp_path}/step_000000001\n"
+    assert len(re.findall(message, done.stdout)) == 4, done.stdout
+    assert done.stdout.endswith("['step_000000001'] 10.0\n")
+
+
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(CheckpointError, match=r"Could not write checkpoint .* No checkpoint was there before."):
@@ -491,7 +530,7 @@ def test_a_read_only_folder(tmp_path, monkeypatch):
     def refuse(path, *args, **kwargs):
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
-    monkeypatch.setattr(ck.os, "makedirs", refuse)
+    monkeypatch.setattr(storage.os, "makedirs", refuse)
     with pytest.raises(CheckpointError, match=f"Permission denied: .* intact, the latest: {earlier}"):
         save(tmp_path, 2)
 
@@ -502,7 +541,7 @@ def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
     def refuse(path):
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
-    monkeypatch.setattr(ck.os, "listdir", refuse)
+    monkeypatch.setattr(storage.os, "listdir", refuse)
     for call in (lambda: save(tmp_path, 2), lambda: load_latest(tmp_path)):
         with pytest.raises(CheckpointError, match="Could not list"):
             call()
@@ -514,7 +553,7 @@ def test_old_checkpoints_that_cannot_be_deleted(tmp_path, monkeypatch):
     def refuse(path, **kwargs):
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
-    monkeypatch.setattr(ck.shutil, "rmtree", refuse)
+    monkeypatch.setattr(storage.shutil, "rmtree", refuse)
     with pytest.raises(CheckpointError, match=r"Wrote checkpoint .*, but could not delete older files: .*denied"):
         save(tmp_path, 2, keep=1)
     monkeypatch.undo()
@@ -527,7 +566,7 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ck._LocalFiles, "sync", interrupt)
+    monkeypatch.setattr(storage.LocalFiles, "sync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         save(tmp_path, 1)
     assert list(tmp_path.iterdir()) == []
@@ -581,15 +620,15 @@ def kill_at(patch, moment):
         return call
 
     for owner, name in [
-        (ck.os, "replace"),
-        (ck.os, "rename"),
-        (ck.os, "rmdir"),
-        (ck.os, "remove"),
-        (ck.os, "makedirs"),
+        (storage.os, "replace"),
+        (storage.os, "rename"),
+        (storage.os, "rmdir"),
+        (storage.os, "remove"),
+        (storage.os, "makedirs"),
     ]:
         patch.setattr(owner, name, counted(getattr(owner, name), False))
-    patch.setattr(ck.shutil, "rmtree", counted(ck.shutil.rmtree, True))
-    patch.setattr(ck._HashingFile, "write", counted(ck._HashingFile.write, False))
+    patch.setattr(storage.shutil, "rmtree", counted(storage.shutil.rmtree, True))
+    patch.setattr(archive.HashingFile, "write", counted(archive.HashingFile.write, False))
     return calls
 
 
@@ -650,14 +689,14 @@ def write_beside(writer, folder, step, state=None):
 
 def test_a_writer_leaves_the_caller_to_go_on(tmp_path, monkeypatch):
     began, may_end = threading.Event(), threading.Event()
-    sync = ck._LocalFiles.sync
+    sync = storage.LocalFiles.sync
 
     def slow(self, file):
         began.set()
         assert may_end.wait(60)
         sync(self, file)
 
-    monkeypatch.setattr(ck._LocalFiles, "sync", slow)
+    monkeypatch.setattr(storage.LocalFiles, "sync", slow)
     writer, state = CheckpointWriter(), {"list": [1]}
     path = write_beside(writer, tmp_path, 1, state)
     assert began.wait(60) and steps(tmp_path) == []
@@ -678,7 +717,7 @@ def test_a_writers_error_is_raised_once_where_it_is_waited_for(tmp_path, monkeyp
     writer = CheckpointWriter()
     for call in (writer.wait, lambda: write_beside(writer, tmp_path, 2)):
         with monkeypatch.context() as patch:
-            patch.setattr(ck._HashingFile, "write", full)
+            patch.setattr(archive.HashingFile, "write", full)
             write_beside(writer, tmp_path, 1)
             writer._thread.join()
         with pytest.raises(CheckpointError, match="No space left"):
@@ -723,7 +762,7 @@ def test_remote_paths(monkeypatch):
 
     for step in (4, 5):
         with monkeypatch.context() as patch:
-            patch.setattr(ck._RemoteFiles, "commit", full)
+            patch.setattr(storage.RemoteFiles, "commit", full)
             with pytest.raises(CheckpointError, match=r"quota. Checkpoints there are intact, .*step_000000004"):
                 save(folder, step, value=9)
         assert load_latest(folder).state == {"value": 4}

@@ -343,7 +343,7 @@ def test_a_signal_ends_the_command_cleanly_and_last_goes_on(run):
     """Both signals in processes that run side by side, then the runs are continued here."""
     Path("slow.py").write_text(SLOW)
     fit = ["fit", TOY, *QUICK, "--trainer.callbacks+=slow.Slow", "--trainer.default_root_dir"]
-    environment = {**os.environ, "PYTHONPATH": str(HERE)}
+    environment = {**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}"}
     command = [sys.executable, "-c", "import sys; from lightkeras.cli import main; sys.exit(main())", *fit]
     numbers = (signal.SIGINT, signal.SIGTERM)
     running = {

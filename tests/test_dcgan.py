@@ -16,7 +16,7 @@ from tasks.dcgan import DCGAN, MNISTData, pictures
 from tasks.dcgan.evaluate import evaluate, main, table
 from tasks.dcgan.model import BatchNormalization, Discriminator, Generator, check_image_size, halvings
 from tasks.dcgan.noise import normal, threefry
-from tasks.dcgan.task import hinge, non_saturating, slerp
+from tasks.dcgan.task import GENERATING, hinge, non_saturating, slerp
 
 TINY = {"noise_dim": 4, "generator_filters": 2, "discriminator_filters": 3, "dropout": 0.0}
 MNIST = os.path.join(os.environ.get("LIGHTKERAS_DATA", ""), "mnist", "mnist.npz")
@@ -101,9 +101,11 @@ def test_noise_of_neighbouring_addresses_is_independent():
     now = normal(addresses(np.arange(2000), 0), 100).numpy()
     later = normal(addresses(np.arange(2000), 1), 100).numpy()
     other = normal(addresses(np.arange(2000), 0), 100, stream=1).numpy()
-    everything = np.concatenate([now, later, other])
-    assert len(np.unique(everything, axis=0)) == 6000
-    for first, second in ((now[:-1], now[1:]), (now, later), (now, other), (now[:, :-1], now[:, 1:])):
+    seeds = [normal(addresses(np.arange(2000), 0), 100, seed=seed).numpy() for seed in (1, 2, 2**31 - 1)]
+    everything = np.concatenate([now, later, other, *seeds])
+    assert len(np.unique(everything, axis=0)) == 12000
+    of_seeds = [(now, seeds[0]), (seeds[0], seeds[1]), (later, seeds[0]), (now, seeds[2])]
+    for first, second in ((now[:-1], now[1:]), (now, later), (now, other), (now[:, :-1], now[:, 1:]), *of_seeds):
         correlation = np.mean(first * second)
         assert abs(correlation) < 5 / np.sqrt(first.size)
     columns = np.corrcoef(now, rowvar=False) - np.eye(100)
@@ -115,6 +117,26 @@ def test_noise_does_not_depend_on_the_batch():
     parts = [normal(addresses(part, 5), 7) for part in ([7, 3], [11], [0, 1, 2, 9])]
     again = tf.gather(whole, [7, 3, 11, 0, 1, 2, 9])
     np.testing.assert_allclose(tf.concat(parts, 0), again, rtol=1e-6, atol=1e-6)  # log and cos by vector or one by one
+
+
+def test_a_runs_noise_is_of_its_seed(npz, monkeypatch):
+    """What training asks for, from the Trainer on: its own seed; validation and images always have those of seed 0."""
+    asked = set()
+
+    def spied(keys, dim, stream=0, seed=0):
+        asked.add((stream, seed))
+        return normal(keys, dim, stream, seed)
+
+    monkeypatch.setattr("tasks.dcgan.task.normal", spied)
+    task = DCGAN(**TINY)
+    for seed in (7, 9):  # the second time it is built already, and traced anew
+        asked.clear()
+        quiet(max_steps=1, seed=seed).fit(task, data_of(npz, batch_size=16))
+        assert {(0, seed), (0, 0)} >= asked and (0, seed) in asked
+        asked.clear()
+        quiet(seed=seed).validate(task, data_of(npz, batch_size=16))
+        task.generate(2)
+        assert asked == {(0, 0), (GENERATING, 0)}
 
 
 def test_noise_is_the_same_compiled():

@@ -30,18 +30,29 @@ KILLED = -9
 class Server:
     """The process that starts trainings; see `kill_server.py`."""
 
-    def __init__(self, log: Path):
+    def __init__(self, folder: Path):
+        self._log, self._hits = folder / "log", folder / "hits"
+        self._hits.touch()
         command = [sys.executable, str(Path(__file__).parent / "kill_server.py")]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._log = log
 
-    def run(self, root: Path, task: str | None = None, kill: tuple | None = None, workers: int = 1) -> list[int]:
-        """The exit codes of the processes of one start."""
-        job = {"task": task, "root": str(root), "kill": kill, "workers": workers, "log": str(self._log)}
+    def run(
+        self, root: Path, task: str | None = None, kill: tuple | None = None, workers: int = 1, victim: int = 0
+    ) -> list[int]:
+        """The exit codes of the processes of one start, of which `victim` is killed; where it should, if it is."""
+        files = {"root": str(root), "log": str(self._log), "hits": str(self._hits)}
+        job = {"task": task, "kill": kill, "workers": workers, "victim": victim, **files}
+        before = self.hits()
         print(json.dumps(job), file=self._process.stdin, flush=True)
         codes = json.loads(self._process.stdout.readline())
         assert KILLED in codes or not any(codes), f"{job} ended with {codes}: {self._log.read_text()[-5000:]}"
+        at = [kill[0]] if KILLED in codes and kill[0] != "after" else []
+        assert self.hits() == before + at
         return codes
+
+    def hits(self) -> list[str]:
+        """The points at which processes were killed so far."""
+        return self._hits.read_text(encoding="utf-8").splitlines()
 
     def stop(self) -> None:
         self._process.kill()  # it has nothing to finish
@@ -50,7 +61,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("kill") / "log")
+    server = Server(tmp_path_factory.mktemp("kill"))
     yield server
     server.stop()
 
@@ -84,9 +95,19 @@ def test_killed_again_and_again(server, tmp_path, task):
         assert_same(outcome(run_folder.newest_run(root, task)), whole)
 
 
+def test_every_point_was_hit(server, request):
+    ran = [item.name for item in request.session.items]
+    if not all(f"test_killed_again_and_again[{task}]" in ran for task in KILLS):
+        pytest.skip("not all tasks were killed in this session")
+    assert sum(KILLS.values()) >= 20
+    assert set(server.hits()) == set(POINTS) - {"after"}  # "after": at a random time
+
+
 def test_one_of_two_workers_killed(server, tmp_path):
+    """The second in a validation, then the first, which writes, in a checkpoint."""
     assert server.run(tmp_path / "whole", workers=2) == [0, 0]
-    assert server.run(tmp_path / "killed", kill=("validation", 2), workers=2) == [KILLED, KILLED]
+    for victim, kill in ((1, ("validation", 2)), (0, ("checkpoint's rename", 3))):
+        assert server.run(tmp_path / "killed", kill=kill, workers=2, victim=victim) == [KILLED, KILLED]
     assert server.run(tmp_path / "killed", workers=2) == [0, 0]
     whole, killed = (outcome(run_folder.newest_run(tmp_path / name, "classifier")) for name in ("whole", "killed"))
     assert whole["state"]["step"] == 25

@@ -1,11 +1,13 @@
 """Resuming: a run that was killed, interrupted or limited at any update goes on to the very same bits."""
 
+import contextlib
 import errno
 import itertools
 import json
 import os
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +21,7 @@ from toys import Classifier, PointsData, quiet, weights
 import lightkeras as lk
 from lightkeras import checkpoint as files
 from lightkeras import cli, run_folder
+from lightkeras.checkpoint import archive
 
 SETTING = {
     "max_epochs": 3,
@@ -181,6 +184,34 @@ def test_a_run_begins_with_the_weights_of_another(run, root):
     assert list(task.updates().values()) == [3]  # a new optimizer
 
 
+class Tuned(Classifier):
+    """Two optimizers of another kind."""
+
+    def configure_optimizers(self):
+        return {"hidden": keras.optimizers.SGD(0.0, momentum=0.9), "head": keras.optimizers.RMSprop(0.01)}
+
+    def optimizer_variables(self, name):
+        return self.network.get_layer(name).trainable_variables
+
+    def losses_of(self, batch, training):
+        sums = super().losses_of(batch, training)
+        return {"hidden_loss": sums["loss"], "head_loss": sums["loss"], **sums}
+
+
+Tuned.__module__, Tuned.__qualname__ = Classifier.__module__, Classifier.__qualname__  # the run's task as it is now
+
+
+def test_weights_alone_are_trained_on_by_other_optimizers(run, root):
+    saved = lk.load_checkpoint(files.latest_checkpoint(run / "checkpoints")).arrays
+    task = Tuned(dropout=0.4)
+    quiet(root, max_steps=3, run_eagerly=True, limit_val_batches=0).fit(task, PointsData(), weights_path=f"{run}/last")
+    trained = task.state_variables()
+    kernels = [name for name in saved if name.startswith("model/") and name.endswith("kernel")]
+    same = [np.array_equal(np.asarray(trained[name]), saved[name]) for name in kernels]
+    assert same == [True, False]  # the first has a learning rate of 0
+    assert task.updates() == {"hidden": 3, "head": 3} and task.global_step == 3
+
+
 def test_weights_are_for_the_beginning_of_a_run(run, root):
     with pytest.raises(ValueError, match="`weights_path` to be None in a run that goes on"):
         quiet(root).fit(*toys(), ckpt_path="last", weights_path=str(run))
@@ -279,19 +310,43 @@ def test_another_task_or_vocabulary_is_refused(run, root):
         quiet(root).test(Classifier(), other, ckpt_path="last")
 
 
-def truncated(run: Path, root) -> tuple[Path, str, str]:
-    """A copy of the run whose last checkpoint is damaged, and its two checkpoints."""
+def shorten(checkpoint: Path) -> str:
+    shard = checkpoint / "arrays-00000.npz"
+    shard.write_bytes(shard.read_bytes()[:-100])
+    return "size in bytes"
+
+
+def flip_a_byte(checkpoint: Path) -> str:
+    shard = checkpoint / "arrays-00000.npz"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    return "to have SHA-256"
+
+
+def lose_a_shard(checkpoint: Path) -> str:
+    (checkpoint / "arrays-00000.npz").unlink()
+    return "No such file"
+
+
+def halve_the_manifest(checkpoint: Path) -> str:
+    manifest = checkpoint / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[: manifest.stat().st_size // 2])
+    return "to be whole JSON"
+
+
+def damaged(run: Path, root, damage=shorten) -> tuple[Path, str, str, str]:
+    """A copy of the run whose last checkpoint is damaged, its two checkpoints, and what is said of the damage."""
     there = copied(run, root)
     first, last = files.checkpoints(there / "checkpoints")
-    shard = Path(last) / "arrays-00000.npz"
-    shard.write_bytes(shard.read_bytes()[:-100])
-    return there, first, last
+    return there, first, last, damage(Path(last))
 
 
+@pytest.mark.parametrize("damage", [shorten, flip_a_byte, lose_a_shard, halve_the_manifest])
 @pytest.mark.parametrize("ckpt_path", ["last", "auto"])
-def test_a_run_with_a_damaged_checkpoint_goes_on_from_the_one_before(run, root, ckpt_path):
-    there, first, last = truncated(run, root)
-    with pytest.warns(UserWarning, match=f"(?s)Passed over a damaged .* went on from {first}. .*size in bytes"):
+def test_a_run_with_a_damaged_checkpoint_goes_on_from_the_one_before(run, root, ckpt_path, damage):
+    there, first, last, reason = damaged(run, root, damage)
+    with pytest.warns(UserWarning, match=f"(?s)Passed over a damaged .* went on from {first}. .*{reason}"):
         trainer = continued(root, ckpt_path)
     assert trainer.run_dir == there and Path(f"{last}.damaged").exists()
     assert lk.load_checkpoint(last).step == 10  # made again
@@ -299,7 +354,7 @@ def test_a_run_with_a_damaged_checkpoint_goes_on_from_the_one_before(run, root, 
 
 
 def test_a_damaged_checkpoint_that_is_asked_for_is_refused_and_the_one_before_named(run, root):
-    there, first, last = truncated(run, root)
+    there, first, last, _ = damaged(run, root)
     with pytest.raises(lk.CheckpointError, match=f"(?s)size in bytes.*An earlier whole checkpoint: {first}"):
         continued(root, last)
     trainer = continued(root, first)
@@ -396,7 +451,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(root, monkeypatch):
     def full(self, data):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files._HashingFile, "write", full)
+    monkeypatch.setattr(archive.HashingFile, "write", full)
     with pytest.raises(
         lk.CheckpointError, match=r"(?s)No space left on device.*are intact, the latest: .*step_000000005"
     ):
@@ -404,6 +459,55 @@ def test_a_full_disk_leaves_the_old_checkpoint(root, monkeypatch):
     assert isinstance(seen["error"], lk.CheckpointError)
     monkeypatch.undo()
     assert continued(root, "last").run_dir == trainer.run_dir
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of half a megabyte that refuses root too."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount a file system")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(disk: Path) -> None:
+    with (disk / "ballast").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(512)):
+            pass
+
+
+def forbid(disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+
+
+@pytest.mark.parametrize(("refuse", "reason"), [(fill, "No space left"), (forbid, "Read-only file system")])
+def test_a_real_disk_that_refuses_ends_the_run_and_leaves_its_checkpoint(disk, refuse, reason, capsys):
+    """It refuses after the second epoch's 2 updates; then there is room again."""
+    trainer = quiet(str(disk), max_epochs=2, run_eagerly=True, logger=False, callbacks=[At(7, lambda: refuse(disk))])
+    with pytest.raises(lk.CheckpointError, match=f"(?s)Could not write .*{reason}.* intact, the latest: .*000000005"):
+        trainer.fit(*toys())
+    said = capsys.readouterr().out
+    assert f"The run is saved up to update 5: continue it with ckpt_path='{trainer.run_dir}'." in said
+    subprocess.run(["mount", "-o", "remount,rw,size=4m", str(disk)], check=True)
+    assert continued(disk, "last", max_epochs=2).run_dir == trainer.run_dir
+    assert saved_steps(trainer.run_dir)[-1] == 10
+
+
+def test_logs_on_a_full_disk_end_the_run_too(disk, capsys):
+    """Where the first thing that cannot be written is a row of metrics.csv or of TensorBoard."""
+    refusing = At(7, lambda: fill(disk))
+    trainer = quiet(str(disk), max_epochs=2, run_eagerly=True, log_every_n_steps=1, callbacks=[refusing])
+    with pytest.raises(OSError, match="No space left on device"):
+        trainer.fit(*toys())
+    assert " could not be saved: Could not write" in (said := capsys.readouterr().out)
+    assert f"The run is saved up to update 5: continue it with ckpt_path='{trainer.run_dir}'." in said
+    subprocess.run(["mount", "-o", "remount,rw,size=4m", str(disk)], check=True)
+    assert continued(disk, "last", max_epochs=2).run_dir == trainer.run_dir
+    rows = (trainer.run_dir / "metrics.csv").read_text().splitlines()
+    assert [row.split(",")[1] for row in rows[1:]][-2:] == ["10", "10"] and len(rows) == len(set(rows))
 
 
 def test_the_same_from_the_command_line(root, capsys):
@@ -494,7 +598,7 @@ def test_checkpoints_come_by_updates_and_by_the_clock(root, monkeypatch):
         ({"checkpoint_every_seconds": 0}, "`checkpoint_every_seconds` to be a number above 0"),
         ({"checkpoint_every_n_steps": 5, "enable_checkpointing": False}, "None with enable_checkpointing=False"),
         ({"checkpoint_every_seconds": 5, "callbacks": [lk.ModelCheckpoint()]}, "None beside a ModelCheckpoint"),
-        ({"default_root_dir": "gs://bucket/runs"}, "`default_root_dir` to be a local path"),
+        ({"default_root_dir": "nowhere://bucket/runs"}, "`default_root_dir` to be a local path"),
     ],
 )
 def test_intervals_that_cannot_be_are_refused(arguments, message):
@@ -563,6 +667,35 @@ def test_keras_callbacks_keep_their_state_too(root):
     trainer = fit(20, "last")
     assert trainer.history.epoch == [0, 1, 2, 3, 4]
     np.testing.assert_allclose(trainer.history.history["learning_rate"], [0.05] * 4 + [0.005], rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("at", [7, 18])
+def test_a_run_with_stateful_callbacks_ends_as_if_it_was_never_killed(tmp_path, at):
+    """Keras' own and ours, whose patience runs out after the kill: to the bit, and at the same epoch."""
+
+    def callbacks():
+        stopping = keras.callbacks.EarlyStopping("val_loss", patience=4, min_delta=100.0)
+        plateau = keras.callbacks.ReduceLROnPlateau("val_loss", patience=2, min_delta=100.0, factor=0.5)
+        ours = lk.EarlyStopping("val_loss", patience=9, min_delta=100.0)
+        best = lk.ModelCheckpoint("val_accuracy", "max", save_top_k=3, every_n_steps=2)
+        return [stopping, plateau, ours, best]
+
+    def fit(root, *more, **arguments):
+        trainer = quiet(str(tmp_path / root), max_epochs=20, deterministic=True, callbacks=[*callbacks(), *more])
+        trainer.fit(*toys(), **arguments)
+        return trainer
+
+    whole = fit("whole")
+    with pytest.raises(Killed):
+        fit("killed", At(at + 1, kill))
+    resumed = fit("killed", ckpt_path="last")
+    assert resumed.history.epoch == whole.history.epoch == [0, 1, 2, 3, 4]
+    rates = whole.history.history["learning_rate"]
+    assert rates[0] > rates[3] and resumed.history.history["learning_rate"] == rates
+    assert_same(outcome(resumed.run_dir), outcome(whole.run_dir))
+    names = [[path.name for path in (run.run_dir / "checkpoints").iterdir()] for run in (whole, resumed)]
+    assert sorted(names[0]) == sorted(names[1]) and len(names[0]) >= 3
 
 
 def test_weights_are_those_of_the_run(run):

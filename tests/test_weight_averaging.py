@@ -132,9 +132,11 @@ def test_overwriting_is_refused():
         made(Small(linear(), squares, lambda: averaging(ema_overwrite_frequency=100)), in_order(X))
 
 
-def test_keras_own_callback_is_refused():
+def test_keras_own_callbacks_are_refused():
     with pytest.raises(ValueError, match="Expected `callbacks` to be without SwapEMAWeights"):
         lk.Trainer(callbacks=[keras.callbacks.SwapEMAWeights()])
+    with pytest.raises(ValueError, match="Expected `callbacks` to be without BackupAndRestore, which would undo"):
+        lk.Trainer(callbacks=[keras.callbacks.BackupAndRestore("backup")])
 
 
 # ---- the exchange

@@ -1,7 +1,6 @@
 """metrics.csv: epoch, step, and one column per metric by its plain name."""
 
 import csv
-from pathlib import Path
 
 from lightkeras.callbacks.base import Callback
 
@@ -18,7 +17,7 @@ class CSVLogger(Callback):
     writes_files = chief_only = True
 
     def on_train_begin(self, logs=None):
-        self._path = Path(self.params["run_dir"]) / "metrics.csv"
+        self._path = self.params["run_dir"] / "metrics.csv"
         rows = self._read() if self._path.exists() else []
         names = ["epoch", "step", *self.params["metric_names"]]
         self._columns = list(dict.fromkeys([*(rows[0] if rows else ()), *names]))
@@ -47,7 +46,7 @@ class CSVLogger(Callback):
             return list(csv.DictReader(file))
 
     def _rewrite(self, rows: list[dict]) -> None:
-        temporary = self._path.with_suffix(".partial")
+        temporary = self._path.parent / "metrics.partial"
         with temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self._columns, lineterminator="\n", extrasaction="ignore")
             writer.writeheader()

@@ -108,7 +108,7 @@ class ModelCheckpoint(Monitor):
         if unsound or within_updates or self._saved_step() == step:
             return ""
         try:
-            path = self.params["save_checkpoint"](folder=Path(self.params["run_dir"]) / AFTER_ERROR)
+            path = self.params["save_checkpoint"](folder=self.params["run_dir"] / AFTER_ERROR)
         except (NonFiniteLossError, CheckpointError) as failure:
             return f"Update {step} could not be saved: {failure} "
         return f"The weights of update {step} are in {path}. "
@@ -120,7 +120,7 @@ class ModelCheckpoint(Monitor):
         return f"The run is saved up to update {step}: continue it with ckpt_path={str(run)!r}."
 
     def _saved_step(self) -> int | None:
-        last = latest_checkpoint(Path(self.params["run_dir"]) / CHECKPOINTS)
+        last = latest_checkpoint(self.params["run_dir"] / CHECKPOINTS)
         return int(Path(last).name.removeprefix("step_")) if last else None
 
     def _save(self, wait: bool) -> None:
@@ -132,7 +132,7 @@ class ModelCheckpoint(Monitor):
 
     def load_state_dict(self, state):
         """Takes the scores of the checkpoints that are here: a run that goes on from an older one has a new folder."""
-        there = Path(self.params["run_dir"]) / CHECKPOINTS
+        there = self.params["run_dir"] / CHECKPOINTS
         self.scores = {name: value for name, value in state["scores"].items() if (there / name).exists()}
 
 

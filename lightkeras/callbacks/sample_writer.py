@@ -1,10 +1,10 @@
 """What the task makes, written down as it learns."""
 
 import re
-from pathlib import Path
 
 from lightkeras.callbacks.base import Callback
 from lightkeras.checks import check_int
+from lightkeras.paths import as_local
 
 
 class SampleWriter(Callback):
@@ -28,9 +28,7 @@ class SampleWriter(Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % (self.every_n_epochs or self.model.sample_every) == 0:
-            folder = Path(self.params["run_dir"]) / "samples"
-            folder.mkdir(exist_ok=True)
-            with self.model.averaged_weights():
+            with as_local(self.params["run_dir"] / "samples") as folder, self.model.averaged_weights():
                 self.model.write_samples(folder, f"epoch_{epoch + 1:04d}")
             self._epochs = epoch + 1
 
@@ -40,6 +38,6 @@ class SampleWriter(Callback):
     def load_state_dict(self, state):
         """Drops what came after the checkpoint, perhaps half written: the resumed run makes it again."""
         self._epochs = state.get("epochs")  # older checkpoints have none
-        for path in (Path(self.params["run_dir"]) / "samples").glob("epoch_[0-9]*"):
+        for path in (self.params["run_dir"] / "samples").glob("epoch_[0-9]*"):
             if self._epochs is not None and int(re.match(r"epoch_(\d+)", path.name)[1]) > self._epochs:
                 path.unlink()

@@ -1,11 +1,9 @@
 """Scalars for TensorBoard."""
 
-import os
-from pathlib import Path
-
 import tensorflow as tf
 
 from lightkeras.callbacks.base import Callback
+from lightkeras.paths import os_errors, truncate
 
 
 class TensorBoardLogger(Callback):
@@ -19,7 +17,7 @@ class TensorBoardLogger(Callback):
     _writer = None
 
     def on_train_begin(self, logs=None):
-        self._folder = Path(self.params["run_dir"]) / "tensorboard"
+        self._folder = self.params["run_dir"] / "tensorboard"
         self._before = [path.name for path in self._folder.glob("*")]
         self._writer = tf.summary.create_file_writer(str(self._folder))
 
@@ -30,23 +28,28 @@ class TensorBoardLogger(Callback):
         self._write(record)
 
     def _write(self, record: dict) -> None:
-        with self._writer.as_default(step=record["step"]):
+        with os_errors(), self._writer.as_default(step=record["step"]):
             for name, value in record.items():
                 if name != "step":
                     tf.summary.scalar(name, value)
 
     def on_epoch_end(self, epoch, logs=None):
-        self._writer.flush()
+        self._flush()
+
+    def _flush(self) -> None:
+        with os_errors():
+            self._writer.flush()
 
     def on_train_end(self, logs=None):
-        self._writer.close()
+        with os_errors():
+            self._writer.close()
 
     def on_exception(self, error):
         if self._writer:
-            self._writer.close()
+            self.on_train_end()
 
     def state_dict(self):
-        self._writer.flush()
+        self._flush()
         return {"sizes": {path.name: path.stat().st_size for path in sorted(self._folder.glob("*"))}}
 
     def load_state_dict(self, state):
@@ -54,6 +57,6 @@ class TensorBoardLogger(Callback):
         sizes = state.get("sizes", {})  # older checkpoints have none
         for path in (self._folder / name for name in self._before if sizes):
             if path.name in sizes:
-                os.truncate(path, sizes[path.name])
+                truncate(path, sizes[path.name])
             else:
                 path.unlink()

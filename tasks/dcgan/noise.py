@@ -1,4 +1,4 @@
-"""Standard normal numbers that are a pure function of an example's address, whoever computes them."""
+"""Standard normal numbers that are a pure function of seed and example's address, whoever computes them."""
 
 import math
 
@@ -6,6 +6,7 @@ import tensorflow as tf
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
+_ODD = 0x9E3779B1  # multiplied by it, other seeds stay other words of 32 bits, far from each other
 
 
 def threefry(key: tuple[tf.Tensor, tf.Tensor], counter: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
@@ -29,19 +30,21 @@ def _rotate(words: tf.Tensor, distance: int) -> tf.Tensor:
     return left | tf.bitwise.right_shift(words, tf.constant(32 - distance, tf.uint32))
 
 
-def normal(keys: tf.Tensor, dim: int, stream: int = 0) -> tf.Tensor:
+def normal(keys: tf.Tensor, dim: int, stream: int = 0, seed: int = 0) -> tf.Tensor:
     """Standard normal numbers, a row for each key: float32 (rows, dim).
 
-    A row depends on nothing but its key, `dim` and `stream`: not on the other rows, the batch or the device.
+    A row depends on nothing but its key and the other arguments: not on the other rows, the batch or the device.
 
     Args:
         keys: The addresses: integers (rows, 2), each below 2**32.
         dim: Numbers in a row.
         stream: Another stream gives unrelated numbers for the same keys.
+        seed: Another seed, below 2**32, does so too.
     """
     words = tf.cast(keys, tf.uint32)
     pairs = tf.cast(tf.range((dim + 1) // 2)[None, :], tf.uint32)  # (1, pairs)
-    x, y = threefry((words[:, :1], words[:, 1:]), (pairs, tf.constant(stream, tf.uint32)))  # (rows, pairs)
+    of_seed = tf.constant(seed * _ODD % 2**32, tf.uint32)
+    x, y = threefry((words[:, :1], words[:, 1:] ^ of_seed), (pairs, tf.constant(stream, tf.uint32)))  # (rows, pairs)
     radius = tf.sqrt(-2.0 * tf.math.log(_uniform(x)))  # Box and Muller (1958)
     angle = 2.0 * math.pi * _uniform(y)
     return tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], axis=1)[:, :dim]  # (rows, dim)

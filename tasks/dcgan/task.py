@@ -40,7 +40,8 @@ class DCGAN(lk.TaskModule):
     """A generator makes images from noise, and a discriminator tells them from real ones; each has its optimizer.
 
     The metrics are the losses of both, and the shares of real and generated images that the discriminator tells right.
-    The noise of an example is keyed by its address, so it is the same however the batch is cut.
+    The noise of an example is keyed by the run's seed and its address, so it is the same however the batch is cut.
+    Validation has the same noise whatever the seed.
 
     Args:
         noise_dim: Numbers that an image is made from.
@@ -118,14 +119,18 @@ class DCGAN(lk.TaskModule):
         """An image float32 (batch, size, size, channels) in [-1, 1] for every address."""
         return self.generator(self.noise(batch))
 
-    def noise(self, batch, draw: int = 0):
-        """Standard normal numbers (batch, noise_dim) of the examples' addresses; other ones for another `draw`."""
-        return normal(batch["noise_key"], self.hparams["noise_dim"], stream=draw)
+    def noise(self, batch, draw: int = 0, training: bool = False):
+        """Standard normal numbers (batch, noise_dim) of the examples' addresses, and in training of the run's seed.
+
+        Another `draw` gives other ones.
+        """
+        seed = self.seed if training else 0
+        return normal(batch["noise_key"], self.hparams["noise_dim"], draw, seed)
 
     def adversarial_losses(self, batch, training, draw=0):
         """Loss sums of both, and what the discriminator gets right, from one forward pass of each network."""
         weight = batch["weight"]
-        images = self.generator(self.noise(batch, draw), weight, training=training)
+        images = self.generator(self.noise(batch, draw, training), weight, training=training)
         real = self.discriminator(batch["image"], training=training)  # (batch,)
         fake = self.discriminator(images, training=training)  # (batch,)
         of_discriminator, of_generator = LOSSES[self.hparams["loss"]](real, fake, self.hparams["label_smoothing"])

@@ -1,0 +1,62 @@
+"""The manifest decides: it lists every shard with its size and checksum, holds the JSON state, and is written last."""
+
+import hashlib
+import json
+import posixpath
+from typing import Any
+
+import numpy as np
+
+from lightkeras.checkpoint.archive import expect, read_file, write_file
+from lightkeras.checkpoint.storage import MANIFEST, CheckpointError, Files
+from lightkeras.checks import check
+
+FORMAT = 1
+
+
+def checked_state(state: Any) -> dict[str, Any]:
+    """A copy of `state` in JSON's own types, or a ValueError that names the place."""
+    check(isinstance(state, dict), "state", "a dict", state)
+    return _to_json(state, "state")
+
+
+def _to_json(value: Any, where: str) -> Any:
+    """`value` in Python's own types, or a ValueError that names the place: state['history'][3]."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, dict):
+        for key in value:
+            check(isinstance(key, str), where, "a dict with str keys", key)
+        return {key: _to_json(item, f"{where}[{key!r}]") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_json(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    plain = value is None or isinstance(value, bool | int | float | str)
+    check(plain, where, "a JSON value (None, bool, int, float, str, list, dict)", value)
+    return value
+
+
+def write_manifest(files: Files, path: str, step: int, state: dict, shards: list[dict]) -> None:
+    """Writes the manifest of `shards` (see `write_shard`) to the file `path`."""
+    manifest = {"format": FORMAT, "step": step, "state": state, "shards": shards}
+    text = json.dumps(manifest | {"sha256": _manifest_checksum(manifest)})
+    write_file(files, path, lambda file: file.write(text.encode()))
+
+
+def read_manifest(path: str) -> dict[str, Any]:
+    """The manifest of the checkpoint `path`, its checksum verified; CheckpointError where it is not whole."""
+    file = posixpath.join(path, MANIFEST)
+    data = read_file(file, "a checkpoint's manifest")
+    try:
+        manifest = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"Expected {file} to be whole JSON. Received: {len(data)} bytes, {error}") from error
+    version = manifest.get("format") if isinstance(manifest, dict) else None
+    if version != FORMAT:
+        raise CheckpointError(f"Expected {file} to be of checkpoint format {FORMAT}. Received: {version!r}")
+    expect(file, "SHA-256", manifest.pop("sha256", None), _manifest_checksum(manifest))
+    return manifest
+
+
+def _manifest_checksum(manifest: dict[str, Any]) -> str:
+    """SHA-256 of the manifest without its checksum; JSON written, read and written again is the same."""
+    return hashlib.sha256(json.dumps(manifest).encode()).hexdigest()

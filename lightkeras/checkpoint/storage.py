@@ -1,0 +1,199 @@
+"""Where checkpoints lie: a local disk, or a remote file system of TensorFlow's; what is there, and what is whole.
+
+Remote paths (`gs://`) have no atomic rename of folders, so there the shards go to their final place and the
+manifest follows. Locally all of it goes into a temporary folder beside the checkpoint, which is renamed.
+"""
+
+import contextlib
+import os
+import posixpath
+import re
+import shutil
+from typing import Any
+
+MANIFEST = "manifest.json"
+CHECKPOINT_NAME = re.compile(r"step_(\d{9,})")
+SHARD_NAME = re.compile(r"arrays-(\d{5,})\.npz")
+_PARTIAL = ".partial"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be written or read; the message says which file, and what was expected."""
+
+
+class LocalFiles:
+    """Whole checkpoints by rename: what is not ready, or no longer wanted, is called `.partial`."""
+
+    errors: tuple[type[Exception], ...] = (OSError,)
+    staged_manifest = MANIFEST
+
+    def open(self, path: str, mode: str) -> Any:
+        return open(path, mode)
+
+    def names(self, folder: str) -> list[str]:
+        return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+
+    def exists(self, path: str) -> bool:
+        return os.path.isfile(path)
+
+    def delete_file(self, path: str) -> None:
+        os.remove(path)
+
+    def sync(self, file: Any) -> None:
+        file.flush()
+        os.fsync(file.fileno())
+
+    def stage(self, path: str) -> str:
+        os.makedirs(path + _PARTIAL)
+        return path + _PARTIAL
+
+    def commit(self, stage: str, path: str) -> None:
+        sync_folder(stage)
+        if os.path.isdir(path):
+            self._replace_files(stage, path)
+        else:
+            os.rename(stage, path)
+        sync_folder(posixpath.dirname(path) or ".")
+
+    def _replace_files(self, stage: str, path: str) -> None:
+        """Moves the new shards beside the old ones, and then the new manifest over the old one."""
+        for name in filter(SHARD_NAME.fullmatch, self.names(stage)):
+            os.replace(posixpath.join(stage, name), posixpath.join(path, name))
+        sync_folder(path)
+        os.replace(posixpath.join(stage, MANIFEST), posixpath.join(path, MANIFEST))
+        sync_folder(path)
+        os.rmdir(stage)
+
+    def abandon(self, stage: str) -> None:
+        shutil.rmtree(stage, ignore_errors=True)  # What resists is swept at the next save.
+
+    def delete_checkpoint(self, path: str) -> None:
+        # Renamed first, so that a half-deleted folder is never taken for a checkpoint.
+        os.rename(path, path + _PARTIAL)
+        shutil.rmtree(path + _PARTIAL)
+
+    def sweep(self, folder: str) -> None:
+        """Deletes what killed writers left."""
+        for name in self.names(folder):
+            if name.endswith(_PARTIAL) and CHECKPOINT_NAME.fullmatch(name.removesuffix(_PARTIAL)):
+                shutil.rmtree(posixpath.join(folder, name))
+
+    def set_aside(self, path: str, target: str) -> None:
+        with contextlib.suppress(FileNotFoundError):  # another worker has done it
+            os.rename(path, target)
+
+
+class RemoteFiles:
+    """Whole checkpoints by the manifest alone: shards go to their final place, then it follows by rename."""
+
+    staged_manifest = "partial-" + MANIFEST
+
+    def __init__(self):
+        import tensorflow as tf  # Slow to import, and needed for remote paths only.
+
+        self.gfile = tf.io.gfile
+        self.errors = (OSError, tf.errors.OpError)
+        self.not_found = tf.errors.NotFoundError
+
+    def open(self, path: str, mode: str) -> Any:
+        return self.gfile.GFile(path, mode)
+
+    def names(self, folder: str) -> list[str]:
+        if not self.gfile.isdir(folder):
+            return []
+        return sorted(name.rstrip("/") for name in self.gfile.listdir(folder))
+
+    def exists(self, path: str) -> bool:
+        return self.gfile.exists(path)
+
+    def delete_file(self, path: str) -> None:
+        self.gfile.remove(path)
+
+    def sync(self, file: Any) -> None:
+        """Nothing to do: closing the file uploads it, or raises."""
+
+    def stage(self, path: str) -> str:
+        self.gfile.makedirs(path)
+        if self.exists(posixpath.join(path, self.staged_manifest)):  # of a killed writer
+            self.delete_file(posixpath.join(path, self.staged_manifest))
+        return path
+
+    def commit(self, stage: str, path: str) -> None:
+        staged = posixpath.join(stage, self.staged_manifest)
+        self.gfile.rename(staged, posixpath.join(path, MANIFEST), overwrite=True)
+
+    def abandon(self, stage: str) -> None:
+        """Leaves the new shards to the next save: the folder may hold an older checkpoint of this step."""
+
+    def delete_checkpoint(self, path: str) -> None:
+        self.gfile.remove(posixpath.join(path, MANIFEST))
+        self._delete_folder(path)
+
+    def _delete_folder(self, path: str) -> None:
+        with contextlib.suppress(self.not_found):  # an object store has no empty folders
+            self.gfile.rmtree(path)
+
+    def sweep(self, folder: str) -> None:
+        """Deletes what killed writers left: checkpoint folders without a manifest."""
+        for name in filter(CHECKPOINT_NAME.fullmatch, self.names(folder)):
+            path = posixpath.join(folder, name)
+            if not self.exists(posixpath.join(path, MANIFEST)):
+                self._delete_folder(path)
+
+    def set_aside(self, path: str, target: str) -> None:
+        """File by file, the manifest first: from then on it is no checkpoint."""
+        self.gfile.makedirs(target)
+        for name in sorted(self.names(path), key=MANIFEST.__ne__):
+            with contextlib.suppress(self.not_found):  # another worker has done it
+                self.gfile.rename(posixpath.join(path, name), posixpath.join(target, name), overwrite=True)
+        self._delete_folder(path)
+
+
+Files = LocalFiles | RemoteFiles
+
+
+def files_of(path: str) -> Files:
+    """The file system that `path` lies on."""
+    return RemoteFiles() if "://" in path else LocalFiles()
+
+
+def sync_folder(path: str) -> None:
+    """Puts the names in a local folder on the disk."""
+    if os.name != "posix":  # Windows cannot open a folder.
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def checkpoints(folder: str | os.PathLike) -> list[str]:
+    """Paths of the checkpoints in `folder`, by rising step; none for a folder that does not exist.
+
+    A folder counts once its manifest is there; whether its bytes are still right, loading tells.
+    Raises CheckpointError where the folder cannot be listed.
+    """
+    folder = os.fspath(folder)
+    files = files_of(folder)
+    try:
+        names = sorted(filter(CHECKPOINT_NAME.fullmatch, files.names(folder)), key=step_of)
+        paths = [posixpath.join(folder, name) for name in names]
+        return [path for path in paths if files.exists(posixpath.join(path, MANIFEST))]
+    except files.errors as error:
+        raise CheckpointError(f"Could not list {folder}: {error}") from error
+
+
+def latest_checkpoint(folder: str | os.PathLike) -> str | None:
+    """Path of the checkpoint of the highest step in `folder`, or None."""
+    return next(reversed(checkpoints(folder)), None)
+
+
+def name_of(path: str) -> str:
+    """The last part of a checkpoint's path."""
+    return posixpath.basename(os.fspath(path).rstrip("/"))
+
+
+def step_of(path: str) -> int:
+    """The step in a checkpoint's name."""
+    return int(CHECKPOINT_NAME.fullmatch(name_of(path))[1])
