@@ -32,6 +32,7 @@ _HOMES = {
         "SubwordVocabulary", "Vocabulary", "WordVocabulary", "detokenize", "normalize_text", "read_text", "tokenize",
     ),
     "lightkeras.trainer": ("Trainer", "seed_everything"),
+    "lightkeras.tuning": ("SearchError", "Tuner", "search_space"),
     "lightkeras.verifier": ("Report", "check"),
 }  # fmt: skip
 _MODULES = ("callbacks", "layers", "metrics")

@@ -1,0 +1,68 @@
+"""`lightkeras tune`, `find_lr` and `find_batch_size`."""
+
+from typing import Any
+
+from lightkeras import commands
+from lightkeras.callbacks.limit import seconds_of
+from lightkeras.configuration import Parser
+from lightkeras.tuning import Tuner
+
+
+def run(command: str, arguments: list[str]) -> int:
+    """Runs `lightkeras COMMAND ARGUMENTS`; returns the exit code."""
+    return commands.run(command, arguments, ACTIONS)
+
+
+def _add_search(parser: Parser) -> None:
+    add = parser.add_argument
+    add("--space", type=str | dict | None, default=None, help="YAML file of what is searched, or the YAML itself")
+    add("--folder", type=str | None, default=None, help="the search's folder: a new one, or the one that goes on")
+    add("--algorithm", type=str, default="random", help="random, grid, bayesian or hyperband")
+    add("--objective", type=str | None, default=None, help="a logged metric; the task's monitor by default")
+    add("--direction", type=str | None, default=None, help="min or max")
+    add("--max_trials", type=int | None, default=20, help="trials at most")
+    add("--max_time", type=str | None, default=None, help="of the search: DD:HH:MM:SS; a trial's: --trainer.max_time")
+    add("--max_epochs", type=float | None, default=None, help="of all trials together")
+    add("--factor", type=int, default=3, help="Hyperband: one in so many goes on")
+    add("--iterations", type=int, default=1, help="Hyperband: how often")
+    add("--initial_points", type=int | None, default=None, help="Bayesian: trials at random before")
+    add("--seed", type=int, default=0, help="of the search")
+    add("--isolate", type=bool | str, default="auto", help="a process for each trial; auto: where there is a GPU")
+    add("--max_failures", type=int, default=3, help="failed trials in a row that end the search")
+
+
+OWN = (
+    "algorithm", "objective", "direction", "max_trials", "max_epochs", "factor", "iterations", "initial_points", "seed",
+    "isolate", "max_failures",
+)  # fmt: skip
+
+
+def _tune(command: str, task_class: type, arguments: list[str]) -> int:
+    parser, arguments = commands.training_parser(command, task_class, arguments)
+    _add_search(parser)
+    config = parser.parse_args(arguments)
+    plain = config.as_dict()
+    groups: dict[str, Any] = {name: plain[name] for name in ("task", "data", "trainer")}
+    groups["trainer"].update(enable_progress_bar=False, enable_model_summary=False)
+    folder = config.folder or f"tuning/{commands.task_name(task_class)}"
+    space = plain["space"]
+    tuner = Tuner(
+        task_class, space, folder=folder, max_time=seconds_of(config.max_time), **groups,
+        **{name: config[name] for name in OWN},
+    )  # fmt: skip
+    tuner.search()
+    _say(tuner)
+    return 128 + tuner.interrupted if tuner.interrupted else 0
+
+
+def _say(tuner: Tuner) -> None:
+    """How the search ended."""
+    if tuner.interrupted or tuner.oracle.out_of_budget:
+        why = "Interrupted" if tuner.interrupted else "The search's time or epochs are used up"
+        print(f"{why}; the same command goes on with the search in {tuner.folder}.")
+    best = tuner.best_trial()
+    print(f"Best: trial {best.trial_id}, {tuner.objective} {best.score:.6g}: lightkeras fit --config "
+          f"{tuner.folder / 'best_config.yaml'}")  # fmt: skip
+
+
+ACTIONS = {"tune": _tune}
