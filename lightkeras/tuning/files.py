@@ -10,6 +10,7 @@ from typing import Any
 
 RESULT = "result.json"  # of a trial that has ended, in its folder
 JOB = "job.json"  # what a trial is, in its folder
+LOG = "log.txt"  # what it printed, there too
 
 
 def write_text(path: Path, text: str) -> None:

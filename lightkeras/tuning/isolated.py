@@ -9,9 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lightkeras.tuning.files import JOB, RESULT, locked, read_json, write_json
+from lightkeras.tuning.files import JOB, LOG, RESULT, locked, read_json, write_json
 
-LOG = "log.txt"
 NAMES = "metric_names.json"
 
 

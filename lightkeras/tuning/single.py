@@ -16,11 +16,10 @@ from lightkeras.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightkeras.callbacks.model_checkpoint import CHECKPOINTS
 from lightkeras.configuration import Parser, add_arguments, made
 from lightkeras.hyperparameters import import_class
-from lightkeras.tuning.files import JOB, RESULT, locked, read_json, write_json
+from lightkeras.tuning.files import JOB, LOG, RESULT, locked, read_json, write_json
 from lightkeras.tuning.progress import ObjectiveError, TrialProgress, best
 
 COMPLETED, FAILED, UNFINISHED = "COMPLETED", "FAILED", "UNFINISHED"
-LOG = "log.txt"  # what the run prints, in the trial's folder
 
 
 class Configuration(Parser):
@@ -89,7 +88,7 @@ def _trained(job: dict, folder: Path, seconds: float | None) -> dict:
         _take_over(Path(job["continues"]), folder, name)
     progress = TrialProgress(job["objective"], job["direction"])
     progress.max_epochs, progress.seconds = job["max_epochs"], seconds
-    objects = Configuration(task_class, import_class(job["data_class"])).objects(run_config(job["config"], folder))
+    objects = Configuration(task_class, import_class(job["data_class"])).objects(_run_config(job["config"], folder))
     trainer = objects.trainer
     trainer.callbacks += [*_ranking(job, trainer), progress]
     there = run_folder.newest_run(folder, name)
@@ -101,16 +100,20 @@ def _trained(job: dict, folder: Path, seconds: float | None) -> dict:
     return _result(_saved(there), job, there)
 
 
-def run_config(config: dict[str, dict], folder: Path) -> dict[str, dict]:
-    """The configuration of a run in `folder`."""
-    return {**config, "trainer": {**config["trainer"], "default_root_dir": str(folder)}}
+_INTERVALS = {"every_n_steps": "checkpoint_every_n_steps", "every_seconds": "checkpoint_every_seconds"}
+
+
+def _run_config(config: dict[str, dict], folder: Path) -> dict[str, dict]:
+    """The configuration of a run in `folder`; the intervals of checkpoints are for the ModelCheckpoint of `_ranking`."""
+    own = {"default_root_dir": str(folder), **dict.fromkeys(_INTERVALS.values())}
+    return {**config, "trainer": {**config["trainer"], **own}}
 
 
 def _ranking(job: dict, trainer: Any) -> list[Callback]:
     """A ModelCheckpoint that ranks by the objective, unless there is one already."""
     if any(isinstance(callback, ModelCheckpoint) for callback in trainer.callbacks):
         return []
-    intervals = {"every_n_steps": trainer.checkpoint_every_n_steps, "every_seconds": trainer.checkpoint_every_seconds}
+    intervals = {name: job["config"]["trainer"][argument] for name, argument in _INTERVALS.items()}
     given = {name: value for name, value in intervals.items() if value is not None}
     return [ModelCheckpoint(job["objective"], job["direction"], **given)]
 

@@ -19,7 +19,7 @@ from lightkeras.run_state import differences
 from lightkeras.task import TaskModule
 from lightkeras.trainer import Trainer
 from lightkeras.tuning import report, table
-from lightkeras.tuning.files import JOB, RESULT, locked, read_json, trial_folder, write_json, write_text
+from lightkeras.tuning.files import JOB, LOG, RESULT, locked, read_json, trial_folder, write_json, write_text
 from lightkeras.tuning.isolated import isolated_names, run_isolated
 from lightkeras.tuning.oracles import ALGORITHMS, ORACLE, KeptOracle, make_oracle
 from lightkeras.tuning.single import Configuration, metric_names, run_trial
@@ -85,7 +85,7 @@ class Tuner:
         check_int("factor", factor, minimum=2)
         check_int("iterations", iterations)
         check_int("initial_points", initial_points, optional=True)
-        check_int("seed", seed, minimum=1 if seed else 0)
+        check_int("seed", seed, minimum=0)
         check_choice("isolate", isolate, (True, False, "auto"))
         check_int("max_failures", max_failures)
         self.task_class, self.data_class = task_class, data_class or task_class.data_module
@@ -122,14 +122,15 @@ class Tuner:
             check(trainer[name] == needed, f"trainer.{name}", f"{needed} in a search", trainer[name])
         several = trainer["strategy"] == "multi_worker"
         check(not several, "trainer.strategy", '"auto" or "mirrored": a trial has one process', trainer["strategy"])
-        ends = trainer["max_epochs"] or (
-            self.algorithm != "hyperband" and (trainer["max_steps"] or trainer["max_time"])
-        )
-        ends = ends or any(
-            parameter.name in ("trainer.max_epochs", "trainer.max_steps") for parameter in self.space.space
-        )
-        check(ends, "trainer.max_epochs", "a positive int: the epochs of a trial", trainer["max_epochs"])
+        self._check_end(trainer)
         return config
+
+    def _check_end(self, trainer: dict) -> None:
+        """Refuses trials without an end."""
+        limits = ("max_epochs",) if self.algorithm == "hyperband" else ("max_epochs", "max_steps", "max_time")
+        searched = {parameter.name.removeprefix("trainer.") for parameter in self.space.space}
+        ends = any(trainer[name] or name in searched for name in limits)
+        check(ends, "trainer.max_epochs", "a positive int: the epochs of a trial", trainer["max_epochs"])
 
     def _new_oracle(self) -> KeptOracle:
         own, given = self._of_algorithm, {"seed": self.seed + 1}  # KerasTuner takes 0 for none
@@ -260,9 +261,10 @@ class Tuner:
     def _check_failures(self) -> None:
         ended = [self.oracle.trials[trial_id] for trial_id in self.oracle.end_order][-self.max_failures :]
         if len(ended) == self.max_failures and all(trial.status == "FAILED" for trial in ended):
+            log = trial_folder(self.folder, ended[-1].trial_id) / LOG
             raise SearchError(
-                f"Expected fewer than {self.max_failures} trials in a row to fail. Received: {ended[-1].message} (trial "
-                f"{ended[-1].trial_id}; {trial_folder(self.folder, ended[-1].trial_id) / 'log.txt'} has all of it)"
+                f"Expected fewer than {self.max_failures} trials in a row to fail. Received: {ended[-1].message} "
+                f"({log} has all of it)"
             )
 
     # ---- what came out
