@@ -6,6 +6,7 @@ from lightkeras import commands
 from lightkeras.callbacks.limit import seconds_of
 from lightkeras.configuration import Parser
 from lightkeras.tuning import Tuner
+from lightkeras.tuning.workers import role
 
 
 def run(command: str, arguments: list[str]) -> int:
@@ -28,6 +29,7 @@ def _add_search(parser: Parser) -> None:
     add("--initial_points", type=int | None, default=None, help="Bayesian: trials at random before")
     add("--seed", type=int, default=0, help="of the search")
     add("--isolate", type=bool | str, default="auto", help="a process for each trial; auto: where there is a GPU")
+    add("--workers", type=int, default=1, help="trials at the same time on this machine")
     add("--max_failures", type=int, default=3, help="failed trials in a row that end the search")
 
 
@@ -50,7 +52,9 @@ def _tune(command: str, task_class: type, arguments: list[str]) -> int:
         task_class, space, folder=folder, max_time=seconds_of(config.max_time), **groups,
         **{name: config[name] for name in OWN},
     )  # fmt: skip
-    tuner.search()
+    tuner.search(config.workers)
+    if role() == "worker":
+        return 128 + tuner.interrupted if tuner.interrupted else 0
     _say(tuner)
     return 128 + tuner.interrupted if tuner.interrupted else 0
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras_tuner
 import numpy as np
@@ -22,6 +22,22 @@ LOST_TWICE = 2  # workers that a trial may lose before it is taken for the reaso
 SILENCE = 60.0  # seconds without a sign of life after which a worker's trial is given to another
 
 
+class Limits(NamedTuple):
+    """Where a search ends; None for no limit.
+
+    Attributes:
+        trials: Trials to create.
+        seconds: Seconds from `begin` on after which no trial begins.
+        epochs: Epochs of all trials together after which none begins.
+        failures: Failed trials in a row after which none begins.
+    """
+
+    trials: int | None = None
+    seconds: float | None = None
+    epochs: float | None = None
+    failures: int | None = None
+
+
 class KeptOracle:
     """Mixin over KerasTuner's oracles: one file, trials of lost workers given to others, limits of the search.
 
@@ -30,35 +46,49 @@ class KeptOracle:
 
     Attributes:
         folder: The search's.
-        most: Trials to create; None for no limit.
-        seconds: Seconds from `begin` on after which no trial begins; None for no limit.
-        max_epochs: Epochs of all trials together after which none begins; None for no limit.
+        limits: Where the search ends.
         changed: Called after each change.
     """
 
-    def begin(
-        self, folder: Path, most: int | None, seconds: float | None, max_epochs: float | None, changed: Callable
-    ) -> None:
+    def begin(self, folder: Path, limits: Limits, changed: Callable) -> None:
         """Sets where the state lies and the limits, and takes the state that is there."""
-        self.folder, self.most, self.seconds, self.max_epochs, self.changed = folder, most, seconds, max_epochs, changed
+        self.folder, self.limits, self.changed = folder, limits, changed
         self.verbose = 0
-        self.max_consecutive_failed_trials = None  # the search looks itself, after all is saved
+        self.max_consecutive_failed_trials = None  # KerasTuner would raise before it saves
         self._mutex, self._began = threading.RLock(), time.monotonic()
         self._losses: dict[str, int] = {}
         self._heard: dict[str, float] = {}
+        self._last_heard, self._stopped = time.monotonic(), False
         if (state := read_json(folder / ORACLE)) is not None:
             self._take(state)
 
     @property
     def seconds_left(self) -> float | None:
         """What is left of the search's time; None without a limit."""
-        return None if self.seconds is None else self.seconds - (time.monotonic() - self._began)
+        return None if self.limits.seconds is None else self.limits.seconds - (time.monotonic() - self._began)
 
     @property
     def out_of_budget(self) -> bool:
         """Whether no trial may begin any more, by the search's time or its epochs."""
-        late = self.seconds is not None and self.seconds_left <= 0
-        return late or (self.max_epochs is not None and self._epochs() >= self.max_epochs)
+        late = self.limits.seconds is not None and self.seconds_left <= 0
+        return late or (self.limits.epochs is not None and self._epochs() >= self.limits.epochs)
+
+    @property
+    def failures(self) -> list[Trial]:
+        """The last trials, if so many in a row have failed that the search ends."""
+        most = self.limits.failures or len(self.trials) + 1
+        ended = [self.trials[trial_id] for trial_id in self.end_order][-most:]
+        return ended if len(ended) == most and all(trial.status == "FAILED" for trial in ended) else []
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every trial has ended and none will begin; or the budget is used up."""
+        return self.out_of_budget or (self._stopped and not self.ongoing_trials)
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds since a worker asked for anything."""
+        return time.monotonic() - self._last_heard
 
     def _epochs(self) -> float:
         """Epochs trained by all trials that ended; those taken over from an earlier trial count once."""
@@ -75,21 +105,25 @@ class KeptOracle:
     def create_trial(self, tuner_id: str) -> Trial:
         """The next trial, one whose worker was lost, or a trial with the status IDLE (ask again) or STOPPED (end)."""
         with self._mutex:
+            self._last_heard = time.monotonic()
             self._give_up_silent(tuner_id)
-            waits = bool(self._retry_queue) or tuner_id in self.ongoing_trials
-            done = self.most is not None and len(self.trials) >= self.most
-            if self.out_of_budget or (done and not waits):
-                trial = Trial(self.get_space(), "", "STOPPED")
-            else:
-                trial = super().create_trial(tuner_id)
-            if trial.status == "STOPPED" and self.ongoing_trials and not self.out_of_budget:
-                trial.status = "IDLE"  # another worker may be lost, and its trial wait for this one
+            trial = self._next(tuner_id)
             if trial.status == "RUNNING":
                 self._heard[trial.trial_id] = time.monotonic()
                 self._commit()
             elif trial.status == "STOPPED":
-                self.tuner_ids.discard(tuner_id)
+                self._stopped = True
             return trial
+
+    def _next(self, tuner_id: str) -> Trial:
+        if self.out_of_budget or self.failures:
+            return Trial(self.get_space(), "", "STOPPED")
+        waits = bool(self._retry_queue) or tuner_id in self.ongoing_trials
+        done = self.limits.trials is not None and len(self.trials) >= self.limits.trials
+        trial = Trial(self.get_space(), "", "STOPPED") if done and not waits else super().create_trial(tuner_id)
+        if trial.status == "STOPPED" and self.ongoing_trials:
+            trial.status = "IDLE"  # another worker may be lost, and its trial wait for this one
+        return trial
 
     def end_trial(self, trial: Trial) -> None:
         """Takes the result from the trial's folder; a worker that was given up is not listened to."""
@@ -109,7 +143,7 @@ class KeptOracle:
     def get_trial(self, trial_id: str) -> Trial:
         """The trial: what a worker asks for as a sign of life."""
         with self._mutex:
-            self._heard[trial_id] = time.monotonic()
+            self._heard[trial_id] = self._last_heard = time.monotonic()
             return super().get_trial(trial_id)
 
     def save(self, *args: Any) -> None:
@@ -123,7 +157,6 @@ class KeptOracle:
     def lost(self, tuner_id: str, why: str) -> None:
         """Gives the trial of a worker that has died to the next one that asks; the second time, it has failed."""
         with self._mutex:
-            self.tuner_ids.discard(tuner_id)
             trial = self.ongoing_trials.get(tuner_id)
             if trial is None:
                 return

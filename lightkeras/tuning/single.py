@@ -104,7 +104,7 @@ _INTERVALS = {"every_n_steps": "checkpoint_every_n_steps", "every_seconds": "che
 
 
 def _run_config(config: dict[str, dict], folder: Path) -> dict[str, dict]:
-    """The configuration of a run in `folder`; the intervals of checkpoints are for the ModelCheckpoint of `_ranking`."""
+    """The configuration of a run in `folder`; checkpoints' intervals are for the ModelCheckpoint of `_ranking`."""
     own = {"default_root_dir": str(folder), **dict.fromkeys(_INTERVALS.values())}
     return {**config, "trainer": {**config["trainer"], **own}}
 

@@ -19,9 +19,10 @@ from lightkeras.run_state import differences
 from lightkeras.task import TaskModule
 from lightkeras.trainer import Trainer
 from lightkeras.tuning import report, table
+from lightkeras.tuning import workers as parallel
 from lightkeras.tuning.files import JOB, LOG, RESULT, locked, read_json, trial_folder, write_json, write_text
 from lightkeras.tuning.isolated import isolated_names, run_isolated
-from lightkeras.tuning.oracles import ALGORITHMS, ORACLE, KeptOracle, make_oracle
+from lightkeras.tuning.oracles import ALGORITHMS, ORACLE, KeptOracle, Limits, make_oracle
 from lightkeras.tuning.single import Configuration, metric_names, run_trial
 from lightkeras.tuning.space import check_names, configured, extremes, search_space
 
@@ -144,8 +145,15 @@ class Tuner:
 
     # ---- the search
 
-    def search(self) -> pandas.DataFrame:
+    def search(self, workers: int = 1) -> pandas.DataFrame:
         """Runs the search, or goes on with it, until it is over or stopped.
+
+        In a process with KerasTuner's environment (KERASTUNER_TUNER_ID, ...) it is the chief, which has the oracle and
+        runs no trial, or a worker of it.
+
+        Args:
+            workers: Processes that run trials at the same time on this machine. The task must be one that can be
+                imported alone.
 
         Returns:
             The trials, as in trials.csv.
@@ -154,13 +162,34 @@ class Tuner:
             ValueError: The objective is not logged; what is, is listed. Or a run of one batch fails.
             SearchError: `max_failures` trials failed one after the other.
         """
+        check_int("workers", workers)
+        role = parallel.role()
+        check(role is None or workers == 1, "workers", f"1 in a {role} by KERASTUNER_TUNER_ID", workers)
+        if role == "worker":
+            self._be_worker()
+            return self.trials()
         with locked(self.folder, False, "the search's folder"):
             self.open()
             with table.live(self) as show:
                 self.begin(changed=lambda: self._changed(show))
-                self._work(self.oracle, "tuner0")
+                self._lead(role, workers)
             self._write()
+        self._check_failures()
         return self.trials()
+
+    def _lead(self, role: str | None, workers: int) -> None:
+        if role == "chief":
+            parallel.serve(self.oracle)
+        elif workers > 1:
+            self.interrupted = parallel.lead(self.oracle, self.folder, workers, self.max_time)
+        else:
+            self._work(self.oracle, "tuner0")
+
+    def _be_worker(self) -> None:
+        self.begin(changed=lambda: None)
+        client = parallel.Client(self.oracle)
+        self.open()  # the chief has written what the search is
+        self._work(client, client.tuner_id)
 
     def open(self) -> None:
         """Makes the folder, or finds that it is this search's; then checks the objective."""
@@ -217,7 +246,8 @@ class Tuner:
 
     def begin(self, changed: Any) -> None:
         """Gives the oracle its state and its limits."""
-        self.oracle.begin(self.folder, self.max_trials, self.max_time, self.max_epochs, changed)
+        limits = Limits(self.max_trials, self.max_time, self.max_epochs, self.max_failures)
+        self.oracle.begin(self.folder, limits, changed)
 
     def _work(self, oracle: Any, tuner_id: str) -> None:
         """Asks for trials and runs them, until there is none or a signal comes."""
@@ -256,14 +286,12 @@ class Tuner:
     def _changed(self, show: Any) -> None:
         show()
         self._write()
-        self._check_failures()
 
     def _check_failures(self) -> None:
-        ended = [self.oracle.trials[trial_id] for trial_id in self.oracle.end_order][-self.max_failures :]
-        if len(ended) == self.max_failures and all(trial.status == "FAILED" for trial in ended):
-            log = trial_folder(self.folder, ended[-1].trial_id) / LOG
+        if failed := self.oracle.failures:
+            log = trial_folder(self.folder, failed[-1].trial_id) / LOG
             raise SearchError(
-                f"Expected fewer than {self.max_failures} trials in a row to fail. Received: {ended[-1].message} "
+                f"Expected fewer than {len(failed)} trials in a row to fail. Received: {failed[-1].message} "
                 f"({log} has all of it)"
             )
 
