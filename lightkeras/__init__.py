@@ -11,6 +11,7 @@ from lightkeras.version import __version__ as __version__
 configure()
 
 _HOMES = {
+    "lightkeras.batch_sizes": ("find_batch_size",),
     "lightkeras.callbacks": (
         "CSVLogger", "Callback", "EarlyStopping", "LearningRateMonitor", "ModelCheckpoint", "ModelSummary",
         "NonFiniteGuard", "NonFiniteLossError", "ProgressBar", "SampleWriter", "TensorBoardLogger", "Throughput",
@@ -24,6 +25,7 @@ _HOMES = {
     ),
     "lightkeras.distribution": ("all_reduce_sum",),
     "lightkeras.download": ("Download", "DownloadError", "find_data"),
+    "lightkeras.learning_rates": ("find_lr",),
     "lightkeras.losses": ("token_sums",),
     "lightkeras.metrics": ("BitsPerCharacter", "Mean", "Perplexity"),
     "lightkeras.schedules": ("warmup_cosine",),

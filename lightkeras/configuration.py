@@ -1,6 +1,7 @@
 """Tasks, data and Trainers made from plain configurations: YAML, dicts, the command line."""
 
 import re
+from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -45,3 +46,22 @@ def made(parser: Parser, config: Namespace) -> Namespace:
         if not hasattr(callback, "init_args"):
             callback.init_args = given.get("init_args", Namespace()).as_dict()
     return objects
+
+
+class Configuration(Parser):
+    """Checks a configuration: the arguments of task, data and Trainer. What is wrong is a ValueError."""
+
+    def __init__(self, task_class: type, data_class: type):
+        super().__init__(allow_abbrev=False)
+        add_arguments(self, task_class, data_class)
+
+    def error(self, message, ex=None):
+        raise ValueError(self._in_a_line(message)) from ex
+
+    def checked(self, config: dict[str, dict]) -> dict[str, dict]:
+        """`config` with every default, as plain values."""
+        return self.parse_object(config).as_dict()
+
+    def objects(self, config: dict[str, dict]) -> Any:
+        """Task, data and Trainer."""
+        return made(self, self.parse_object(config))

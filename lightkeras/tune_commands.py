@@ -3,8 +3,11 @@
 from typing import Any
 
 from lightkeras import commands
+from lightkeras.batch_sizes import Try, find_batch_size
 from lightkeras.callbacks.limit import seconds_of
-from lightkeras.configuration import Parser
+from lightkeras.checks import new_file
+from lightkeras.configuration import Parser, made
+from lightkeras.learning_rates import find_lr
 from lightkeras.tuning import Tuner
 from lightkeras.tuning.workers import role
 
@@ -69,4 +72,46 @@ def _say(tuner: Tuner) -> None:
           f"{tuner.folder / 'best_config.yaml'}")  # fmt: skip
 
 
-ACTIONS = {"tune": _tune}
+def _find_lr(command: str, task_class: type, arguments: list[str]) -> int:
+    """Prints the suggestion, and writes the plot."""
+    parser, arguments = commands.training_parser(command, task_class, arguments)
+    add = parser.add_argument
+    add("--optimizer", type=str | None, default=None, help="its name, where there are several")
+    add("--min_lr", type=float, default=1e-6, help="the first update's rate")
+    add("--max_lr", type=float, default=1.0, help="the last one's")
+    add("--steps", type=int, default=100, help="updates")
+    add("--out", type=str, default="find_lr.png", help="new file for the plot")
+    config = parser.parse_args(arguments)
+    out = new_file("out", config.out)
+    objects = made(parser, config)
+    options = {name: config[name] for name in ("optimizer", "min_lr", "max_lr", "steps")}
+    found = find_lr(objects.task, objects.data, **options, **objects.trainer.init_args | {"callbacks": None})
+    found.plot(str(out))
+    if found.suggestion is None:
+        print(f"The loss falls nowhere between {found.rates[0]:.3g} and {found.rates[-1]:.3g}. Plot: {out}")
+        return 1
+    rate = f"{found.suggestion:.3g}"
+    print(f"Suggested learning rate of {found.optimizer}: {rate} ({len(found.rates)} updates). Plot: {out}")
+    return 0
+
+
+def _find_batch_size(command: str, task_class: type, arguments: list[str]) -> int:
+    """Prints a line per size that is tried, and the largest that fits."""
+    parser, arguments = commands.training_parser(command, task_class, arguments)
+    add = parser.add_argument
+    add("--start", type=int, default=32, help="the first size")
+    add("--most", type=int, default=4096, help="the largest to try")
+    add("--refine", type=int, default=3, help="halvings of the gap between what fits and what does not")
+    add("--isolate", type=bool, default=True, help="a process for each size")
+    plain = parser.parse_args(arguments).as_dict()
+    groups = {name: plain[name] for name in ("task", "data", "trainer", "start", "most", "refine", "isolate")}
+    print(f"Largest batch_size that fits: {find_batch_size(task_class, tried=_say_try, **groups)}")
+    return 0
+
+
+def _say_try(found: Try) -> None:
+    how = f"fits, {found.examples_per_second:.0f} examples/s" if found.fits else "does not fit"
+    print(f"batch_size {found.batch_size}: {how}{' (all of the data)' if found.all_data else ''}", flush=True)
+
+
+ACTIONS = {"tune": _tune, "find_lr": _find_lr, "find_batch_size": _find_batch_size}

@@ -12,6 +12,7 @@ from pathlib import Path
 from lightkeras.tuning.files import JOB, LOG, RESULT, locked, read_json, write_json
 
 NAMES = "metric_names.json"
+MODULE = "lightkeras.tuning.isolated"
 
 
 def run_isolated(folder: Path, seconds: float | None = None) -> dict:
@@ -19,13 +20,13 @@ def run_isolated(folder: Path, seconds: float | None = None) -> dict:
 
     A process that is killed, for its memory, or crashes, leaves a trial that has failed, with the reason.
     """
-    code, received = _call("trial", folder, seconds)
+    code, received = call(MODULE, "trial", str(folder), str(seconds), log=folder / LOG)
     result = read_json(folder / RESULT)
     if result is not None:
         return result
     if received or code == 0:
         return {"status": "UNFINISHED", "signal": received}
-    result = {"status": "FAILED", "reason": _reason(code, folder / LOG), "score": None, "step": None, "values": []}
+    result = {"status": "FAILED", "reason": reason(code, folder / LOG), "score": None, "step": None, "values": []}
     result |= {"run": None, "seconds": None}
     with locked(folder, True, "the trial"):
         write_json(folder / RESULT, result)
@@ -34,23 +35,29 @@ def run_isolated(folder: Path, seconds: float | None = None) -> dict:
 
 def isolated_names(folder: Path) -> list[str]:
     """What `metric_names` gives for the job in `folder`, in a process of its own."""
-    code, received = _call("names", folder, None)
+    code, received = call(MODULE, "names", str(folder), "None", log=folder / LOG)
     if received:
         raise KeyboardInterrupt
     names = read_json(folder / NAMES)
     if names is None:
-        raise RuntimeError(f"Expected a run of one batch to succeed. Received: {_reason(code, folder / LOG)}")
+        raise RuntimeError(f"Expected a run of one batch to succeed. Received: {reason(code, folder / LOG)}")
     if "error" in names:
         raise ValueError(names["error"])
     return names["names"]
 
 
-def _call(what: str, folder: Path, seconds: float | None) -> tuple[int, int | None]:
-    """Runs this file; the exit code, and the signal that was passed on, if one was."""
-    command = [sys.executable, "-m", "lightkeras.tuning.isolated", what, str(folder), str(seconds), str(os.getpid())]
+def call(module: str, *arguments: str, log: Path) -> tuple[int, int | None]:
+    """Runs `module`, which gets this process' id as its last argument; the exit code, and the signal passed on, if any.
+
+    Args:
+        module: A module that can be imported, with `main`.
+        arguments: Its arguments.
+        log: What it prints goes to the end of this file.
+    """
+    command = [sys.executable, "-m", module, *arguments, str(os.getpid())]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
-    with (folder / LOG).open("ab") as log:
-        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+    with log.open("ab") as file:
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
                                    start_new_session=True)  # fmt: skip
         return passing_signals([process], process.wait)
 
@@ -75,7 +82,12 @@ def passing_signals(processes: list[subprocess.Popen], wait: Callable[[], int]) 
             signal.signal(number, handler)
 
 
-def _reason(code: int, log: Path) -> str:
+def killed_by(code: int) -> bool:
+    """Whether an exit code is that of a process which the system ended, as it does for memory."""
+    return code in (-signal.SIGKILL, -signal.SIGABRT, -signal.SIGSEGV)
+
+
+def reason(code: int, log: Path) -> str:
     """Why a process ended: the signal that killed it, or the last line that it wrote."""
     if code < 0:
         more = " (out of memory?)" if -code == signal.SIGKILL else ""

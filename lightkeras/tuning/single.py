@@ -14,31 +14,12 @@ from lightkeras import checkpoint as checkpoints
 from lightkeras import run_folder
 from lightkeras.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightkeras.callbacks.model_checkpoint import CHECKPOINTS
-from lightkeras.configuration import Parser, add_arguments, made
+from lightkeras.configuration import Configuration
 from lightkeras.hyperparameters import import_class
 from lightkeras.tuning.files import JOB, LOG, RESULT, locked, read_json, write_json
 from lightkeras.tuning.progress import ObjectiveError, TrialProgress, best
 
 COMPLETED, FAILED, UNFINISHED = "COMPLETED", "FAILED", "UNFINISHED"
-
-
-class Configuration(Parser):
-    """Checks a configuration: the arguments of task, data and Trainer. What is wrong is a ValueError."""
-
-    def __init__(self, task_class: type, data_class: type):
-        super().__init__(allow_abbrev=False)
-        add_arguments(self, task_class, data_class)
-
-    def error(self, message, ex=None):
-        raise ValueError(self._in_a_line(message)) from ex
-
-    def checked(self, config: dict[str, dict]) -> dict[str, dict]:
-        """`config` with every default, as plain values."""
-        return self.parse_object(config).as_dict()
-
-    def objects(self, config: dict[str, dict]) -> Any:
-        """Task, data and Trainer."""
-        return made(self, self.parse_object(config))
 
 
 def run_trial(folder: Path, seconds: float | None = None) -> dict:

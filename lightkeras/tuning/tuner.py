@@ -12,6 +12,7 @@ import yaml
 from keras_tuner.engine.trial import Trial
 
 from lightkeras.checks import check, check_choice, check_int, check_number, nearest
+from lightkeras.configuration import Configuration
 from lightkeras.hyperparameters import class_path, import_class
 from lightkeras.quiet import has_gpu
 from lightkeras.run_folder import newest_run, task_name
@@ -23,7 +24,7 @@ from lightkeras.tuning import workers as parallel
 from lightkeras.tuning.files import JOB, LOG, RESULT, locked, read_json, trial_folder, write_json, write_text
 from lightkeras.tuning.isolated import isolated_names, run_isolated
 from lightkeras.tuning.oracles import ALGORITHMS, ORACLE, KeptOracle, Limits, make_oracle
-from lightkeras.tuning.single import Configuration, metric_names, run_trial
+from lightkeras.tuning.single import metric_names, run_trial
 from lightkeras.tuning.space import check_names, configured, extremes, search_space
 
 SEARCH = "search.yaml"  # what the search is, in its folder
