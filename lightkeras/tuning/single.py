@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import logging
 import shutil
 import time
 import traceback
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from lightkeras import checkpoint as checkpoints
 from lightkeras import run_folder
@@ -50,11 +52,20 @@ def run_trial(folder: Path, seconds: float | None = None) -> dict:
 def _run(job: dict, folder: Path, seconds: float | None) -> dict:
     keras.utils.clear_session()  # the trial before may have filled the memory
     gc.collect()
+    logger = tf.get_logger()
+    logger.addFilter(_is_no_retracing)
     try:
         return _trained(job, folder, seconds)
     except Exception as error:  # of whatever kind: it ends this trial alone, and is recorded
         print(traceback.format_exc(), flush=True)
         return {"status": FAILED, "reason": reason_of(error), "score": None, "step": None, "values": [], "run": None}
+    finally:
+        logger.removeFilter(_is_no_retracing)
+
+
+def _is_no_retracing(record: logging.LogRecord) -> bool:
+    """Each trial traces functions of its own, which TensorFlow takes for one that is traced again and again."""
+    return "triggered tf.function retracing" not in record.getMessage()
 
 
 def reason_of(error: BaseException) -> str:

@@ -62,14 +62,15 @@ def _declared(given: Any) -> keras_tuner.HyperParameters:
 
 def _declare_all(declare: Callable, space: keras_tuner.HyperParameters) -> None:
     """Calls a function until it declares nothing new: what hangs on a choice shows only where the choice is made."""
-    declare(space)
-    tried = 0
-    while tried < len(space.inactive_scopes):
-        scope, values = space.inactive_scopes[tried], dict(space.values)
-        space.values.update({condition.name: condition.values[0] for condition in scope})
-        declare(space)
-        space.values = values
-        tried += 1
+    waiting, seen = [()], []
+    while waiting:
+        declared = space.copy()
+        declared.values.update({condition.name: condition.values[0] for condition in waiting.pop()})
+        declared.ensure_active_values()
+        declare(declared)
+        space.merge(declared)
+        new = [scope for scope in declared.inactive_scopes if scope not in seen]
+        waiting, seen = waiting + new, seen + new
 
 
 def _declare(space: keras_tuner.HyperParameters, name: str, how: Any) -> None:

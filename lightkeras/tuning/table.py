@@ -40,8 +40,9 @@ class _Lines:
 
 
 def _line(tuner: Any, trial: Any) -> str:
-    values = "  ".join(f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
-                       for name, value in trial.hyperparameters.values.items() if "/" not in name)  # fmt: skip
+    given = trial.hyperparameters.values
+    names = [name for name in dict.fromkeys(parameter.name for parameter in tuner.space.space) if name in given]
+    values = "  ".join(f"{name}={_shown(given[name])}" for name in names)
     score = f"{tuner.objective} {trial.score:.6g}" if trial.status == "COMPLETED" else f"failed: {trial.message}"
     return f"trial {trial.trial_id}  {score}  {values}"
 
