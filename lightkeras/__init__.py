@@ -11,6 +11,7 @@ from lightkeras.version import __version__ as __version__
 configure()
 
 _HOMES = {
+    "lightkeras.batch_sizes": ("find_batch_size",),
     "lightkeras.callbacks": (
         "CSVLogger", "Callback", "EarlyStopping", "LearningRateMonitor", "ModelCheckpoint", "ModelSummary",
         "NonFiniteGuard", "NonFiniteLossError", "ProgressBar", "SampleWriter", "TensorBoardLogger", "Throughput",
@@ -24,6 +25,7 @@ _HOMES = {
     ),
     "lightkeras.distribution": ("all_reduce_sum",),
     "lightkeras.download": ("Download", "DownloadError", "find_data"),
+    "lightkeras.learning_rates": ("find_lr",),
     "lightkeras.losses": ("token_sums",),
     "lightkeras.metrics": ("BitsPerCharacter", "Mean", "Perplexity"),
     "lightkeras.schedules": ("warmup_cosine",),
@@ -32,6 +34,7 @@ _HOMES = {
         "SubwordVocabulary", "Vocabulary", "WordVocabulary", "detokenize", "normalize_text", "read_text", "tokenize",
     ),
     "lightkeras.trainer": ("Trainer", "seed_everything"),
+    "lightkeras.tuning": ("SearchError", "Tuner", "search_space"),
     "lightkeras.verifier": ("Report", "check"),
 }  # fmt: skip
 _MODULES = ("callbacks", "layers", "metrics")

@@ -1,4 +1,4 @@
-"""The command line: `lightkeras fit | validate | test | predict | bench NAME [options]`.
+"""The command line: `lightkeras fit | validate | test | predict | tune | bench NAME [options]`.
 
 This file answers without TensorFlow; `commands.py` does the work.
 """
@@ -15,6 +15,9 @@ COMMANDS = {
     "test": "evaluate a trained task on its test data",
     "predict": "use a trained task",
     "check": "try the promise on a task: replicas, micro-batches, padding, resume, ...",
+    "tune": "search for the arguments with which a task does best",
+    "find_lr": "find a learning rate: a range test",
+    "find_batch_size": "find the largest batch that fits",
     "launch": "run one of these in several workers on this machine: launch --workers 2 fit ...",
     "bench": "measure speed",
 }
@@ -30,12 +33,13 @@ BENCHMARKS = {
     "translation": "benchmarks.translation",
     "checkpoint": "benchmarks.checkpoint",
 }
+TUNING = ("tune", "find_lr", "find_batch_size")
 ENTRY_POINTS = "lightkeras.tasks"
 
 
 def usage() -> str:
     """What `lightkeras --help` prints."""
-    commands = "\n".join(f"  {name:<10}{what}" for name, what in COMMANDS.items())
+    commands = "\n".join(f"  {name:<17}{what}" for name, what in COMMANDS.items())
     return f"""usage: lightkeras COMMAND TASK [options]
 
 commands:
@@ -75,6 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail("command", command, COMMANDS)
     if command == "launch":
         return importlib.import_module("lightkeras.launch").main(rest)
+    if command in TUNING:
+        return importlib.import_module("lightkeras.tune_commands").run(command, rest)
     if command != "bench":
         return importlib.import_module("lightkeras.commands").run(command, rest)
     if not rest or rest[0] not in BENCHMARKS:

@@ -1,15 +1,15 @@
 """What the commands do, once TensorFlow may be imported."""
 
 import inspect
-import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 from rich.console import Console
 
 from lightkeras import checkpoint as files
@@ -17,6 +17,7 @@ from lightkeras import run_folder, run_state, verifier
 from lightkeras.checkpoint import CheckpointError
 from lightkeras.checks import nearest
 from lightkeras.cli import task_paths, usage
+from lightkeras.configuration import Parser, add_arguments, made
 from lightkeras.download import DownloadError
 from lightkeras.hyperparameters import import_class
 from lightkeras.paths import path_of
@@ -28,35 +29,19 @@ FAILURES = (
     ValueError, TypeError, ImportError, OSError, ArithmeticError, NotImplementedError, CheckpointError, DownloadError,
 )  # fmt: skip
 
-# what jsonargparse says around the one error that matters
-_UNION = re.compile(r"^\s*(Does not validate|Subtypes:|Errors:|- Expected a|Given value).*$", re.MULTILINE)
-
 
 class UsageError(ValueError):
     """The command line is wrong: exit code 2."""
 
 
-class Parser(ArgumentParser):
-    """jsonargparse's, with errors in a line, and the nearest option for an unknown one."""
+def run(command: str, arguments: list[str], actions: dict[str, Callable] | None = None) -> int:
+    """Runs `lightkeras COMMAND ARGUMENTS`; returns the exit code.
 
-    def error(self, message, ex=None):
-        self.exit(2, f"lightkeras: error: {self._in_a_line(message)} `{self.prog} --help` lists the options.\n")
-
-    def _in_a_line(self, message: str) -> str:
-        known = [option for action in self._actions for option in action.option_strings]
-        unknown = re.search(r"(--[\w.]+)", message) if "nrecognized" in message or "not accepted" in message else None
-        option = re.search(r'[Kk]ey "([\w.]+)"', message)
-        types = re.findall(r"Expected an? (?:<class )?'?(\w+)'?>?", message)
-        value = re.search(r"(?:Given value|Got value): (.*)", message, re.DOTALL)
-        if option and types and value and "Problem with" not in message:
-            expected = " or ".join(types).replace("NoneType", "None")
-            return f"Expected `{option[1]}` to be {expected}. Received: {value[1].strip().rstrip('.')}."
-        hint = nearest(unknown[1], known) if unknown else ""
-        return f"{' '.join(_UNION.sub('', message).split()).rstrip('.')}.{hint}"
-
-
-def run(command: str, arguments: list[str]) -> int:
-    """Runs `lightkeras COMMAND ARGUMENTS`; returns the exit code."""
+    Args:
+        command: A key of `actions`.
+        arguments: What follows the command.
+        actions: `(command, task_class, arguments) -> exit code` by command; those of this file by default.
+    """
     if "" not in sys.path:
         sys.path.insert(0, "")  # a task of the user's own lies where the command is run
     if arguments in ([], ["-h"], ["--help"]):
@@ -64,7 +49,7 @@ def run(command: str, arguments: list[str]) -> int:
         return 0 if arguments else 2
     try:
         task_class, rest = _task_class(arguments)
-        return ACTIONS[command](command, task_class, rest)
+        return (actions or ACTIONS)[command](command, task_class, rest)
     except KeyboardInterrupt:
         print("lightkeras: interrupted", file=sys.stderr)
         return 130
@@ -119,46 +104,50 @@ def presets(task_class: type[TaskModule]) -> dict[str, Path]:
 
 
 def _parser(command: str, task_class: type[TaskModule], ckpt_path: str | None, what: str) -> Parser:
-    known = presets(task_class)
-    defaults = [str(known["default"])] if command == "fit" and "default" in known else []
-    prog = f"lightkeras {command} {task_name(task_class)}"
-    parser = Parser(prog=prog, default_config_files=defaults, allow_abbrev=False)
-    parser.add_argument("--config", action="config", help="YAML file with any of the options below")
-    parser.add_argument("--task_class", type=str, help="the task: a name or package.module.Class")
-    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+    parser = Parser(**_names(command, task_class))
+    _add_common(parser)
     parser.add_argument("--ckpt_path", type=str | None, default=ckpt_path, help=what)
     return parser
 
 
-def _fit(command: str, task_class: type[TaskModule], arguments: list[str]) -> int:
-    what = "continue a run: its folder, a checkpoint, last, best, or auto (begin it if there is none)"
-    parser, known = _parser(command, task_class, None, what), presets(task_class)
+def _names(command: str, task_class: type[TaskModule]) -> dict:
+    return {"prog": f"lightkeras {command} {task_name(task_class)}", "allow_abbrev": False}
+
+
+def _add_common(parser: Parser) -> None:
+    parser.add_argument("--config", action="config", help="YAML file with any of the options below")
+    parser.add_argument("--task_class", type=str, help="the task: a name or package.module.Class")
+    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+
+
+def training_parser(command: str, task_class: type[TaskModule], arguments: list[str]) -> tuple[Parser, list[str]]:
+    """A parser with the options of Trainer, task and data; and the arguments, a preset's config before them."""
+    known = presets(task_class)
+    defaults = [str(known["default"])] if "default" in known else []
+    parser = Parser(**_names(command, task_class), default_config_files=defaults)
+    _add_common(parser)
     if known:
         parser.add_argument("--preset", type=str, help=f"start from one of {', '.join(known)}", default=None)
         arguments = [*_preset(arguments, known), *arguments]
+    add_arguments(parser, task_class, task_class.data_module)
+    return parser, arguments
+
+
+def _fit(command: str, task_class: type[TaskModule], arguments: list[str]) -> int:
+    parser, arguments = training_parser(command, task_class, arguments)
+    what = "continue a run: its folder, a checkpoint, last, best, or auto (begin it if there is none)"
+    parser.add_argument("--ckpt_path", type=str | None, default=None, help=what)
     what = "begin with the weights of a trained run: its folder, a checkpoint, last or best"
     parser.add_argument("--weights_path", type=str | None, default=None, help=what)
     what = "what may differ in a run that goes on, by the names that the refusal shows"
     parser.add_argument("--allow_changes", nargs="+", default=[], metavar="NAME", help=what)
-    parser.add_class_arguments(Trainer, "trainer")
-    parser.add_class_arguments(task_class, "task")
-    parser.add_class_arguments(task_class.data_module, "data")
     config = parser.parse_args([*map(_fetched, arguments)])
-    made = _made(parser, config)
+    run = made(parser, config)
     ckpt_path = _of_config(config.ckpt_path, _given(arguments, "config"))
-    made.trainer.fit(made.task, made.data, ckpt_path, config.weights_path, config.allow_changes)
-    if made.trainer.run_dir:
-        print(f"Run: {made.trainer.run_dir}")
-    return 128 + made.trainer.interrupted if made.trainer.interrupted else 0
-
-
-def _made(parser: Parser, config: Namespace) -> Namespace:
-    """The objects of `config`; a Keras callback is told its arguments, for the run's config.yaml."""
-    made = parser.instantiate(config)
-    for callback, given in zip(made.trainer.init_args["callbacks"] or (), config.trainer.callbacks or (), strict=True):
-        if not hasattr(callback, "init_args"):
-            callback.init_args = given.get("init_args", Namespace()).as_dict()
-    return made
+    run.trainer.fit(run.task, run.data, ckpt_path, config.weights_path, config.allow_changes)
+    if run.trainer.run_dir:
+        print(f"Run: {run.trainer.run_dir}")
+    return 128 + run.trainer.interrupted if run.trainer.interrupted else 0
 
 
 def _preset(arguments: list[str], known: dict[str, Path]) -> list[str]:
@@ -208,10 +197,10 @@ def _trained(command: str, task_class: type[TaskModule], arguments: list[str]) -
 
 def _use(command: str, parser: Parser, saved: files.Checkpoint, task_class: type, arguments: list[str]):
     """What `Trainer.COMMAND` gives for the saved task, built on the Trainer's devices and in its precision."""
-    made = _made(parser, parser.parse_args(arguments))
+    run = made(parser, parser.parse_args(arguments))
     task, _, _ = run_state.load_run(saved.path, task_class)
-    made.data.load_state_dict(saved.state["data_state"])
-    return getattr(made.trainer, command)(task, made.data, saved.path)
+    run.data.load_state_dict(saved.state["data_state"])
+    return getattr(run.trainer, command)(task, run.data, saved.path)
 
 
 def _evaluate(command: str, task_class: type[TaskModule], arguments: list[str]) -> int:
@@ -243,8 +232,8 @@ def _own_predict(command: str, task_class: type[TaskModule], arguments: list[str
     config = parser.parse_args(arguments)
     task = run_state.load_task(_checkpoint(task_class, arguments), task_class)
     names = list(inspect.signature(task_class.predict_command).parameters)[1:]  # without self
-    made = task.predict_command(**{name: config[name] for name in names})
-    for text in [made] if isinstance(made, str) else made:
+    texts = task.predict_command(**{name: config[name] for name in names})
+    for text in [texts] if isinstance(texts, str) else texts:
         print(text, flush=True)
     return 0
 
@@ -271,9 +260,9 @@ def _check(command: str, task_class: type[TaskModule], arguments: list[str]) -> 
     parser.add_class_arguments(task_class, "task")
     parser.add_class_arguments(task_class.data_module, "data")
     config = parser.parse_args(arguments)
-    made = parser.instantiate(config)
+    pair = parser.instantiate(config)
     options = {name: config[name] for name in ("only", "group", "deterministic")}
-    report = verifier.check(made.task, made.data, **options)
+    report = verifier.check(pair.task, pair.data, **options)
     Console().print(report)
     return 0 if report.passed else 1
 

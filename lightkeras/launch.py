@@ -36,7 +36,7 @@ def launch(command: list[str], workers: int) -> int:
     If one fails, the others are asked to end (SIGTERM) and, after `GRACE` seconds, killed. SIGINT and SIGTERM are
     passed on to all of them.
     """
-    addresses = [f"127.0.0.1:{port}" for port in _free_ports(workers)]
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
     processes = [_start(command, addresses, index) for index in range(workers)]
     readers = [threading.Thread(target=_copy, args=(index, process)) for index, process in enumerate(processes)]
     for reader in readers:
@@ -51,7 +51,8 @@ def launch(command: list[str], workers: int) -> int:
             reader.join()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """So many ports of this machine that nobody uses now."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:

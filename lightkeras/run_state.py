@@ -156,14 +156,14 @@ def check_same(path: str, now: dict, allowed: Iterable[str] = ()) -> list[str]:
         CheckpointError: Something differs (arguments, vocabulary, seed, steps per epoch); the differences are listed.
     """
     saved = files.read_state(path)
-    differences = dict(_differences(json.loads(json.dumps(now)), {key: saved.get(key) for key in now}))
-    refused = [name for name in differences if not any(f"{name}.".startswith(f"{known}.") for known in allowed)]
+    found = dict(differences(json.loads(json.dumps(now)), {key: saved.get(key) for key in now}))
+    refused = [name for name in found if not any(f"{name}.".startswith(f"{known}.") for known in allowed)]
     if refused:
-        shown = "; ".join(f"{name}: {differences[name]}" for name in refused[:10])
+        shown = "; ".join(f"{name}: {found[name]}" for name in refused[:10])
         by_name = all(name.split(".")[0] in CHANGEABLE for name in refused)
         how = f". If that is meant, allow it by name: allow_changes={refused}" if by_name else ""
         raise CheckpointError(f"Expected the run of {path} to be continued as it was. Received: {shown}{how}")
-    return list(differences)
+    return list(found)
 
 
 def check_weights_fit(task: TaskModule, data: DataModule, saved: Checkpoint) -> None:
@@ -174,15 +174,15 @@ def check_weights_fit(task: TaskModule, data: DataModule, saved: Checkpoint) -> 
     """
     now = {"task": class_path(type(task)), "data_state": json.loads(json.dumps(data.state_dict()))}
     then = {"task": saved.state["task"]["class_path"], "data_state": saved.state["data_state"]}
-    if differences := [f"{name}: {change}" for name, change in _differences(now, then)]:
-        raise CheckpointError(f"Expected {saved.path} to be of this task and data. Received: {'; '.join(differences)}")
+    if found := [f"{name}: {change}" for name, change in differences(now, then)]:
+        raise CheckpointError(f"Expected {saved.path} to be of this task and data. Received: {'; '.join(found)}")
 
 
-def _differences(now: Any, saved: Any, where: str = ""):
-    """(name, "old then, new now") of everything that differs."""
+def differences(now: Any, saved: Any, where: str = ""):
+    """(name, "old then, new now") of everything that differs between two values of JSON."""
     if isinstance(now, dict) and isinstance(saved, dict):
         for key in {**now, **saved}:
-            yield from _differences(now.get(key), saved.get(key), f"{where}.{key}" if where else key)
+            yield from differences(now.get(key), saved.get(key), f"{where}.{key}" if where else key)
     elif now != saved:
         yield where, f"{_short(saved)} then, {_short(now)} now"
 

@@ -75,6 +75,7 @@ class TaskModule(Hyperparameters, keras.Model):
         score_names: The metrics that `score` gives.
         monitor: The validation metric that ranks checkpoints, and "min" or "max"; where there is none of that name,
             only the last checkpoints are kept.
+        search_space: What a search looks for by default, as in `lightkeras.search_space`.
         prefer_jit_compile: What `Trainer(jit_compile="auto")` takes for this task.
         sample_every: Epochs between two calls of `write_samples`.
         seed, micro_batches, gradient_clip_val, gradient_clip_algorithm, log_gradient_norm: Set by the Trainer.
@@ -86,6 +87,7 @@ class TaskModule(Hyperparameters, keras.Model):
     unit = "examples"
     score_names: tuple[str, ...] = ()
     monitor = ("val_loss", "min")
+    search_space: Any = None
     prefer_jit_compile = False
     sample_every = 1
     seed = 0

@@ -136,7 +136,7 @@ def child(job: dict, index: int, addresses: list[str]) -> int:
 
 def run(job: dict) -> list[int]:
     """Runs a job's processes; where one is killed, the others are too. Returns their exit codes, -9 of a killed one."""
-    addresses = [f"127.0.0.1:{port}" for port in launch._free_ports(job["workers"])]
+    addresses = [f"127.0.0.1:{port}" for port in launch.free_ports(job["workers"])]
     codes = {}
     for index in range(job["workers"]):
         pid = os.fork()

@@ -70,6 +70,11 @@ class Captioning(lk.TaskModule):
     unit = "words"
     score_names = (*NAMES, "attention_entropy", "empty", "repeating")
     monitor = ("val_cider", "max")
+    search_space = {
+        "task.learning_rate": {"float": [3e-4, 5e-3, "log"]},
+        "task.dropout": {"float": [0.0, 0.6, 0.1]},
+        "task.units": {"choice": [256, 512]},
+    }
 
     def __init__(
         self,

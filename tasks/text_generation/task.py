@@ -30,6 +30,11 @@ class TextGeneration(lk.TaskModule):
 
     data_module = TextData
     unit = "characters"
+    search_space = {
+        "task.units": {"int": [256, 1024, 256], "default": 512},
+        "task.learning_rate": {"float": [1e-3, 1e-2, "log"], "default": 2.5e-3},
+        "task.dropout": {"float": [0.0, 0.5, 0.1], "default": 0.4},
+    }
 
     def __init__(
         self,

@@ -65,6 +65,12 @@ class Translation(lk.TaskModule):
     unit = "tokens"
     score_names = ("bleu", "chrf", "attention_entropy", "attention_coverage", "unknown", "empty", "repeating")
     monitor = ("val_bleu", "max")
+    search_space = {
+        "task.learning_rate": {"float": [5e-4, 8e-3, "log"], "default": 2e-3},
+        "task.dropout": {"float": [0.0, 0.5, 0.1], "default": 0.3},
+        "task.label_smoothing": {"choice": [0.0, 0.1, 0.2], "default": 0.1},
+        "data.batch_size": {"choice": [32, 64, 128], "default": 64},
+    }
 
     def __init__(
         self,

@@ -1,0 +1,179 @@
+"""What is searched: ranges and choices by the names of arguments, as KerasTuner's `HyperParameters`.
+
+In YAML or as a dict, a name is that of an argument behind `task.`, `data.` or `trainer.`::
+
+    task.units: {int: [128, 1024, 128]}               # least, most, step
+    task.learning_rate: {float: [1e-4, 1e-2, log]}
+    data.batch_size: {choice: [32, 64], default: 64}
+    task.nesterov: {bool: }
+    task.momentum: {float: [0.5, 0.99], when: {task.optimizer: [sgd]}}   # only where a choice before is one of these
+"""
+
+import contextlib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras_tuner
+import yaml
+from keras_tuner.engine import hyperparameters as kinds
+
+from lightkeras.checks import check, nearest
+
+KINDS = ("int", "float", "choice", "bool")
+SAMPLINGS = ("linear", "log")
+GROUPS = ("task", "data", "trainer")
+
+
+def search_space(given: Any) -> keras_tuner.HyperParameters:
+    """The space that `given` declares.
+
+    Args:
+        given: A dict as in the file's docstring, the path of a YAML file with one, KerasTuner's own `HyperParameters`,
+            or a function that is given one and declares what it searches (`lambda hp: hp.Int("task.units", 1, 9)`).
+
+    Raises:
+        ValueError: Nothing is searched, a kind is not known, or a range is upside down.
+        FileNotFoundError: There is no such file.
+    """
+    if isinstance(given, str | Path):
+        given = yaml.safe_load(Path(given).read_text(encoding="utf-8"))
+    space = _declared(given)
+    check(bool(space.space), "space", f"at least one argument to search ({', '.join(KINDS)}); it is empty", given)
+    for parameter in space.space:
+        _check_range(parameter)
+    return space
+
+
+def _declared(given: Any) -> keras_tuner.HyperParameters:
+    if isinstance(given, keras_tuner.HyperParameters):
+        return given.copy()
+    space = keras_tuner.HyperParameters()
+    if isinstance(given, Callable):
+        _declare_all(given, space)
+        return space
+    known = isinstance(given, dict | None)
+    check(known, "space", "a dict, a YAML file, HyperParameters or a function of them", given)
+    for name, how in (given or {}).items():
+        _declare(space, name, how)
+    return space
+
+
+def _declare_all(declare: Callable, space: keras_tuner.HyperParameters) -> None:
+    """Calls a function until it declares nothing new: what hangs on a choice shows only where the choice is made."""
+    waiting, seen = [()], []
+    while waiting:
+        declared = space.copy()
+        declared.values.update({condition.name: condition.values[0] for condition in waiting.pop()})
+        declared.ensure_active_values()
+        declare(declared)
+        space.merge(declared)
+        new = [scope for scope in declared.inactive_scopes if scope not in seen]
+        waiting, seen = waiting + new, seen + new
+
+
+def _declare(space: keras_tuner.HyperParameters, name: str, how: Any) -> None:
+    """Adds one parameter of the YAML form."""
+    form = f"{{KIND: values}} with one KIND of {', '.join(KINDS)}, and `default` and `when` if wanted"
+    check(isinstance(how, dict), name, form, how)
+    found = [kind for kind in KINDS if kind in how]
+    check(len(found) == 1 and not set(how) - {*KINDS, "default", "when"}, name, form, how)
+    options = {"default": how["default"]} if "default" in how else {}
+    with contextlib.ExitStack() as scopes:
+        for parent, values in (how.get("when") or {}).items():
+            check(
+                space._exists(parent, []) or parent in space._hps, f"{name}.when", "of a name declared before", parent
+            )
+            scopes.enter_context(space.conditional_scope(parent, values if isinstance(values, list) else [values]))
+        _ADD[found[0]](space, name, how[found[0]], options)
+
+
+def _range(name: str, values: Any, number: Callable) -> dict:
+    """KerasTuner's arguments of `[least, most]`, with a step and "log" or "linear" behind them."""
+    values = list(values) if isinstance(values, list | tuple) else [values]
+    sampling = values.pop() if values and values[-1] in SAMPLINGS else "linear"
+    form = '[least, most], with a step and "log" if wanted'
+    try:
+        numbers = [number(value) for value in values]  # YAML 1.1 reads 1e-4 as a string
+    except (TypeError, ValueError):
+        numbers = []
+    check(len(numbers) in (2, 3), name, form, values)
+    step = {"step": numbers[2]} if len(numbers) == 3 else {}
+    given = {"min_value": numbers[0], "max_value": numbers[1], "sampling": sampling, **step}
+    _check_order(name, numbers[0], numbers[1], sampling)
+    return given
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or float(value) != int(value):
+        raise ValueError(value)
+    return int(value)
+
+
+def _choices(name: str, values: Any) -> list:
+    check(isinstance(values, list | tuple) and len(values) > 0, name, "a list of values to choose from", values)
+    same = len({type(value) for value in values}) == 1 and isinstance(values[0], int | float | str | bool)
+    check(same, name, "a list of numbers, strings or bools, all of one type", values)
+    check(len(set(values)) == len(values), name, "a list of values that differ", values)
+    return list(values)
+
+
+_ADD = {
+    "int": lambda space, name, values, options: space.Int(name, **_range(name, values, _whole), **options),
+    "float": lambda space, name, values, options: space.Float(name, **_range(name, values, float), **options),
+    "choice": lambda space, name, values, options: space.Choice(name, _choices(name, values), **options),
+    "bool": lambda space, name, values, options: space.Boolean(name, **options),
+}
+
+
+def _check_range(parameter: kinds.HyperParameter) -> None:
+    if isinstance(parameter, kinds.Int | kinds.Float):
+        _check_order(parameter.name, parameter.min_value, parameter.max_value, parameter.sampling)
+
+
+def _check_order(name: str, least: float, most: float, sampling: str) -> None:
+    check(least < most, name, "a range whose least value is below its most", [least, most])
+    check(sampling != "log" or least > 0, name, "a range above 0 to be searched by logarithms", [least, most])
+
+
+def check_names(space: keras_tuner.HyperParameters, classes: dict[str, type], taken: tuple[str, ...] = ()) -> None:
+    """Refuses a parameter that is no argument of its class.
+
+    Args:
+        space: The space.
+        classes: The task's, the data's and the Trainer's class, by "task", "data" and "trainer".
+        taken: Names that the search decides itself.
+
+    Raises:
+        ValueError: The name is shown, with the nearest that there is.
+    """
+    known = [f"{group}.{name}" for group, kind in classes.items() for name in _arguments(kind)]
+    for parameter in space.space:
+        name = parameter.name
+        kind = classes.get(name.split(".")[0])
+        owner = kind.__name__ if kind else "task, data or trainer (task.NAME, data.NAME, trainer.NAME)"
+        expected = f"an argument of {owner}.{nearest(name, known)}"
+        check(name in known, "space", expected, name)
+        check(name not in taken, "space", f"without {', '.join(taken)}, which the search decides", name)
+
+
+def _arguments(kind: type) -> list[str]:
+    return [name for name in inspect.signature(kind.__init__).parameters if name != "self"]
+
+
+def extremes(parameter: kinds.HyperParameter) -> list:
+    """The values of a parameter that a check of types must try: all choices, or both ends of a range."""
+    if isinstance(parameter, kinds.Int | kinds.Float):
+        return [parameter.min_value, parameter.max_value]
+    return list(parameter.values)
+
+
+def configured(base: dict[str, dict], values: dict[str, Any]) -> dict[str, dict]:
+    """A copy of the configuration `base` with the values of a trial; KerasTuner's own (`tuner/...`) are left out."""
+    made = {group: dict(arguments) for group, arguments in base.items()}
+    for name, value in values.items():
+        group, _, argument = name.partition(".")
+        if argument:
+            made[group][argument] = value
+    return made
