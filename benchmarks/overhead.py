@@ -1,52 +1,87 @@
 """What the training loop costs: microseconds per step of a model so small that the step itself is nothing.
 
-Two dense layers, 17 kB of parameters, batches of 32 from memory, Adam. A stretch is an epoch of `STEPS` steps with all
-that comes with it: for the Trainer its logs, checkpoint and callbacks too.
+Two dense layers, batches of 32 from memory, Adam. A stretch is an epoch of `--steps` steps with all that comes with it:
+for `Trainer.fit` its logs, checkpoint and callbacks too. "All callbacks" are the default ones and validation, early
+stopping, samples and the gradients' norm. A second table is of a step of some milliseconds: three dense layers of
+`--wide` units, `--wide_steps` of them a stretch. TensorFlow's progress bars and PyTorch Lightning's write to a file.
 """
 
+import functools
 import tempfile
 
 import numpy as np
 
-from benchmarks import harness
+from benchmarks import command, harness, report
+from benchmarks.harness import Entry
 
-STEPS, BATCH, FEATURES, CLASSES = 2000, 32, 16, 4
-EXAMPLES = STEPS * BATCH
-COMPETITORS = {
-    "tf.function loop": "benchmarks.overhead:bare",
-    "Keras fit(verbose=0)": "benchmarks.overhead:keras_fit",
-    "Keras fit, steps_per_execution=50": "benchmarks.overhead:keras_fit_50",
-    "Trainer.fit, steps_per_execution=1": "benchmarks.overhead:trainer_fit_1",
-    "Trainer.fit": "benchmarks.overhead:trainer_fit",
-}
+DEFAULTS = {"steps": 2000, "batch": 32, "features": 16, "width": 64, "wide": 512, "wide_steps": 300}
+CLASSES = 4
+BASE, BARE, OURS = "Keras fit(verbose=0)", "tf.function loop", "Trainer.fit"
+TORCH, LIGHTNING = ("torch",), ("torch", "lightning")
 
 
-def _examples():
-    numbers = np.random.default_rng(0)
-    x = numbers.normal(size=(EXAMPLES, FEATURES)).astype(np.float32)
+def entries(chosen) -> dict[str, Entry]:
+    """Who takes part, by name."""
+    sizes = {"batch": chosen.batch, "features": chosen.features, "width": chosen.width, "layers": 1}
+    made = functools.partial(_entry, {**sizes, "steps": chosen.steps})
+    return {
+        BARE: made("bare"),
+        BASE: made("keras_fit"),
+        "Keras fit(verbose=1)": made("keras_fit", verbose=1),
+        "Keras fit(verbose=2)": made("keras_fit", verbose=2),
+        "Keras fit, TensorBoard": made("keras_fit", tensorboard=True),
+        "Keras fit, steps_per_execution=50": made("keras_fit", steps_per_execution=50),
+        OURS: made("trainer_fit"),
+        "Trainer.fit, all callbacks": made("trainer_fit", everything=True),
+        "Trainer.fit, steps_per_execution=1": made("trainer_fit", steps_per_execution=1),
+        "PyTorch": made("torch_loop", needs=TORCH),
+        "Lightning": made("lightning_fit", needs=LIGHTNING),
+        "Lightning, progress bar": made("lightning_fit", needs=LIGHTNING, bar=True),
+        "Lightning, progress bar and logger": made("lightning_fit", needs=LIGHTNING, bar=True, logger=True),
+    }
+
+
+def wide_entries(chosen) -> dict[str, Entry]:
+    """Who takes part in the second table."""
+    sizes = {"batch": chosen.batch, "features": chosen.features, "width": chosen.wide, "layers": 3}
+    made = functools.partial(_entry, {**sizes, "steps": chosen.wide_steps})
+    return {BARE: made("bare"), BASE: made("keras_fit"), OURS: made("trainer_fit")}
+
+
+def _entry(sizes: dict, function: str, needs=(), **more) -> Entry:
+    return Entry(f"benchmarks.overhead:{function}", {**sizes, **more}, needs)
+
+
+def examples(steps: int, batch: int, features: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points of two classes for so many steps: float32 (n, features) and int32 (n,)."""
+    x = np.random.default_rng(0).normal(size=(steps * batch, features)).astype(np.float32)
     return x, (x.sum(axis=1) > 0).astype(np.int32)
 
 
-def _network():
+def _network(width: int, layers: int):
     import keras
 
-    return keras.Sequential([keras.layers.Dense(64, activation="relu"), keras.layers.Dense(CLASSES)])
+    hidden = [keras.layers.Dense(width, activation="relu") for _ in range(layers)]
+    return keras.Sequential([*hidden, keras.layers.Dense(CLASSES)])
 
 
-def _stream():
+def _stream(steps: int, batch: int, features: int):
     import tensorflow as tf
 
-    examples = tf.data.Dataset.from_tensor_slices(_examples()).shuffle(EXAMPLES).repeat()
-    return examples.batch(BATCH, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    rows = tf.data.Dataset.from_tensor_slices(examples(steps, batch, features)).shuffle(steps * batch).repeat()
+    return rows.batch(batch, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
-def bare(gate) -> None:
+# ---- TensorFlow and Keras
+
+
+def bare(gate, steps: int, batch: int, features: int, width: int, layers: int) -> None:
     """A Python loop over a `tf.data` iterator that calls a `tf.function`."""
     import keras
     import tensorflow as tf
 
-    network, optimizer = _network(), keras.optimizers.Adam(1e-3)
-    network.build((None, FEATURES))
+    network, optimizer = _network(width, layers), keras.optimizers.Adam(1e-3)
+    network.build((None, features))
     optimizer.build(network.trainable_variables)
 
     @tf.function
@@ -57,26 +92,24 @@ def bare(gate) -> None:
         optimizer.apply(tape.gradient(loss, network.trainable_variables))
         return loss
 
-    iterator = iter(_stream())
+    iterator = iter(_stream(steps, batch, features))
     while True:
         gate()
-        for _ in range(STEPS):
+        for _ in range(steps):
             step(*next(iterator))
 
 
-def keras_fit(gate, steps_per_execution: int = 1) -> None:
-    """Keras' own `fit()`, without a progress bar or callbacks."""
+def keras_fit(gate, steps, batch, features, width, layers, verbose=0, steps_per_execution=1, tensorboard=False) -> None:
+    """Keras' own `fit()`."""
     import keras
 
-    network = _network()
+    network = _network(width, layers)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    network.compile("adam", loss, steps_per_execution=steps_per_execution)
-    network.fit(_stream(), steps_per_epoch=STEPS, epochs=10**6, verbose=0, callbacks=[_at_epochs(gate)])
-
-
-def keras_fit_50(gate) -> None:
-    """The same, 50 steps a call."""
-    keras_fit(gate, steps_per_execution=50)
+    network.compile(keras.optimizers.Adam(1e-3), loss, steps_per_execution=steps_per_execution)
+    with tempfile.TemporaryDirectory() as folder:
+        more = [keras.callbacks.TensorBoard(folder)] if tensorboard else []
+        stream, callbacks = _stream(steps, batch, features), [_at_epochs(gate), *more]
+        network.fit(stream, steps_per_epoch=steps, epochs=10**6, verbose=verbose, callbacks=callbacks)
 
 
 def _at_epochs(gate):
@@ -85,24 +118,41 @@ def _at_epochs(gate):
     return keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: gate())
 
 
-def trainer_fit(gate, **arguments) -> None:
+# ---- ours
+
+
+def trainer_fit(gate, steps, batch, features, width, layers, everything: bool = False, **arguments) -> None:
     """`Trainer.fit` as it comes: default settings, default callbacks."""
+    import lightkeras as lk
+
+    callbacks = [_at_epochs(gate)]
+    if everything:
+        callbacks += [lk.EarlyStopping("val_loss", patience=10**9)]
+        arguments["log_gradient_norm"] = True
+    task, data = _task_and_data(examples(steps, batch, features), batch, width, layers, everything)
+    with tempfile.TemporaryDirectory() as root:
+        lk.Trainer(default_root_dir=root, max_epochs=10**6, callbacks=callbacks, **arguments).fit(task, data)
+
+
+def _task_and_data(examples, batch: int, width: int, layers: int, everything: bool):
+    import keras
     import tensorflow as tf
 
     import lightkeras as lk
 
     class Data(lk.DataModule):
         def train_dataset(self):
-            x, y = _examples()
-            return lk.AddressedDataset.from_arrays({"x": x, "y": y}, BATCH)
+            return lk.AddressedDataset.from_arrays(dict(zip("xy", examples, strict=True)), batch)
+
+        def val_dataset(self):
+            few = {name: rows[: 10 * batch] for name, rows in zip("xy", examples, strict=True)}
+            return lk.AddressedDataset.from_arrays(few, batch, shuffle=False) if everything else None
 
     class Task(lk.TaskModule):
         def configure_model(self, data):
-            self.network = _network()
+            self.network = _network(width, layers)
 
         def configure_optimizers(self):
-            import keras
-
             return keras.optimizers.Adam(1e-3)
 
         def losses_of(self, batch, training):
@@ -116,22 +166,49 @@ def trainer_fit(gate, **arguments) -> None:
         def test_step(self, batch):
             return self.measure(self.losses_of, batch)
 
-    with tempfile.TemporaryDirectory() as root:
-        trainer = lk.Trainer(default_root_dir=root, max_epochs=10**6, callbacks=[_at_epochs(gate)], **arguments)
-        trainer.fit(Task(), Data())
+    class Sampling(Task):
+        def write_samples(self, folder, name):
+            (folder / f"{name}.txt").write_text("a sample\n")
+
+    return (Sampling if everything else Task)(), Data()
 
 
-def trainer_fit_1(gate) -> None:
-    """The same, one step a call."""
-    trainer_fit(gate, steps_per_execution=1)
+# ---- PyTorch
+
+
+def torch_loop(gate, **settings) -> None:
+    """A plain loop."""
+    from benchmarks import torch_peers
+
+    torch_peers.loop(gate, *_torch(**settings))
+
+
+def lightning_fit(gate, bar: bool = False, logger: bool = False, **settings) -> None:
+    """`lightning.Trainer.fit`."""
+    from benchmarks import torch_peers
+
+    torch_peers.fit(gate, *_torch(**settings), bar=bar, logger=logger)
+
+
+def _torch(steps, batch, features, width, layers):
+    from benchmarks.torch_models import Classifier
+
+    x, y = examples(steps, batch, features)
+    return Classifier(features, width, CLASSES), {"x": x, "y": y.astype(np.int64)}, batch, steps
+
+
+def measure(chosen) -> list[report.Table]:
+    """The tiny model's table and the wider one's; `--only` may leave one of them empty."""
+    tables = []
+    for title, unit, scale, steps, taking_part in (
+        ("A tiny model's step", "us", 1e6, chosen.steps, entries(chosen)),
+        ("A step of some milliseconds", "ms", 1e3, chosen.wide_steps, wide_entries(chosen)),
+    ):
+        raced = harness.race(command.chosen_of(taking_part, chosen.only), chosen.rounds)
+        tables.append(report.table_of(title, unit, raced, BASE, scale / steps, steps))
+    return tables
 
 
 def main(arguments: list[str]) -> int:
     """Runs the benchmark; returns the exit code."""
-    chosen = harness.options("overhead").parse_args(arguments)
-    raced = harness.race(COMPETITORS, chosen.rounds)
-    samples = {name: [seconds / STEPS * 1e6 for seconds in c.seconds] for name, c in raced.items()}
-    harness.show("A tiny model's step", "us", samples, base="Keras fit(verbose=0)")
-    start = {name: c.start_seconds for name, c in raced.items()}
-    harness.write(chosen.out, "overhead", {"steps": STEPS, "batch": BATCH}, samples, start)
-    return 0
+    return command.run("overhead", __doc__, DEFAULTS, arguments, measure)

@@ -28,10 +28,8 @@ TASKS = {
     "captioning": "tasks.captioning.Captioning",
 }
 BENCHMARKS = {
-    "overhead": "benchmarks.overhead",
-    "dcgan_step": "benchmarks.dcgan_step",
-    "translation": "benchmarks.translation",
-    "checkpoint": "benchmarks.checkpoint",
+    name: f"benchmarks.{name}"
+    for name in ("overhead", "tasks", "peers", "scaling", "generation", "input", "quality", "checkpoint")
 }
 TUNING = ("tune", "find_lr", "find_batch_size")
 ENTRY_POINTS = "lightkeras.tasks"

@@ -1,0 +1,105 @@
+"""The options that every benchmark has, and what becomes of its tables."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import report
+from benchmarks.harness import Entry
+from lightkeras.checks import check, check_choice
+
+COMMON = ("rounds", "out", "plot", "compare", "threshold", "relative", "only")
+
+
+def run(
+    name: str, about: str, defaults: dict[str, Any], arguments: list[str],
+    measure: Callable[[argparse.Namespace], list[report.Table]], rounds: int = 7,
+) -> int:  # fmt: skip
+    """A benchmark's command.
+
+    Args:
+        name: The benchmark's name.
+        about: What it measures.
+        defaults: Its settings, each with its default: options of the same names.
+        arguments: Of the command line.
+        measure: Takes the options, gives the tables.
+        rounds: Rounds by default.
+
+    Returns:
+        The exit code: 0, 1 if a competitor has become slower than in the report of `--compare`, or a failure.
+    """
+    chosen = parser(name, about, defaults, rounds).parse_args(arguments)
+    try:
+        return _run(name, defaults, chosen, measure)
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        print(f"lightkeras: error: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(name: str, defaults: dict, chosen: argparse.Namespace, measure: Callable) -> int:
+    old = json.loads(chosen.compare.read_text(encoding="utf-8")) if chosen.compare else None
+    for path in (chosen.out, chosen.plot):
+        check(path is None or path.parent.is_dir(), "out", "a file in an existing folder", str(path), FileNotFoundError)
+    settings = {key: getattr(chosen, key) for key in defaults}
+    tables = measure(chosen)
+    for table in tables:
+        report.show(table)
+    report.write(chosen.out, name, settings, tables)
+    if chosen.plot:
+        report.plot(chosen.plot, tables)
+    if not old:
+        return 0
+    worse = report.compare(old, name, settings, tables, chosen.threshold, chosen.relative)
+    if worse:
+        print(f"Slower by more than {chosen.threshold:.0%}: {'; '.join(worse)}", file=sys.stderr)
+    return int(bool(worse))
+
+
+def parser(name: str, about: str, defaults: dict[str, Any], rounds: int) -> argparse.ArgumentParser:
+    """A parser with the options of every benchmark, and one for each of `defaults`."""
+    layout = argparse.RawDescriptionHelpFormatter
+    made = argparse.ArgumentParser(prog=f"lightkeras bench {name}", description=about, formatter_class=layout)
+    made.add_argument("--rounds", type=_positive, default=rounds, help=f"timed rounds, interleaved ({rounds})")
+    made.add_argument("--out", type=Path, default=Path(f"bench_{name}.json"), help="file for every sample")
+    made.add_argument("--plot", type=Path, help="PNG file for the tables as a picture")
+    made.add_argument("--compare", type=Path, help="an earlier report; the exit code is 1 if one has become slower")
+    made.add_argument("--threshold", type=float, default=0.1, help="of --compare: share that counts as slower (0.1)")
+    made.add_argument("--relative", action="store_true", help="compare the ratios, not the times")
+    made.add_argument("--only", nargs="+", metavar="NAME", help="only competitors whose names have one of these")
+    for key, value in defaults.items():
+        kind = {int: _positive}.get(type(value), type(value))
+        made.add_argument(f"--{key}", type=kind, default=value, help=f"({value})")
+    return made
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"Expected a positive int. Received: {text}")
+    return value
+
+
+def chosen_of(entries: dict[str, Entry], only: list[str] | None) -> dict[str, Entry]:
+    """The competitors whose names have one of the texts of `--only`; all where there are none.
+
+    Raises:
+        ValueError: No name has one of them.
+    """
+    kept = {name: e for name, e in entries.items() if not only or any(text.lower() in name.lower() for text in only)}
+    check(bool(kept), "only", f"parts of the names {', '.join(entries)}", only)
+    return kept
+
+
+def listed(name: str, text: str, known) -> list[str]:
+    """The names in `text`, with commas between them.
+
+    Raises:
+        ValueError: One is not `known`.
+    """
+    names = [part.strip() for part in text.split(",")]
+    for one in names:
+        check_choice(name, one, known)
+    return names

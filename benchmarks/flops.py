@@ -1,0 +1,71 @@
+"""Floating-point operations of one update, counted from a model's sizes: the products alone.
+
+A product of (m, k) and (k, n) counts 2 m k n, a convolution 2 x kernel's size x places it is applied at; element-wise
+operations, look-ups and the optimizer count nothing. The backward pass of a product is two products, so an update
+counts three times its forward pass. Of a GAN with one shared forward pass, the discriminator's gradient with respect to
+the generated images is needed for the generator too: see `dcgan`.
+"""
+
+PEAKS = {  # TFLOP/s of dense products: float32 (TF32 where the card has it), bfloat16 or float16; from the data sheets
+    "T4": (8.1, 65.0),
+    "V100": (15.7, 125.0),
+    "L4": (60.0, 121.0),
+    "A10": (62.5, 125.0),
+    "A100": (156.0, 312.0),
+    "H100": (494.0, 989.0),
+    "H200": (494.0, 989.0),
+}
+
+
+def of_update(task: str, sizes: dict) -> float:
+    """Of one update of a task of `shapes.TASKS`."""
+    count = {"dcgan": dcgan, "translation": translation, "captioning": captioning}.get(task, text)
+    return count(**sizes)
+
+
+def peak(gpus: list[str], half: bool = False) -> float | None:
+    """FLOP/s that the first GPU is capable of, or None where its name is not known."""
+    found = [rates for name, rates in PEAKS.items() if gpus and f" {name}" in f" {gpus[0].replace('-', ' ')} "]
+    return found[-1][half] * 1e12 if found else None
+
+
+def text(vocabulary, embedding, units, layers, cell, batch, time) -> float:
+    """Recurrent layers and the dense layer to the vocabulary, at every character."""
+    gates = {"gru": 3, "lstm": 4}[cell]
+    inputs = [embedding, *[units] * (layers - 1)]
+    of_character = sum(gates * units * (width + units) for width in inputs) + units * vocabulary
+    return 3 * 2 * of_character * batch * time
+
+
+def translation(vocabulary, embedding, units, batch, slots, words) -> float:
+    """Encoder and keys at every slot, attending decoder and scores at every word."""
+    of_slot = 3 * units * (embedding + units) + units * units
+    return 3 * 2 * batch * (slots * of_slot + words * _of_word(vocabulary, embedding, units, slots) + units * units)
+
+
+def captioning(vocabulary, embedding, units, batch, slots, words, channels) -> float:
+    """Projection and keys at every slot, attending decoder and scores at every word."""
+    of_slot = channels * units + units * units
+    return 3 * 2 * batch * (slots * of_slot + words * _of_word(vocabulary, embedding, units, slots) + units * units)
+
+
+def _of_word(vocabulary, embedding, units, slots) -> int:
+    attention = units * units + slots * units + slots * units  # the query; scores of the slots; the context
+    cell = 3 * units * (embedding + units + units)
+    return attention + cell + (2 * units + embedding) * embedding + embedding * vocabulary
+
+
+def dcgan(side, noise, filters, dropout, batch) -> float:
+    """Both networks' updates from one forward pass.
+
+    The generator once and the discriminator twice forwards. Backwards the generator costs twice its forward pass, the
+    discriminator twice for real images; for generated ones, its weights' gradient once and its inputs' gradient twice,
+    as the two losses differ.
+    """
+    quarter = side // 4
+    kernel = 25
+    generator = noise * quarter**2 * 4 * filters + quarter**2 * kernel * 4 * filters * 2 * filters
+    generator += quarter**2 * kernel * 2 * filters * filters + (side // 2) ** 2 * kernel * filters
+    discriminator = (side // 2) ** 2 * kernel * filters + quarter**2 * kernel * filters * 2 * filters
+    discriminator += quarter**2 * 2 * filters
+    return 2 * batch * (3 * generator + 3 * discriminator + 4 * discriminator)

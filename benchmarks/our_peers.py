@@ -1,0 +1,97 @@
+"""The four tasks as `Trainer.fit` trains them, with the peers' sizes and data; only DCGAN's has dropout, as theirs."""
+
+import tempfile
+
+import tensorflow as tf
+
+import lightkeras as lk
+from benchmarks import shapes
+from tasks.captioning import Captioning
+from tasks.dcgan import DCGAN
+from tasks.text_generation import TextGeneration
+from tasks.translation import Translation
+
+
+class Data(lk.DataModule):
+    """The peers' data of a task."""
+
+    image_shape, input_name = None, "features"
+
+    def __init__(self, task: str, sizes: dict, batches: int):
+        self.vocabulary = self.source_vocabulary = self.target_vocabulary = range(sizes.get("vocabulary", 0))
+        if task == "dcgan":
+            self.image_shape = (sizes["side"], sizes["side"], 1)
+
+    def train_dataset(self):
+        """Shuffled batches."""
+        h = self.hparams
+        arrays, batch = shapes.arrays(h["task"], h["sizes"], h["batches"]), h["sizes"]["batch"]
+        if h["task"] == "dcgan":
+            return self._images(arrays["image"], batch)
+        return (
+            self._photos(arrays, batch) if h["task"] == "captioning" else lk.AddressedDataset.from_arrays(arrays, batch)
+        )
+
+    def _images(self, images, batch):
+        images = tf.constant(images)
+
+        def fetch(indices, epoch):
+            keys = tf.stack([indices, tf.fill(tf.shape(indices), epoch)], axis=1)
+            return {"image": tf.gather(images, indices), "noise_key": keys}
+
+        return lk.AddressedDataset.from_batches(fetch, len(images), batch)
+
+    def _photos(self, arrays, batch):
+        features = tf.constant(shapes.features(self.hparams["sizes"]))
+        photos, captions = map(tf.constant, (arrays["photo"], arrays["caption"]))
+
+        def fetch(indices, epoch):
+            return {
+                "features": tf.gather(features, tf.gather(photos, indices)),
+                "caption": tf.gather(captions, indices),
+            }
+
+        return lk.AddressedDataset.from_batches(fetch, len(captions), batch)
+
+
+def task_of(task: str, sizes: dict) -> lk.TaskModule:
+    """The task with these sizes."""
+    if task == "dcgan":
+        filters = {"generator_filters": sizes["filters"], "discriminator_filters": sizes["filters"]}
+        return DCGAN(noise_dim=sizes["noise"], dropout=sizes["dropout"], **filters)
+    widths = {"embedding_dim": sizes["embedding"], "units": sizes["units"], "dropout": 0.0}
+    plain = {"tie_embeddings": False, "label_smoothing": 0.0}
+    if task == "translation":
+        return Translation(encoder_units=sizes["units"], bidirectional=False, **widths, **plain)
+    if task == "captioning":
+        return Captioning(**widths, **plain)
+    return TextGeneration(num_layers=sizes["layers"], cell=sizes["cell"], embedding_dropout=0.0, **widths)
+
+
+def train(gate, task: str, sizes: dict, steps: int, batches: int, **arguments) -> None:
+    """`Trainer.fit`, default callbacks too; a row of the logs every `steps` updates."""
+    fit(gate, task_of(task, sizes), Data(task, sizes, batches), steps, **arguments)
+
+
+class AtLogs(lk.Callback):
+    """Calls the gate when training begins and at every row of the logs, with the weight of the first loss so far."""
+
+    def __init__(self, gate):
+        super().__init__()
+        self._gate, self._before = gate, 0.0
+
+    def on_train_begin(self, logs=None):
+        self._gate()
+
+    def on_log(self, record):
+        units = float(self.model.train_totals.values[0, 1])
+        new_epoch = record["step"] % self.model.steps_per_epoch == 0
+        self._gate(units - self._before)
+        self._before = 0.0 if new_epoch else units
+
+
+def fit(gate, task: lk.TaskModule, data: lk.DataModule, steps: int, callbacks=(), **arguments) -> None:
+    """`Trainer.fit` for ever; a stretch is `steps` updates."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = {"default_root_dir": folder, "max_epochs": 10**6, "log_every_n_steps": steps, **arguments}
+        lk.Trainer(callbacks=[AtLogs(gate), *callbacks], **options).fit(task, data)

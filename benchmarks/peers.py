@@ -1,0 +1,67 @@
+"""One update of every task: ours, and the same model, batch and data elsewhere.
+
+The competitors compute the same loss from the same weights (`tests/test_peers.py`), but for the original notebooks,
+whose recipes differ: their decoders score words through wider layers, and hand no state on. Data is random, in memory
+and without padding, and so the peers leave out what padding needs. oneDNN's operations are on in TensorFlow, PyTorch's
+Adam is fused. "Trainer.fit" is ours, its default callbacks and its logs included; "PyTorch" is a plain loop over the
+same model as people write it: `nn.GRU`, `nn.LSTM`, an update of the discriminator and then one of the generator, what
+does not depend on the state taken out of the decoder's loop. What comes at an epoch's end is in no stretch.
+"""
+
+from benchmarks import command, harness, report, shapes
+from benchmarks.harness import Entry
+
+DEFAULTS = {"steps": 3, "size": "full", "tasks": "text,text_lstm,dcgan,translation,captioning"}
+TITLES = {
+    "text": "Text generation, a GRU",
+    "text_lstm": "Text generation, an LSTM",
+    "dcgan": "DCGAN",
+    "translation": "Translation",
+    "captioning": "Captioning",
+}
+BASE = "PyTorch"
+TORCH, LIGHTNING = ("torch",), ("torch", "lightning")
+_MORE = {
+    "dcgan": ("PyTorch, one shared forward pass", "shared"),
+    "translation": ("PyTorch, step by step", "stepwise"),
+    "captioning": ("PyTorch, step by step", "stepwise"),
+}
+
+
+def entries(task: str, sizes: dict, steps: int, rounds: int) -> dict[str, Entry]:
+    """Who takes part, by name; the data is enough for one epoch."""
+    settings = {"task": task, "sizes": sizes, "steps": steps, "batches": steps * (rounds + 3)}
+    more, formulation = _MORE.get(task, (None, None))
+    others = (
+        {more: Entry("benchmarks.torch_peers:train", {**settings, "formulation": formulation}, TORCH)} if more else {}
+    )
+    return {
+        "Trainer.fit": Entry("benchmarks.our_peers:train", settings),
+        BASE: Entry("benchmarks.torch_peers:train", settings, TORCH),
+        **others,
+        "PyTorch Lightning": Entry("benchmarks.torch_peers:train_lightning", settings, LIGHTNING),
+        "Keras fit": Entry("benchmarks.keras_peers:train", settings),
+        "the original notebook": Entry("benchmarks.tutorial_peers:train", settings),
+        "the original notebook, oneDNN off": Entry("benchmarks.tutorial_peers:train", settings, onednn=False),
+    }
+
+
+def measure(chosen) -> list[report.Table]:
+    """A table for each task."""
+    return [_of_task(name, chosen) for name in command.listed("tasks", chosen.tasks, shapes.TASKS)]
+
+
+def _of_task(task: str, chosen) -> report.Table:
+    sizes = shapes.SIZES[chosen.size][task]
+    taking_part = command.chosen_of(entries(task, sizes, chosen.steps, chosen.rounds), chosen.only)
+    raced = harness.race(taking_part, chosen.rounds)
+    table = report.table_of(TITLES[task], "ms a step", raced, BASE, 1e3 / chosen.steps, chosen.steps)
+    unit, count = shapes.units_of(task, sizes)
+    for row in table.rows.values():
+        row.facts["columns"] = {f"{unit}/s": count * 1e3 / row.median}
+    return table
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the benchmark; returns the exit code."""
+    return command.run("peers", __doc__, DEFAULTS, arguments, measure, rounds=5)

@@ -1,0 +1,77 @@
+"""How training scales: the speed on several devices, and the share of an even speed-up that it reaches.
+
+The text task of `peers`, every device with a batch of its own size (weak scaling), or with a share of one batch
+(`--batches shared`). Without GPUs the devices are logical CPUs, which share the same cores: a demonstration that the
+devices work together, never a speed-up.
+"""
+
+from benchmarks import command, flops, harness, report, shapes
+from benchmarks.harness import Entry
+from lightkeras.quiet import has_gpu
+
+DEFAULTS = {"devices": "1,2", "steps": 3, "size": "full", "batches": "own", "precision": "32"}
+NOTE = "Logical CPUs on the same cores: this shows that the devices work together, not how fast more of them would be."
+
+
+def entries(counts: list[int], chosen) -> dict[str, Entry]:
+    """Who takes part, by name."""
+    sizes = shapes.SIZES[chosen.size]["text"]
+    found = {}
+    for count in counts:
+        batch = sizes["batch"] * (count if chosen.batches == "own" else 1)
+        settings = {"task": "text", "sizes": {**sizes, "batch": batch}, "steps": chosen.steps}
+        settings |= {"batches": chosen.steps * (chosen.rounds + 3), "precision": chosen.precision}
+        found[_name(count)] = Entry("benchmarks.scaling:train", {**settings, "devices": count})
+    return found
+
+
+def _name(count: int) -> str:
+    return "1 device" if count == 1 else f"{count} devices"
+
+
+def train(gate, devices: int, **settings) -> None:
+    """`Trainer.fit` on so many devices."""
+    if not has_gpu():
+        import tensorflow as tf
+
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
+    from benchmarks import our_peers
+
+    our_peers.train(gate, devices=devices, **settings)
+
+
+def measure(chosen) -> list[report.Table]:
+    """The table of the sweep."""
+    command.listed("size", chosen.size, shapes.SIZES)
+    command.listed("batches", chosen.batches, ("own", "shared"))
+    counts = [int(text) for text in chosen.devices.split(",")]
+    taking_part = command.chosen_of(entries(counts, chosen), chosen.only)
+    raced = harness.race(taking_part, chosen.rounds)
+    characters = {
+        name: chosen.steps * shapes.units_of("text", e.settings["sizes"])[1] for name, e in taking_part.items()
+    }
+    rows = {
+        name: report.Row([characters[name] / seconds for seconds in one.seconds], report.facts_of(one, chosen.steps))
+        for name, one in raced.items()
+    }
+    base = next(iter(rows))
+    first = taking_part[base].settings["devices"]
+    for name, row in rows.items():
+        share = row.median / rows[base].median * first / taking_part[name].settings["devices"]
+        row.facts["columns"] = {"efficiency": share, **used(row.median, chosen.size, chosen.precision)}
+    note = "" if has_gpu() else NOTE
+    return [report.Table("Text generation on several devices", "characters/s", base, rows, True, note=note)]
+
+
+def used(characters: float, size: str, precision: str) -> dict[str, float]:
+    """GFLOP/s at so many characters a second; on a known GPU also the share of its peak."""
+    sizes = shapes.SIZES[size]["text"]
+    rate = characters * flops.of_update("text", sizes) / shapes.units_of("text", sizes)[1]
+    peak = flops.peak(report.machine()["gpus"], half=precision != "32")
+    return {"GFLOP/s": rate / 1e9, **({"of the peak": rate / peak} if peak else {})}
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the benchmark; returns the exit code."""
+    return command.run("scaling", __doc__, DEFAULTS, arguments, measure, rounds=5)

@@ -1,0 +1,61 @@
+"""How fast every task trains: its preset as `lightkeras fit` runs it, and with other settings of the Trainer.
+
+Speeds count what the loss counts, without padding: all that was done in the timed stretches over all the time that they
+took. "Waiting" is the share of one more stretch, under TensorFlow's profiler, in which the host waited for batches, and
+in which they were copied to a GPU. A stretch is `--steps` updates within an epoch, logs included, and what happens to
+come at an epoch's end.
+"""
+
+from benchmarks import command, harness, presets, report
+from benchmarks.harness import Entry
+from lightkeras.cli import TASKS
+from lightkeras.quiet import has_gpu
+
+DEFAULTS = {"steps": 10, "preset": "sample", "tasks": ",".join(TASKS), "precisions": "32"}
+BASE = "as it comes"
+UNITS = {"text_generation": "characters", "dcgan": "images", "translation": "tokens", "captioning": "words"}
+
+
+def entries(task: str, preset: str, steps: int, precisions: list[str]) -> dict[str, Entry]:
+    """Who takes part, by name: XLA or not, and every precision."""
+    common = {"task": task, "preset": preset, "steps": steps}
+    variants = {BASE: {}, "XLA": {"jit_compile": True}, "no XLA": {"jit_compile": False}}
+    for precision in precisions:
+        if precision != "32":
+            variants[precision] = {"precision": precision}
+            variants[f"{precision}, XLA"] = {"precision": precision, "jit_compile": True}
+    return {name: Entry("benchmarks.tasks:train", {**common, "arguments": more}) for name, more in variants.items()}
+
+
+def train(gate, task: str, preset: str, steps: int, arguments: dict) -> None:
+    """`Trainer.fit` with the preset and other `arguments`."""
+    from benchmarks.our_peers import fit
+
+    made = presets.read(task, preset)
+    trainer = {**made["trainer"], **arguments, "max_epochs": 10**6, "limit_val_batches": 0}
+    fit(gate, *presets.make(task, made), **{**trainer, "steps": steps})
+
+
+def measure(chosen) -> list[report.Table]:
+    """A table for each task."""
+    precisions = command.listed("precisions", chosen.precisions, ("32", "bf16-mixed", "16-mixed"))
+    tables = []
+    for task in command.listed("tasks", chosen.tasks, TASKS):
+        taking_part = entries(task, chosen.preset, chosen.steps, precisions)
+        raced = harness.race(command.chosen_of(taking_part, chosen.only), chosen.rounds, profile=True)
+        title = f"{task}, preset {chosen.preset}"
+        tables.append(report.table_of(title, "ms a step", raced, BASE, 1e3 / chosen.steps, chosen.steps))
+        for name, row in tables[-1].rows.items():
+            row.facts["columns"] = _columns(UNITS[task], raced[name])
+    return tables
+
+
+def _columns(unit: str, measured: harness.Measured) -> dict[str, float]:
+    columns = {f"{unit}/s": sum(measured.units) / sum(measured.seconds)}
+    columns["waiting, host"] = measured.waited["host"]
+    return columns | ({"waiting, GPU": measured.waited["device"]} if has_gpu() else {})
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the benchmark; returns the exit code."""
+    return command.run("tasks", __doc__, DEFAULTS, arguments, measure, rounds=5)

@@ -1,0 +1,38 @@
+"""The original notebooks' training as competitors: their models and steps, a Python loop over `tf.data` batches."""
+
+from benchmarks import keras_peers, tutorial_captioning, tutorial_dcgan, tutorial_text, tutorial_translation
+
+
+def train(gate, task: str, sizes: dict, steps: int, batches: int) -> None:
+    """The notebook's loop; a stretch is `steps` updates."""
+    dataset = keras_peers.dataset_of(task, sizes, batches)
+    step = step_of(task, sizes, next(iter(dataset)))
+    stream = iter(dataset.repeat())
+    while True:
+        gate()
+        for _ in range(steps):
+            step(next(stream))
+
+
+def step_of(task: str, sizes: dict, batch):
+    """The notebook's step, as a function of a batch of `keras_peers.dataset_of`."""
+    names = ("vocabulary", "embedding", "units")
+    if task == "dcgan":
+        return tutorial_dcgan.Tutorial(**sizes).train_step
+    if task == "translation":
+        vocabulary, embedding, units = (sizes[name] for name in names)
+        model = tutorial_translation.build(vocabulary, vocabulary, sizes["batch"], units, embedding)
+        return lambda batch: tutorial_translation.train_step(model, batch[0][0], _whole(*batch))
+    if task == "captioning":
+        model = tutorial_captioning.Tutorial(**{name: sizes[name] for name in (*names, "batch")})
+        model.build(batch[0][0], _whole(*batch))
+        return lambda batch: model.train_step(batch[0][0], _whole(*batch))
+    model = tutorial_text.Tutorial(**{name: sizes[name] for name in (*names, "layers", "cell")})
+    return lambda batch: model.train_step(*batch)
+
+
+def _whole(inputs, targets):
+    """The words with the first one, (batch, time + 1)."""
+    import tensorflow as tf
+
+    return tf.concat([inputs[1][:, :1], targets], axis=1)
