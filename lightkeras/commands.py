@@ -1,6 +1,7 @@
 """What the commands do, once TensorFlow may be imported."""
 
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Any
 import keras
 import numpy as np
 import yaml
-from jsonargparse import Namespace
 from rich.console import Console
 
 from lightkeras import checkpoint as files
