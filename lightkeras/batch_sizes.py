@@ -64,7 +64,7 @@ def find_batch_size(
 
     Raises:
         MemoryError: Not even the smallest fits.
-        RuntimeError: A try failed for another reason than memory.
+        ChildProcessError: A try failed for another reason than memory.
     """
     check_int("start", start)
     check_int("most", most, minimum=start)
@@ -165,7 +165,9 @@ def _in_a_process(job: dict, size: int) -> Try:
         if found is None and killed_by(code):
             return Try(size, False, None, False)  # the system ended it for its memory
         if found is None:
-            raise RuntimeError(f"Expected updates with batch_size={size}. Received: {reason(code, folder / 'log.txt')}")
+            raise ChildProcessError(
+                f"Expected updates with batch_size={size}. Received: {reason(code, folder / 'log.txt')}"
+            )
     return Try(*found)
 
 

@@ -48,20 +48,32 @@ def made(parser: Parser, config: Namespace) -> Namespace:
     return objects
 
 
-class Configuration(Parser):
-    """Checks a configuration: the arguments of task, data and Trainer. What is wrong is a ValueError."""
+def plain(value: Any) -> Any:
+    """What the parser gives, as dicts and lists."""
+    value = vars(value) if isinstance(value, Namespace) else value
+    if isinstance(value, dict):
+        return {name: plain(one) for name, one in value.items()}
+    return [plain(one) for one in value] if isinstance(value, list | tuple) else value
 
-    def __init__(self, task_class: type, data_class: type):
-        super().__init__(allow_abbrev=False)
-        add_arguments(self, task_class, data_class)
+
+class _Raising(Parser):
+    """Raises a ValueError where the command line's parser ends the process."""
 
     def error(self, message, ex=None):
         raise ValueError(self._in_a_line(message)) from ex
 
+
+class Configuration:
+    """Checks a configuration: the arguments of task, data and Trainer. What is wrong is a ValueError."""
+
+    def __init__(self, task_class: type, data_class: type):
+        self._parser = _Raising(allow_abbrev=False)
+        add_arguments(self._parser, task_class, data_class)
+
     def checked(self, config: dict[str, dict]) -> dict[str, dict]:
         """`config` with every default, as plain values."""
-        return self.parse_object(config).as_dict()
+        return plain(self._parser.parse_object(config))
 
-    def objects(self, config: dict[str, dict]) -> Any:
+    def objects(self, config: dict[str, dict]) -> Namespace:
         """Task, data and Trainer."""
-        return made(self, self.parse_object(config))
+        return made(self._parser, self._parser.parse_object(config))

@@ -1,12 +1,13 @@
 """`lightkeras tune`, `find_lr` and `find_batch_size`."""
 
+import sys
 from typing import Any
 
 from lightkeras import commands
 from lightkeras.batch_sizes import Try, find_batch_size
 from lightkeras.callbacks.limit import seconds_of
 from lightkeras.checks import new_file
-from lightkeras.configuration import Parser, made
+from lightkeras.configuration import Parser, made, plain
 from lightkeras.learning_rates import find_lr
 from lightkeras.tuning import Tuner
 from lightkeras.tuning.workers import role
@@ -46,11 +47,11 @@ def _tune(command: str, task_class: type, arguments: list[str]) -> int:
     parser, arguments = commands.training_parser(command, task_class, arguments)
     _add_search(parser)
     config = parser.parse_args(arguments)
-    plain = config.as_dict()
-    groups: dict[str, Any] = {name: plain[name] for name in ("task", "data", "trainer")}
+    given = plain(config)
+    groups: dict[str, Any] = {name: given[name] for name in ("task", "data", "trainer")}
     groups["trainer"].update(enable_progress_bar=False, enable_model_summary=False)
     folder = config.folder or f"tuning/{commands.task_name(task_class)}"
-    space = plain["space"]
+    space = given["space"]
     tuner = Tuner(
         task_class, space, folder=folder, max_time=seconds_of(config.max_time), **groups,
         **{name: config[name] for name in OWN},
@@ -103,9 +104,13 @@ def _find_batch_size(command: str, task_class: type, arguments: list[str]) -> in
     add("--most", type=int, default=4096, help="the largest to try")
     add("--refine", type=int, default=3, help="halvings of the gap between what fits and what does not")
     add("--isolate", type=bool, default=True, help="a process for each size")
-    plain = parser.parse_args(arguments).as_dict()
-    groups = {name: plain[name] for name in ("task", "data", "trainer", "start", "most", "refine", "isolate")}
-    print(f"Largest batch_size that fits: {find_batch_size(task_class, tried=_say_try, **groups)}")
+    given = plain(parser.parse_args(arguments))
+    groups = {name: given[name] for name in ("task", "data", "trainer", "start", "most", "refine", "isolate")}
+    try:
+        print(f"Largest batch_size that fits: {find_batch_size(task_class, tried=_say_try, **groups)}")
+    except MemoryError as error:
+        print(f"lightkeras: error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -16,7 +16,7 @@ from toys import Classifier, PointsData
 from tuning_toys import Dies, Terminate, Worthless
 
 import lightkeras as lk
-from lightkeras import cli, run_folder
+from lightkeras import checkpoint, cli, run_folder
 from lightkeras.tuning import oracles
 from tasks.captioning import Captioning
 from tasks.dcgan import DCGAN
@@ -134,7 +134,7 @@ def test_an_objective_that_is_not_logged(tmp_path):
 def searched(tmp_path_factory):
     """A Hyperband search that has ended, to look at."""
     tuner = tuner_of(
-        tmp_path_factory.mktemp("search") / "hyperband", algorithm="hyperband", factor=2, task={"dropout": 0.3},
+        tmp_path_factory.mktemp("search") / "hyperband", algorithm="hyperband", factor=4, task={"dropout": 0.3},
         trainer={**TRAINER, "max_epochs": 4}, max_trials=None,
     )  # fmt: skip
     tuner.search()
@@ -162,7 +162,7 @@ def test_files(searched):
         "trial", "status", "score", "step", "epochs", "seconds", "task.units", "task.learning_rate", "continues", "run",
         "reason",
     ]  # fmt: skip
-    assert (trials.status == "COMPLETED").all() and len(trials) == len(searched.oracle.trials) >= 10
+    assert (trials.status == "COMPLETED").all() and len(trials) == len(searched.oracle.trials) == 7
     assert (searched.folder / "trials.png").read_bytes()[:4] == b"\x89PNG"
     best = trials.loc[trials.score.idxmin()]
     assert searched.best_trial().trial_id == best.trial and searched.best_trial().score == best.score
@@ -191,11 +191,11 @@ def test_the_best(searched, tmp_path, monkeypatch):
 
 def test_another_search_in_the_folder(searched, tmp_path):
     with pytest.raises(lk.SearchError, match=r"holds another one: .*seed: 0 then, 1 now"):
-        tuner_of(searched.folder, algorithm="hyperband", factor=2, task={"dropout": 0.3}, seed=1,
+        tuner_of(searched.folder, algorithm="hyperband", factor=4, task={"dropout": 0.3}, seed=1,
                  trainer={**TRAINER, "max_epochs": 4}).search()  # fmt: skip
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters/a.txt").touch()
-    with pytest.raises(lk.SearchError, match="Received: it holds a.txt"):
+    with pytest.raises(lk.SearchError, match=r"Received: it holds a\.txt"):
         tuner_of(tmp_path / "letters").search()
     with pytest.raises(lk.SearchError, match="Expected a search in"):
         lk.Tuner.load(tmp_path)
@@ -247,9 +247,8 @@ def test_a_search_whose_time_ends_goes_on_within_the_trial(tmp_path, monkeypatch
     with monkeypatch.context() as patch:  # time is up after the first update
         patch.setattr(oracles.KeptOracle, "seconds_left", property(lambda self: 1e-9))
         assert list(tuner.search().status) == ["RUNNING"] and tuner.interrupted is None
-    last = Path(
-        lk.checkpoint.latest_checkpoint(next((tmp_path / "cut/trials/0000/classifier").iterdir()) / "checkpoints")
-    )
+    (run,) = (tmp_path / "cut/trials/0000/classifier").iterdir()
+    last = Path(checkpoint.latest_checkpoint(run / "checkpoints"))
     assert last.name == "step_000000001"
     cut = tuner_of(tmp_path / "cut", max_time=100, **arguments).search()
     clocks = ["seconds", "run"]
@@ -301,11 +300,11 @@ TASKS = {
     ),
     "translation": (
         Translation, {"batch_size": 4}, {"embedding_dim": 4, "encoder_units": 5, "warmup_steps": 1},
-        {"task.units": {"choice": [5, 6]}}, ("val_bleu", "max"),
+        {"task.learning_rate": {"choice": [0.01, 0.1]}}, ("val_bleu", "max"),
     ),
     "captioning": (
         Captioning, {"max_images": 40, "batch_size": 4}, {"embedding_dim": 4, "warmup_steps": 1},
-        {"task.units": {"choice": [5, 6]}}, ("val_bleu", "max"),
+        {"task.units": {"choice": [5, 6]}}, ("val_bleu_4", "max"),
     ),
 }  # fmt: skip
 

@@ -13,7 +13,7 @@ from lightkeras.tuning import Tuner, files, oracles, single
 SPACE = {"task.units": {"int": [2, 8]}, "task.learning_rate": {"float": [1e-3, 1e-1, "log"]}}
 TRAINER = {"deterministic": True, "num_sanity_val_steps": 0, "checkpoint_every_n_steps": 2, "jit_compile": False}
 SEARCHES = {
-    "hyperband": {"trainer": {**TRAINER, "max_epochs": 4}, "factor": 2},
+    "hyperband": {"trainer": {**TRAINER, "max_epochs": 2}, "factor": 2},
     "bayesian": {"trainer": {**TRAINER, "max_epochs": 1}, "initial_points": 2, "max_trials": 4},
     "grid": {"trainer": {**TRAINER, "max_epochs": 1}, "max_trials": 4},
 }

@@ -40,7 +40,7 @@ def isolated_names(folder: Path) -> list[str]:
         raise KeyboardInterrupt
     names = read_json(folder / NAMES)
     if names is None:
-        raise RuntimeError(f"Expected a run of one batch to succeed. Received: {reason(code, folder / LOG)}")
+        raise ChildProcessError(f"Expected a run of one batch to succeed. Received: {reason(code, folder / LOG)}")
     if "error" in names:
         raise ValueError(names["error"])
     return names["names"]

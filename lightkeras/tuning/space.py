@@ -68,7 +68,8 @@ def _declare_all(declare: Callable, space: keras_tuner.HyperParameters) -> None:
         declared.values.update({condition.name: condition.values[0] for condition in waiting.pop()})
         declared.ensure_active_values()
         declare(declared)
-        space.merge(declared)
+        known = [(parameter.name, parameter.conditions) for parameter in space.space]
+        space.merge([one for one in declared.space if (one.name, one.conditions) not in known])
         new = [scope for scope in declared.inactive_scopes if scope not in seen]
         waiting, seen = waiting + new, seen + new
 

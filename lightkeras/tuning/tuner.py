@@ -32,7 +32,7 @@ TAKEN = ("trainer.default_root_dir", "trainer.strategy", "trainer.callbacks", "t
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False}
 
 
-class SearchError(RuntimeError):
+class SearchError(ValueError):
     """The search cannot go on."""
 
 

@@ -71,7 +71,7 @@ def lead(oracle: KeptOracle, folder: Path, workers: int, seconds: float | None) 
         The signal that ended the search, or None.
 
     Raises:
-        RuntimeError: Every worker died.
+        ChildProcessError: Every worker died.
     """
     address = f"127.0.0.1:{free_ports(1)[0]}"
     with serving(oracle, address):
@@ -97,7 +97,7 @@ def lead(oracle: KeptOracle, folder: Path, workers: int, seconds: float | None) 
         _, received = passing_signals(processes, wait)
     if not received and not oracle.is_over:
         died = workers + RESTARTS
-        raise RuntimeError(f"Expected workers that live. Received: {died} have died; their logs are in {folder}")
+        raise ChildProcessError(f"Expected workers that live. Received: {died} have died; their logs are in {folder}")
     return received
 
 
