@@ -5,7 +5,6 @@ Three dense layers of 4.3 million parameters, batches of 32 from memory, Adam: a
 updates for that, and the next one waits for them. Afterwards single saves are timed, and measured in bytes.
 """
 
-import statistics
 import sys
 import tempfile
 import time
@@ -13,18 +12,19 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import harness
+from benchmarks import command, harness, report
 
 STEPS, EVERY, BATCH, FEATURES, WIDTH, CLASSES = 200, 50, 32, 32, 2048, 4
 EPOCH = 60 * STEPS  # more stretches than a benchmark has: none of them is at an epoch's end
 SAVES = 5
+OURS, THEIRS = "Trainer", "BackupAndRestore"
 PLAIN, KEPT = "Trainer.fit", f"Trainer.fit, saved every {EVERY} steps"
 KERAS, BACKED_UP = "Keras fit", f"Keras fit, BackupAndRestore every {EVERY} steps"
 COMPETITORS = {
-    PLAIN: "benchmarks.checkpoint:trainer_fit",
-    KEPT: "benchmarks.checkpoint:trainer_fit_saved",
-    KERAS: "benchmarks.checkpoint:keras_fit",
-    BACKED_UP: "benchmarks.checkpoint:keras_fit_saved",
+    PLAIN: harness.Entry("benchmarks.checkpoint:trainer_fit"),
+    KEPT: harness.Entry("benchmarks.checkpoint:trainer_fit_saved"),
+    KERAS: harness.Entry("benchmarks.checkpoint:keras_fit"),
+    BACKED_UP: harness.Entry("benchmarks.checkpoint:keras_fit_saved"),
 }
 
 
@@ -134,7 +134,7 @@ def _measured(save, folder: Path) -> dict:
 
 
 def single_saves() -> dict[str, dict]:
-    """`{"Trainer": ..., "BackupAndRestore": ...}`: what one save takes. Only the Trainer flushes it to the disk."""
+    """By `OURS` and `THEIRS`, what one save takes. Only the Trainer flushes it to the disk."""
     import keras
 
     import lightkeras as lk
@@ -144,11 +144,11 @@ def single_saves() -> dict[str, dict]:
     class Saves(lk.Callback):
         def on_train_batch_end(self, batch, logs=None):
             folder = Path(self.params["run_dir"]) / "measured"
-            found["Trainer"] = _measured(lambda: self.params["save_checkpoint"](folder=folder), folder)
+            found[OURS] = _measured(lambda: self.params["save_checkpoint"](folder=folder), folder)
 
     class Backup(keras.callbacks.BackupAndRestore):
         def on_train_batch_end(self, batch, logs=None):
-            found["BackupAndRestore"] = _measured(self._save_model, Path(self.backup_dir))
+            found[THEIRS] = _measured(self._save_model, Path(self.backup_dir))
 
     with tempfile.TemporaryDirectory() as root:
         lk.Trainer(default_root_dir=root, max_steps=1, callbacks=[Saves()]).fit(*_task_and_data(1))
@@ -157,28 +157,34 @@ def single_saves() -> dict[str, dict]:
     return found
 
 
-def main(arguments: list[str]) -> int:
-    """Runs the benchmark; returns the exit code."""
+def measure(chosen) -> list[report.Table]:
+    """The steps with and without saves, in ms, and single saves, in ms and bytes."""
+    raced = harness.race(command.chosen_of(COMPETITORS, chosen.only), chosen.rounds)
+    title = f"A step of 4.3 M parameters, {STEPS // EVERY} saves in {STEPS}"
+    steps = report.table_of(title, "ms", raced, PLAIN, 1e3 / STEPS, STEPS)
+    steps.note = "\n".join(_shares(steps.rows))
+    saves = single_saves()
+    rows = {name: report.Row([1e3 * s for s in one["seconds"]], {"bytes": one["bytes"]}) for name, one in saves.items()}
+    sizes = "; ".join(f"{name}: {one['bytes']:,} bytes" for name, one in saves.items())
+    note = f"{sizes}. The Trainer's is flushed to the disk, Keras' is not"
+    return [steps, report.Table("A save by itself", "ms", OURS, rows, note=note)]
+
+
+def _shares(rows: dict[str, report.Row]) -> list[str]:
+    """What a save costs the training, and how much of the time that is at the Trainer's default interval."""
     from lightkeras import ModelCheckpoint
 
-    chosen = harness.options("checkpoint").parse_args(arguments)
-    raced = harness.race(COMPETITORS, chosen.rounds)
-    samples = {name: [seconds / STEPS * 1e3 for seconds in c.seconds] for name, c in raced.items()}
-    harness.show(f"A step of 4.3 M parameters, {STEPS // EVERY} saves in {STEPS}", "ms", samples, base=PLAIN)
-    default = ModelCheckpoint().every_seconds
-    medians = {name: statistics.median(values) for name, values in samples.items()}
+    default, lines = ModelCheckpoint().every_seconds, []
     for name, base in ((KEPT, PLAIN), (BACKED_UP, KERAS)):
-        milliseconds = (medians[name] - medians[base]) * EVERY
-        share = milliseconds / 1e3 / default
-        print(f"{name}: a save costs {milliseconds:,.0f} ms; every {default:.0f} s, {share:.3%} of the training time")
-    single = single_saves()
-    for name, found in single.items():
-        state = "on the disk" if name == "Trainer" else "written, not flushed to the disk,"
-        print(f"{name}: {found['bytes']:,} bytes, {state} after {statistics.median(found['seconds']):.2f} s")
-    start = {name: c.start_seconds for name, c in raced.items()}
-    settings = {"steps": STEPS, "every": EVERY, "batch": BATCH, "width": WIDTH, "single_saves": single}
-    harness.write(chosen.out, "checkpoint", settings, samples, start)
-    return 0
+        if name in rows and base in rows:
+            cost = (rows[name].median - rows[base].median) * EVERY
+            lines.append(f"{name}: a save costs {cost:,.0f} ms; every {default:.0f} s, {cost / 1e3 / default:.3%}")
+    return lines
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the benchmark; returns the exit code."""
+    return command.run("checkpoint", __doc__, {}, arguments, measure, rounds=5)
 
 
 if __name__ == "__main__":
