@@ -30,15 +30,20 @@ KILLED = -9
 class Server:
     """The process that starts trainings; see `kill_server.py`."""
 
+    script = "kill_server.py"
+
     def __init__(self, log: Path):
-        command = [sys.executable, str(Path(__file__).parent / "kill_server.py")]
+        command = [sys.executable, str(Path(__file__).parent / self.script)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._log = log
 
     def run(self, root: Path, task: str | None = None, kill: tuple | None = None, workers: int = 1) -> list[int]:
         """The exit codes of the processes of one start."""
-        job = {"task": task, "root": str(root), "kill": kill, "workers": workers, "log": str(self._log)}
-        print(json.dumps(job), file=self._process.stdin, flush=True)
+        return self.ask({"task": task, "root": str(root), "kill": kill, "workers": workers})
+
+    def ask(self, job: dict) -> list[int]:
+        """The exit codes of a job's processes."""
+        print(json.dumps({**job, "log": str(self._log)}), file=self._process.stdin, flush=True)
         codes = json.loads(self._process.stdout.readline())
         assert KILLED in codes or not any(codes), f"{job} ended with {codes}: {self._log.read_text()[-5000:]}"
         return codes

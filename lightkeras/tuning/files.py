@@ -44,15 +44,8 @@ def trial_folder(folder: Path, trial_id: str) -> Path:
 
 def failed_result(reason: str) -> dict[str, Any]:
     """What `result.json` holds of a trial that has failed."""
-    return {
-        "status": "FAILED",
-        "reason": reason,
-        "score": None,
-        "step": None,
-        "values": [],
-        "seconds": None,
-        "run": None,
-    }
+    nothing = dict.fromkeys(("score", "step", "seconds", "run"))
+    return {"status": "FAILED", "reason": reason, **nothing, "values": []}
 
 
 @contextlib.contextmanager
