@@ -165,9 +165,8 @@ def _in_a_process(job: dict, size: int) -> Try:
         if found is None and killed_by(code):
             return Try(size, False, None, False)  # the system ended it for its memory
         if found is None:
-            raise ChildProcessError(
-                f"Expected updates with batch_size={size}. Received: {reason(code, folder / 'log.txt')}"
-            )
+            why = reason(code, folder / "log.txt")
+            raise ChildProcessError(f"Expected updates with batch_size={size}. Received: {why}")
     return Try(*found)
 
 

@@ -1,5 +1,6 @@
 """Tasks, data and Trainers made from plain configurations: YAML, dicts, the command line."""
 
+import copy
 import re
 from typing import Any
 
@@ -72,8 +73,11 @@ class Configuration:
 
     def checked(self, config: dict[str, dict]) -> dict[str, dict]:
         """`config` with every default, as plain values."""
-        return plain(self._parser.parse_object(config))
+        return plain(self._parsed(config))
 
     def objects(self, config: dict[str, dict]) -> Namespace:
         """Task, data and Trainer."""
-        return made(self._parser, self._parser.parse_object(config))
+        return made(self._parser, self._parsed(config))
+
+    def _parsed(self, config: dict[str, dict]) -> Namespace:
+        return self._parser.parse_object(copy.deepcopy(config))  # the parser changes lists in it

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 
 import keras
 import toys  # noqa: F401  (the task of several workers)
@@ -112,12 +113,25 @@ def command(root: str) -> None:
         raise SystemExit(code)
 
 
-def child(job: dict, index: int, addresses: list[str]) -> int:
-    """One process of a job; returns its exit code."""
-    log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+def logged(path: str, work: Callable[[], None]) -> int:
+    """Calls `work`, with all that it prints in the file `path`; the exit code of a process that does nothing else."""
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
     try:
+        work()
+        return 0
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    finally:
+        sys.stdout.flush()
+
+
+def child(job: dict, index: int, addresses: list[str]) -> int:
+    """One process of a job; returns its exit code."""
+
+    def work():
         if job["kill"] and job["kill"][0] in POINTS and index == job["victim"]:
             arm(*job["kill"], job["hits"])
         if job["workers"] > 1:
@@ -126,12 +140,8 @@ def child(job: dict, index: int, addresses: list[str]) -> int:
             command(job["root"])
         else:
             train(job["task"], job["root"])
-        return 0
-    except BaseException:
-        traceback.print_exc()
-        return 1
-    finally:
-        sys.stdout.flush()
+
+    return logged(job["log"], work)
 
 
 def run(job: dict) -> list[int]:

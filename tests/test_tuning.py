@@ -269,7 +269,8 @@ def test_a_signal_saves_the_trial(tmp_path):
 
 
 def test_epochs_of_the_search(tmp_path):
-    trials = tuner_of(tmp_path, max_trials=None, max_epochs=3).search()
+    """Trials of two replicas each."""
+    trials = tuner_of(tmp_path, max_trials=None, max_epochs=3, trainer={**TRAINER, "devices": 2}).search()
     assert list(trials.epochs) == [2, 2]
 
 

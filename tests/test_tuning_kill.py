@@ -1,17 +1,15 @@
 """A search that is killed again and again ends as the one that nothing stopped: same trials, scores, weights, best."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas
 import pytest
 from resuming import assert_same, outcome
+from test_kill import KILLED, Server
 
 from lightkeras import run_folder
 
-KILLED = -9
 KILLS = {  # algorithm: (point of tuning_server.py, which time there)
     "hyperband": [
         ("update", 3),
@@ -25,30 +23,20 @@ KILLS = {  # algorithm: (point of tuning_server.py, which time there)
 }  # fmt: skip
 
 
-class Server:
+class SearchServer(Server):
     """The process that starts searches; see `tuning_server.py`."""
 
-    def __init__(self, log: Path):
-        command = [sys.executable, str(Path(__file__).parent / "tuning_server.py")]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._log = log
+    script = "tuning_server.py"
 
-    def run(self, algorithm: str, folder: Path, kill: tuple | None = None) -> int:
+    def search(self, algorithm: str, folder: Path, kill: tuple | None = None) -> int:
         """The exit code of one start."""
-        job = {"algorithm": algorithm, "folder": str(folder), "kill": kill, "log": str(self._log)}
-        print(json.dumps(job), file=self._process.stdin, flush=True)
-        code = json.loads(self._process.stdout.readline())
-        assert code in (0, KILLED), f"{job} ended with {code}: {self._log.read_text()[-5000:]}"
+        (code,) = self.ask({"algorithm": algorithm, "folder": str(folder), "kill": kill})
         return code
-
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.communicate()
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("tuning") / "log")
+    server = SearchServer(tmp_path_factory.mktemp("tuning"))
     yield server
     server.stop()
 
@@ -65,10 +53,10 @@ def left(folder: Path) -> dict:
 @pytest.mark.parametrize("algorithm", KILLS)
 def test_killed_again_and_again(server, tmp_path, algorithm):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert server.run(algorithm, whole) == 0
-    codes = [server.run(algorithm, killed, kill) for kill in KILLS[algorithm]]
+    assert server.search(algorithm, whole) == 0
+    codes = [server.search(algorithm, killed, kill) for kill in KILLS[algorithm]]
     assert codes.count(KILLED) >= 3
-    assert server.run(algorithm, killed) == 0
+    assert server.search(algorithm, killed) == 0
     ours, theirs = left(killed), left(whole)
     assert str(ours) == str(theirs)  # NaN is not equal to itself
     assert len(ours["trials"]["trial"]) >= 4

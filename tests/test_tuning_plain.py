@@ -9,7 +9,7 @@ from toys import Classifier, PointsData
 import lightkeras as lk
 
 UNBUILT = "You are loading weights into a model that has not yet been built"
-TRIALS = {"max_epochs": 4, "factor": 2, "seed": 1}
+TRIALS = {"max_epochs": 4, "factor": 4, "seed": 1}
 
 
 class Network(keras.Model):
@@ -45,7 +45,7 @@ def test_plain_hyperband_fails_at_every_promotion(tmp_path, points):
         tuner.search(**points)
     trials = list(tuner.oracle.trials.values())
     promoted = [trial for trial in trials if "tuner/trial_id" in trial.hyperparameters.values]
-    assert len(promoted) >= 3
+    assert len(promoted) >= 1
     assert all(trial.status == "FAILED" and UNBUILT in trial.message for trial in promoted)
     with pytest.raises(ValueError, match=UNBUILT):
         tuner.get_best_models()
@@ -53,11 +53,11 @@ def test_plain_hyperband_fails_at_every_promotion(tmp_path, points):
 
 def test_ours_goes_on(tmp_path):
     space = {"task.units": {"int": [2, 8]}, "task.learning_rate": {"float": [1e-3, 1e-1, "log"]}}
-    own = {"trainer": {"max_epochs": 4, "logger": False}, "factor": 2, "seed": 0}
+    own = {"trainer": {"max_epochs": 4, "logger": False}, "factor": 4, "seed": 0}
     tuner = lk.Tuner(Classifier, space, folder=tmp_path / "ours", algorithm="hyperband", **own)
     trials = tuner.search()
     promoted = trials[trials.continues.notna()]
-    assert len(promoted) >= 3 and set(trials.status) == {"COMPLETED"}
+    assert len(promoted) >= 1 and set(trials.status) == {"COMPLETED"}
     best = trials.loc[trials.score.idxmin()]
     data = PointsData()
     results = lk.Trainer(logger=False, enable_checkpointing=False).validate(tuner.best_task(), data)

@@ -45,9 +45,10 @@ def test_two_workers_and_one_is_killed(tmp_path, alone):
     begun = [line.split() for line in (tmp_path / "search.txt").read_text().splitlines()]
     begun = begun[1:]  # the check of the objective
     counts = Counter((units, epoch) for _, units, epoch in begun)
-    assert counts.pop(("5", "1")) == 2  # in it, the worker was killed: it is made again, from its beginning
-    assert set(counts.values()) == {1} and len(counts) == 7
-    assert len({process for process, *_ in begun}) == 3  # two workers, and the one that took the place of the killed
+    assert counts.pop(("5", "1")) == 2  # as it began, the worker was killed
+    assert counts.pop(("5", "0")) in (1, 2)  # again, if the checkpoint behind it was still being written
+    assert set(counts.values()) == {1} and len(counts) == 6
+    assert len({process for process, *_ in begun}) >= 2  # and a third, if the killed one's successor comes in time
 
 
 def test_workers_elsewhere(tmp_path, alone):

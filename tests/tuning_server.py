@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-import traceback
 
 import kill_server
 import toys
@@ -47,19 +46,13 @@ def search(algorithm: str, folder: str) -> None:
 
 def child(job: dict) -> int:
     """One process; returns its exit code."""
-    log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    try:
+
+    def work():
         if job["kill"]:
-            kill_server.arm(*job["kill"])
+            kill_server.arm(*job["kill"], job["hits"])
         search(job["algorithm"], job["folder"])
-        return 0
-    except BaseException:
-        traceback.print_exc()
-        return 1
-    finally:
-        sys.stdout.flush()
+
+    return kill_server.logged(job["log"], work)
 
 
 if __name__ == "__main__":
@@ -67,4 +60,4 @@ if __name__ == "__main__":
         pid = os.fork()
         if pid == 0:
             os._exit(child(json.loads(line)))
-        print(json.dumps(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])), flush=True)
+        print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])]), flush=True)

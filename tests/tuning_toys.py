@@ -21,7 +21,7 @@ class Worthless(Classifier):
 
 
 class Dies(Classifier):
-    """Its process is killed, or memory exhausted, as the model is made: with `units` of 3, and of 4."""
+    """Its process is killed, or memory exhausted, as the model is made: with 3 units, and with 4."""
 
     def configure_model(self, data):
         super().configure_model(data)
@@ -48,12 +48,15 @@ class DiesOnce(Classifier):
 
 
 class TooLarge(Classifier):
-    """Its memory is exhausted by more than 20 rows."""
+    """Memory is exhausted by a batch of more than `most`."""
 
-    def losses_of(self, batch, training):
-        if batch["x"].shape[0] > 20:
+    def __init__(self, most: int = 20, units: int = 5, learning_rate: float = 0.05, dropout: float = 0.0):
+        super().__init__(units, learning_rate, dropout)
+
+    def configure_model(self, data):
+        if data.batch_size > self.hparams["most"]:
             raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
-        return super().losses_of(batch, training)
+        super().configure_model(data)
 
 
 class Terminate(lk.Callback):

@@ -42,6 +42,12 @@ def trial_folder(folder: Path, trial_id: str) -> Path:
     return folder / "trials" / trial_id
 
 
+def failed_result(reason: str) -> dict[str, Any]:
+    """What `result.json` holds of a trial that has failed."""
+    nothing = dict.fromkeys(("score", "step", "seconds", "run"))
+    return {"status": "FAILED", "reason": reason, **nothing, "values": []}
+
+
 @contextlib.contextmanager
 def locked(folder: Path, wait: bool, what: str):
     """Holds the lock of `folder`, which ends with the process.

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lightkeras.tuning.files import JOB, LOG, RESULT, locked, read_json, write_json
+from lightkeras.tuning.files import JOB, LOG, RESULT, failed_result, locked, read_json, write_json
 
 NAMES = "metric_names.json"
 MODULE = "lightkeras.tuning.isolated"
@@ -26,8 +26,7 @@ def run_isolated(folder: Path, seconds: float | None = None) -> dict:
         return result
     if received or code == 0:
         return {"status": "UNFINISHED", "signal": received}
-    result = {"status": "FAILED", "reason": reason(code, folder / LOG), "score": None, "step": None, "values": []}
-    result |= {"run": None, "seconds": None}
+    result = failed_result(reason(code, folder / LOG))
     with locked(folder, True, "the trial"):
         write_json(folder / RESULT, result)
     return result

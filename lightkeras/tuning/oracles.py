@@ -15,7 +15,7 @@ import keras_tuner
 import numpy as np
 from keras_tuner.engine.trial import Trial
 
-from lightkeras.tuning.files import RESULT, read_json, trial_folder, write_json
+from lightkeras.tuning.files import RESULT, failed_result, read_json, trial_folder, write_json
 
 ORACLE = "oracle.json"
 LOST_TWICE = 2  # workers that a trial may lose before it is taken for the reason
@@ -164,8 +164,9 @@ class KeptOracle:
             if self.result(trial.trial_id) is not None:
                 self.end_trial(trial)
             elif self._losses[trial.trial_id] >= LOST_TWICE:
-                failed = {"status": "FAILED", "reason": f"{why}, twice", "score": None, "step": None, "values": []}
-                write_json(trial_folder(self.folder, trial.trial_id) / RESULT, failed | {"run": None, "seconds": None})
+                folder = trial_folder(self.folder, trial.trial_id)
+                folder.mkdir(parents=True, exist_ok=True)
+                write_json(folder / RESULT, failed_result(f"{why}, twice"))
                 self.end_trial(trial)
             else:
                 self._retry_queue.append(self.ongoing_trials.pop(tuner_id).trial_id)

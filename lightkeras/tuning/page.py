@@ -35,8 +35,8 @@ def _coordinates(figure, axes, trials, names, objective, direction, space) -> No
     }
     scores = trials["score"].to_numpy(float)
     color = ScalarMappable(Normalize(scores.min(), scores.max()), "viridis_r" if direction == "min" else "viridis")
-    heights = np.array([_axis(axes, at, name, trials[name], name in logs) for at, name in enumerate(names)])
-    heights = np.vstack([heights, _axis(axes, len(names), objective, trials["score"], False)])
+    heights = np.array([_axis(axes, at, trials[name], name in logs) for at, name in enumerate(names)])
+    heights = np.vstack([heights, _axis(axes, len(names), trials["score"], False)])
     best_last = np.argsort(-scores if direction == "min" else scores, kind="stable")
     for trial in best_last:
         axes.plot(heights[:, trial], color=color.to_rgba(scores[trial]), linewidth=1.5, marker="o", markersize=3)
@@ -46,7 +46,7 @@ def _coordinates(figure, axes, trials, names, objective, direction, space) -> No
     figure.colorbar(color, ax=axes, label=objective)
 
 
-def _axis(axes, at: int, name: str, column: pandas.Series, log: bool) -> np.ndarray:
+def _axis(axes, at: int, column: pandas.Series, log: bool) -> np.ndarray:
     """Heights from 0 to 1 of a column's values, NaN where a trial has none; labels the axis' ends."""
     axes.axvline(at, color="0.8", linewidth=1, zorder=0)
     present = column.dropna()

@@ -18,10 +18,10 @@ from lightkeras.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightkeras.callbacks.model_checkpoint import CHECKPOINTS
 from lightkeras.configuration import Configuration
 from lightkeras.hyperparameters import import_class
-from lightkeras.tuning.files import JOB, LOG, RESULT, locked, read_json, write_json
+from lightkeras.tuning.files import JOB, LOG, RESULT, failed_result, locked, read_json, write_json
 from lightkeras.tuning.progress import ObjectiveError, TrialProgress, best
 
-COMPLETED, FAILED, UNFINISHED = "COMPLETED", "FAILED", "UNFINISHED"
+COMPLETED, UNFINISHED = "COMPLETED", "UNFINISHED"
 
 
 def run_trial(folder: Path, seconds: float | None = None) -> dict:
@@ -58,7 +58,7 @@ def _run(job: dict, folder: Path, seconds: float | None) -> dict:
         return _trained(job, folder, seconds)
     except Exception as error:  # of whatever kind: it ends this trial alone, and is recorded
         print(traceback.format_exc(), flush=True)
-        return {"status": FAILED, "reason": reason_of(error), "score": None, "step": None, "values": [], "run": None}
+        return failed_result(reason_of(error))
     finally:
         logger.removeFilter(_is_no_retracing)
 
