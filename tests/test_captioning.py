@@ -426,9 +426,9 @@ def test_the_evaluation_prints_a_table_and_writes_figures(run, tmp_path, capsys)
     out = tmp_path / "figures.json"
     evaluate.main(["--ckpt_path", str(run[0].run_dir), "--beam_size", "2", "--out", str(out)])
     printed = capsys.readouterr().out
-    assert [line.split("  ")[0] for line in printed.splitlines()] == [
-        "captions", "model", "nearest photo", "most frequent caption", "6 photos, beams of 2",
-    ]  # fmt: skip
+    lines = [line.split("  ")[0].split(": ")[0] for line in printed.splitlines()]
+    ways = ["model", "nearest photo", "most frequent caption"]
+    assert lines == ["captions", *ways, evaluate.ATTENDED, "6 photos, beams of 2"]
     assert '"cider"' in out.read_text(encoding="utf-8")
     with pytest.raises(FileExistsError):
         evaluate.main(["--ckpt_path", str(run[0].run_dir), "--out", str(out)])

@@ -42,7 +42,7 @@ def evaluate(task: Captioning, beam_size: int = 3, length_penalty: float = 1.0) 
 def attended(task: Captioning, best: list[Captioned]) -> float:
     """The mean share of the attention of a colour's or a shape's word that lies on its object, of the test scenes.
 
-    That is, on places of the attention's grid in which a part of the object lies.
+    That is, on places of the attention's grid in which a part of the object lies; 0 where no such word is said.
     """
     shares = []
     for number, one in enumerate(best):
@@ -51,7 +51,7 @@ def attended(task: Captioning, best: list[Captioned]) -> float:
         shares += [
             scene.attended(word, row) for word, row in zip(one.words, one.attention, strict=True) if word in words
         ]
-    return float(np.mean(shares))
+    return float(np.mean(shares)) if shares else 0.0
 
 
 def table(found: dict) -> str:
