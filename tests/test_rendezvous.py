@@ -16,7 +16,7 @@ from lightkeras.distribution import slurm_config, workers
 
 
 def addresses(count: int) -> list[str]:
-    return [f"127.0.0.1:{port}" for port in launch._free_ports(count)]
+    return [f"127.0.0.1:{port}" for port in launch.free_ports(count)]
 
 
 def meeting(*workers, patience: float = 60.0) -> list[str]:
