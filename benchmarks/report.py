@@ -34,7 +34,7 @@ class Row:
         """The lower quartile, the median and the upper quartile."""
         if len(self.samples) == 1:
             return (self.samples[0],) * 3
-        return tuple(statistics.quantiles(self.samples, n=4))
+        return tuple(statistics.quantiles(self.samples, n=4, method="inclusive"))
 
     @property
     def median(self) -> float:
