@@ -194,7 +194,7 @@ def _torch(steps, batch, features, width, layers):
     from benchmarks.torch_models import Classifier
 
     x, y = examples(steps, batch, features)
-    return Classifier(features, width, CLASSES), {"x": x, "y": y.astype(np.int64)}, batch, steps
+    return Classifier(features, width, layers, CLASSES), {"x": x, "y": y.astype(np.int64)}, batch, steps
 
 
 def measure(chosen) -> list[report.Table]:

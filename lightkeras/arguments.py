@@ -11,8 +11,8 @@ from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.checks import check, check_choice, check_int, check_number
 from lightkeras.data import DataModule
 from lightkeras.run_state import CHANGEABLE
-from lightkeras.step import CLIPS
 from lightkeras.task import TaskModule
+from lightkeras.update import CLIPS
 
 PRECISIONS = {
     "32": "float32", "32-true": "float32", "float32": "float32",
