@@ -145,6 +145,14 @@ def test_what_is_faster_is_kept_and_printed_and_remembered(root, capsys, monkeyp
     assert again.jit_compile_training is on and "XLA is" not in capsys.readouterr().out
 
 
+def test_what_is_much_slower_is_given_up_at_once(root, capsys, monkeypatch):
+    monkeypatch.setattr(compilation, "WORTH", 0.0)
+    _, task = tried(root, 3.0, steps_per_execution=1)
+    assert not task.jit_compile_training
+    # 1 + 5 calls without XLA, and of those with it the first one, which compiles, and one more
+    assert "XLA is off: 3,000 ms a step with it, 1,000 ms without it (update 8;" in capsys.readouterr().out
+
+
 def test_a_short_run_does_not_try(root, capsys):
     _, task = tried(root, 0.5)
     assert not task.jit_compile_training and "XLA is" not in capsys.readouterr().out

@@ -9,6 +9,7 @@ from lightkeras.callbacks.base import Callback
 
 CALLS = 5  # timed, of each kind
 WORTH = 120.0  # seconds of training that are left: for less, compiling does not pay
+HOPELESS = 2.0  # XLA is given up at the first call that takes so many times the longest one without it
 GAIN = 0.95  # XLA is kept if it takes at most this share of the time
 
 
@@ -49,7 +50,7 @@ class Compilation(Callback):
             return
         calls, kind = self.model.train_calls, self.model.jit_compile_training
         self._seconds[kind].append(calls.seconds / calls.count)
-        if len(self._seconds[kind]) == CALLS:
+        if len(self._seconds[kind]) == CALLS or (kind and self._is_hopeless()):
             self._decide() if kind else self._begin()
 
     def _begin(self) -> None:
@@ -63,6 +64,9 @@ class Compilation(Callback):
             self._decision = False
             return
         self.model.jit_compile_training = self._skip = True
+
+    def _is_hopeless(self) -> bool:
+        return self._seconds[True][-1] > HOPELESS * max(self._seconds[False])
 
     def _left(self) -> float:
         """Seconds until the end of the run, at the present speed."""
