@@ -5,15 +5,14 @@ Three dense layers of 4.3 million parameters, batches of 32 from memory, Adam: a
 updates for that, and the next one waits for them. Afterwards single saves are timed, and measured in bytes.
 """
 
-import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks import harness
+from benchmarks import command, harness, report
+from benchmarks.harness import Entry
 
 STEPS, EVERY, BATCH, FEATURES, WIDTH, CLASSES = 200, 50, 32, 32, 2048, 4
 EPOCH = 60 * STEPS  # more stretches than a benchmark has: none of them is at an epoch's end
@@ -157,28 +156,32 @@ def single_saves() -> dict[str, dict]:
     return found
 
 
-def main(arguments: list[str]) -> int:
-    """Runs the benchmark; returns the exit code."""
+def measure(chosen) -> list[report.Table]:
+    """The table of steps with and without saves, and that of single saves."""
+    entries = {name: Entry(path) for name, path in COMPETITORS.items()}
+    raced = harness.race(command.chosen_of(entries, chosen.only), chosen.rounds)
+    title = f"A step of 4.3 M parameters, {STEPS // EVERY} saves in {STEPS}"
+    steps = report.table_of(title, "ms a step", raced, PLAIN, 1e3 / STEPS, STEPS)
+    steps.note = "\n".join(_costs(steps.rows))
+    saves = {
+        name: report.Row(found["seconds"], {"columns": {"megabytes": found["bytes"] / 1e6}})
+        for name, found in single_saves().items()
+    }
+    return [steps, report.Table("A save, until it is on the disk", "s", "Trainer", saves)]
+
+
+def _costs(rows: dict[str, report.Row]) -> list[str]:
     from lightkeras import ModelCheckpoint
 
-    chosen = harness.options("checkpoint").parse_args(arguments)
-    raced = harness.race(COMPETITORS, chosen.rounds)
-    samples = {name: [seconds / STEPS * 1e3 for seconds in c.seconds] for name, c in raced.items()}
-    harness.show(f"A step of 4.3 M parameters, {STEPS // EVERY} saves in {STEPS}", "ms", samples, base=PLAIN)
-    default = ModelCheckpoint().every_seconds
-    medians = {name: statistics.median(values) for name, values in samples.items()}
+    default, lines = ModelCheckpoint().every_seconds, []
     for name, base in ((KEPT, PLAIN), (BACKED_UP, KERAS)):
-        milliseconds = (medians[name] - medians[base]) * EVERY
-        share = milliseconds / 1e3 / default
-        print(f"{name}: a save costs {milliseconds:,.0f} ms; every {default:.0f} s, {share:.3%} of the training time")
-    single = single_saves()
-    for name, found in single.items():
-        print(f"{name}: {found['bytes']:,} bytes, on the disk after {statistics.median(found['seconds']):.2f} s")
-    start = {name: c.start_seconds for name, c in raced.items()}
-    settings = {"steps": STEPS, "every": EVERY, "batch": BATCH, "width": WIDTH, "single_saves": single}
-    harness.write(chosen.out, "checkpoint", settings, samples, start)
-    return 0
+        if name in rows and base in rows:
+            milliseconds = (rows[name].median - rows[base].median) * EVERY
+            share = f"every {default:.0f} s, {milliseconds / 1e3 / default:.3%} of the training time"
+            lines.append(f"{name}: a save costs {milliseconds:,.0f} ms; {share}")
+    return lines
 
 
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+def main(arguments: list[str]) -> int:
+    """Runs the benchmark; returns the exit code."""
+    return command.run("checkpoint", __doc__, {}, arguments, measure)
