@@ -75,6 +75,8 @@ def test_a_table_of_times_and_one_of_speeds():
 def test_the_time_to_the_first_step_leaves_the_other_steps_out():
     facts = report.facts_of(Measured([1.0], start_seconds=5.0, first_seconds=4.0), steps=10)
     assert facts["time_to_first_step"] == pytest.approx(5.0 + 4.0 - 0.9)
+    told = Measured([1.0], start_seconds=5.0, first_seconds=4.0, first_step_seconds=1.5)
+    assert report.facts_of(told, steps=10)["time_to_first_step"] == 6.5
 
 
 def test_the_table_is_printed(capsys):
