@@ -6,6 +6,8 @@ counts three times its forward pass. Of a GAN with one shared forward pass, the 
 the generated images is needed for the generator too: see `dcgan`.
 """
 
+from benchmarks.report import machine
+
 PEAKS = {  # TFLOP/s of dense products: float32 (TF32 where the card has it), bfloat16 or float16; from the data sheets
     "T4": (8.1, 65.0),
     "V100": (15.7, 125.0),
@@ -21,6 +23,12 @@ def of_update(task: str, sizes: dict) -> float:
     """Of one update of a task of `shapes.TASKS`."""
     count = {"dcgan": dcgan, "translation": translation, "captioning": captioning}.get(task, text)
     return count(**sizes)
+
+
+def used(task: str, sizes: dict, updates: float, half: bool = False) -> dict[str, float]:
+    """Columns of a table at so many updates a second: GFLOP/s; where the GPU is known, the share of its peak too."""
+    rate, most = updates * of_update(task, sizes), peak(machine()["gpus"], half)
+    return {"GFLOP/s": rate / 1e9, **({"of the peak": rate / most} if most else {})}
 
 
 def peak(gpus: list[str], half: bool = False) -> float | None:
@@ -55,7 +63,7 @@ def _of_word(vocabulary, embedding, units, slots) -> int:
     return attention + cell + (2 * units + embedding) * embedding + embedding * vocabulary
 
 
-def dcgan(side, noise, filters, dropout, batch) -> float:
+def dcgan(side, noise, filters, batch, **_) -> float:
     """Both networks' updates from one forward pass.
 
     The generator once and the discriminator twice forwards. Backwards the generator costs twice its forward pass, the

@@ -57,6 +57,7 @@ class Measured:
         told: What else it told the gate.
         start_seconds: From the process' start until it was ready to train.
         first_seconds: Of the first stretch.
+        first_step_seconds: From the first stretch's start to the end of its first step, where the competitor told it.
         peak_memory: Bytes in host memory, the most until the end.
         peak_device_memory: Bytes in a GPU's, or None.
         graphs, timed_graphs: Traced in the warm-up, and within the timed stretches.
@@ -76,14 +77,20 @@ class Measured:
     compilations: int = 0
     timed_compilations: int = 0
     waited: dict[str, float] | None = None
+    first_step_seconds: float | None = None
 
 
 class Gate:
     """Times the stretches of one competitor, in its process."""
 
     def __init__(self):
-        self._began, self._profile = None, None
+        self._began, self._profile, self._first = None, None, None
         self._graphs = _Graphs()
+
+    def first_step(self) -> None:
+        """Says, within a stretch that begins with more than warming up, that the first step (or few) is made."""
+        if self._first is None:
+            self._first = time.perf_counter() - self._began
 
     def __call__(self, units: float | None = None, told: Any = None) -> None:
         """Ends a stretch, waits for the next turn, begins the next stretch.
@@ -94,6 +101,7 @@ class Gate:
         """
         now = time.perf_counter()
         report = {"seconds": None if self._began is None else now - self._began, "units": units, "told": told}
+        report["first_step"] = self._first
         if self._profile:
             report["waited"], self._profile = self._profile.shares(report["seconds"]), None
         report |= {"memory": _peak_memory(), "device_memory": _peak_device_memory(), "graphs": self._graphs.count}
@@ -163,6 +171,7 @@ class Competitor:
         """Lets it run a stretch that does not count; the first one is kept apart."""
         told = self._turn("run")
         self.measured.first_seconds = self.measured.first_seconds or told["seconds"]
+        self.measured.first_step_seconds = told["first_step"]
         self.measured.graphs, self.measured.compilations = self._graphs, self._compiled
 
     def turn(self) -> None:

@@ -13,7 +13,7 @@ def train(gate, task: str, sizes: dict, steps: int, batches: int) -> None:
     """`fit(verbose=0)`; a stretch is `steps` updates."""
     model = model_of(task, sizes)
     stream = dataset_of(task, sizes, batches)
-    model.fit(stream, epochs=10**6, verbose=0, callbacks=[Gates(gate, steps)])
+    model.fit(stream, epochs=10**6, verbose=0, shuffle=False, callbacks=[Gates(gate, steps)])
 
 
 class Gates(keras.callbacks.Callback):

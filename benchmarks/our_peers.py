@@ -6,6 +6,7 @@ import tensorflow as tf
 
 import lightkeras as lk
 from benchmarks import shapes
+from lightkeras.callbacks import Compilation
 from tasks.captioning import Captioning
 from tasks.dcgan import DCGAN
 from tasks.text_generation import TextGeneration
@@ -74,24 +75,32 @@ def train(gate, task: str, sizes: dict, steps: int, batches: int, **arguments) -
 
 
 class AtLogs(lk.Callback):
-    """Calls the gate when training begins and at every row of the logs, with the weight of the first loss so far."""
+    """Calls the gate when training begins and at every row of the logs, with the weight of the first loss since.
 
-    def __init__(self, gate):
+    The first stretch, which warms up, is as long as `compilation` takes to decide whether XLA compiles the updates.
+    """
+
+    def __init__(self, gate, compilation: Compilation | None):
         super().__init__()
-        self._gate, self._before = gate, 0.0
+        self._gate, self._compilation, self._before = gate, compilation, 0.0
 
     def on_train_begin(self, logs=None):
         self._gate()
 
     def on_log(self, record):
+        self._gate.first_step()
         units = float(self.model.train_totals.values[0, 1])
         new_epoch = record["step"] % self.model.steps_per_epoch == 0
-        self._gate(units - self._before)
+        if self._compilation is None or self._compilation.decided:
+            self._gate(units - self._before)
         self._before = 0.0 if new_epoch else units
 
 
-def fit(gate, task: lk.TaskModule, data: lk.DataModule, steps: int, callbacks=(), **arguments) -> None:
+def fit(gate, task: lk.TaskModule, data: lk.DataModule, steps: int, **arguments) -> None:
     """`Trainer.fit` for ever; a stretch is `steps` updates."""
+    compilation = Compilation()
     with tempfile.TemporaryDirectory() as folder:
         options = {"default_root_dir": folder, "max_epochs": 10**6, "log_every_n_steps": steps, **arguments}
-        lk.Trainer(callbacks=[AtLogs(gate), *callbacks], **options).fit(task, data)
+        asks = options.get("jit_compile", "auto") == "auto"
+        callbacks = [*([compilation] if asks else []), AtLogs(gate, compilation if asks else None)]
+        lk.Trainer(callbacks=callbacks, **options).fit(task, data)

@@ -109,7 +109,8 @@ def keras_fit(gate, steps, batch, features, width, layers, verbose=0, steps_per_
     with tempfile.TemporaryDirectory() as folder:
         more = [keras.callbacks.TensorBoard(folder)] if tensorboard else []
         stream, callbacks = _stream(steps, batch, features), [_at_epochs(gate), *more]
-        network.fit(stream, steps_per_epoch=steps, epochs=10**6, verbose=verbose, callbacks=callbacks)
+        options = {"steps_per_epoch": steps, "epochs": 10**6, "verbose": verbose, "shuffle": False}
+        network.fit(stream, callbacks=callbacks, **options)
 
 
 def _at_epochs(gate):
@@ -194,7 +195,7 @@ def _torch(steps, batch, features, width, layers):
     from benchmarks.torch_models import Classifier
 
     x, y = examples(steps, batch, features)
-    return Classifier(features, width, CLASSES), {"x": x, "y": y.astype(np.int64)}, batch, steps
+    return Classifier(features, width, layers, CLASSES), {"x": x, "y": y.astype(np.int64)}, batch, steps
 
 
 def measure(chosen) -> list[report.Table]:

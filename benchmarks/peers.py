@@ -1,14 +1,15 @@
 """One update of every task: ours, and the same model, batch and data elsewhere.
 
 The competitors compute the same loss from the same weights (`tests/test_peers.py`), but for the original notebooks,
-whose recipes differ: their decoders score words through wider layers, and hand no state on. Data is random, in memory
+whose recipes differ: their decoders score words through wider layers, and hand no state on. (GFLOP/s are those of the
+common model, as `benchmarks/flops.py` counts them, for all of them.) Data is random, in memory
 and without padding, and so the peers leave out what padding needs. oneDNN's operations are on in TensorFlow, PyTorch's
 Adam is fused. "Trainer.fit" is ours, its default callbacks and its logs included; "PyTorch" is a plain loop over the
 same model as people write it: `nn.GRU`, `nn.LSTM`, an update of the discriminator and then one of the generator, what
 does not depend on the state taken out of the decoder's loop. What comes at an epoch's end is in no stretch.
 """
 
-from benchmarks import command, harness, report, shapes
+from benchmarks import command, flops, harness, report, shapes
 from benchmarks.harness import Entry
 
 DEFAULTS = {"steps": 3, "size": "full", "tasks": "text,text_lstm,dcgan,translation,captioning"}
@@ -30,7 +31,7 @@ _MORE = {
 
 def entries(task: str, sizes: dict, steps: int, rounds: int) -> dict[str, Entry]:
     """Who takes part, by name; the data is enough for one epoch."""
-    settings = {"task": task, "sizes": sizes, "steps": steps, "batches": steps * (rounds + 3)}
+    settings = {"task": task, "sizes": sizes, "steps": steps, "batches": shapes.batches_for(rounds, steps)}
     more, formulation = _MORE.get(task, (None, None))
     others = (
         {more: Entry("benchmarks.torch_peers:train", {**settings, "formulation": formulation}, TORCH)} if more else {}
@@ -58,7 +59,8 @@ def _of_task(task: str, chosen) -> report.Table:
     table = report.table_of(TITLES[task], "ms a step", raced, BASE, 1e3 / chosen.steps, chosen.steps)
     unit, count = shapes.units_of(task, sizes)
     for row in table.rows.values():
-        row.facts["columns"] = {f"{unit}/s": count * 1e3 / row.median}
+        updates = 1e3 / row.median  # a second
+        row.facts["columns"] = {f"{unit}/s": count * updates, **flops.used(task, sizes, updates)}
     return table
 
 

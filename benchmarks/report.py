@@ -117,11 +117,13 @@ def speeds_of(title: str, unit: str, raced: dict[str, Measured], base: str, **re
 def facts_of(measured: Measured, steps: int) -> dict[str, Any]:
     """What was measured beside the stretches.
 
-    The time to the first step is that from the process' start to the end of the first stretch, without what the other
-    steps of a stretch take.
+    The time to the first step is that from the process' start to the end of the first step; where the competitor did
+    not tell that, to the end of the first stretch, without what the other steps of a stretch take.
     """
-    stretch = statistics.median(measured.seconds)
-    first = measured.start_seconds + max(0.0, measured.first_seconds - stretch * (1 - 1 / steps))
+    first = measured.first_step_seconds
+    if first is None:
+        first = max(0.0, measured.first_seconds - statistics.median(measured.seconds) * (1 - 1 / steps))
+    first += measured.start_seconds
     facts = {"start_seconds": measured.start_seconds, "time_to_first_step": first, "peak_memory": measured.peak_memory}
     if measured.peak_device_memory is not None:
         facts["peak_device_memory"] = measured.peak_device_memory

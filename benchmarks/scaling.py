@@ -20,7 +20,7 @@ def entries(counts: list[int], chosen) -> dict[str, Entry]:
     for count in counts:
         batch = sizes["batch"] * (count if chosen.batches == "own" else 1)
         settings = {"task": "text", "sizes": {**sizes, "batch": batch}, "steps": chosen.steps}
-        settings |= {"batches": chosen.steps * (chosen.rounds + 3), "precision": chosen.precision}
+        settings |= {"batches": shapes.batches_for(chosen.rounds, chosen.steps), "precision": chosen.precision}
         found[_name(count)] = Entry("benchmarks.scaling:train", {**settings, "devices": count})
     return found
 
@@ -55,21 +55,14 @@ def measure(chosen) -> list[report.Table]:
         name: report.Row([characters[name] / seconds for seconds in one.seconds], report.facts_of(one, chosen.steps))
         for name, one in raced.items()
     }
-    base = next(iter(rows))
+    base, sizes = next(iter(rows)), shapes.SIZES[chosen.size]["text"]
     first = taking_part[base].settings["devices"]
     for name, row in rows.items():
         share = row.median / rows[base].median * first / taking_part[name].settings["devices"]
-        row.facts["columns"] = {"efficiency": share, **used(row.median, chosen.size, chosen.precision)}
+        updates = row.median / shapes.units_of("text", sizes)[1]
+        row.facts["columns"] = {"efficiency": share, **flops.used("text", sizes, updates, chosen.precision != "32")}
     note = "" if has_gpu() else NOTE
     return [report.Table("Text generation on several devices", "characters/s", base, rows, True, note=note)]
-
-
-def used(characters: float, size: str, precision: str) -> dict[str, float]:
-    """GFLOP/s at so many characters a second; on a known GPU also the share of its peak."""
-    sizes = shapes.SIZES[size]["text"]
-    rate = characters * flops.of_update("text", sizes) / shapes.units_of("text", sizes)[1]
-    peak = flops.peak(report.machine()["gpus"], half=precision != "32")
-    return {"GFLOP/s": rate / 1e9, **({"of the peak": rate / peak} if peak else {})}
 
 
 def main(arguments: list[str]) -> int:

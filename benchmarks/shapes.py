@@ -30,6 +30,11 @@ TASKS = tuple(SIZES["full"])
 PHOTOS = 256  # each with many captions
 
 
+def batches_for(rounds: int, steps: int) -> int:
+    """Batches that so many rounds of `steps` updates have enough of, warming up and trying XLA included."""
+    return steps * (rounds + 20)
+
+
 def arrays(task: str, sizes: dict, batches: int) -> dict[str, np.ndarray]:
     """Examples of a task for so many batches, the example axis first.
 

@@ -27,11 +27,13 @@ class Model(nn.Module):
 
 
 class Classifier(Model):
-    """Two dense layers: the tiny model of `overhead`."""
+    """Dense layers: the tiny model of `overhead`."""
 
-    def __init__(self, features, width, classes):
+    def __init__(self, features, width, layers, classes):
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(features, width), nn.ReLU(), nn.Linear(width, classes))
+        widths = [features, *[width] * layers]
+        hidden = [part for before in widths[:-1] for part in (nn.Linear(before, width), nn.ReLU())]
+        self.layers = nn.Sequential(*hidden, nn.Linear(width, classes))
 
     def loss(self, batch):
         """Mean cross entropy of `batch["y"]` (rows,) given `batch["x"]` (rows, features)."""

@@ -12,8 +12,8 @@ from lightkeras.checks import check, check_choice, check_int, check_number
 from lightkeras.data import DataModule
 from lightkeras.paths import path_of
 from lightkeras.run_state import CHANGEABLE
-from lightkeras.step import CLIPS
 from lightkeras.task import TaskModule
+from lightkeras.update import CLIPS
 
 PRECISIONS = {
     "32": "float32", "32-true": "float32", "float32": "float32",

@@ -89,26 +89,29 @@ class AddressedDataset:
         shuffle: Whether each epoch has an order of its own.
         lengths: The length of every example, ints (size,), or None: batches are not grouped.
         widths: What lengths are padded to, increasing, the last one the longest or more. None: `best_widths`.
+        resident: None, or a function of a row of indices (rows,) that gives its batch from arrays in memory: what
+            `load` does with it, for a training loop that gathers its batches itself.
         batch_tokens: With `lengths`: a batch has as many rows as there are rows times width in so many, at most, and a
             multiple of `batch_size`; `batch_size` rows at least. None: every batch has `batch_size` rows.
     """
 
     def __init__(
         self, size: int, batch_size: int, load: Callable, shuffle: bool = True, lengths: Any = None,
-        widths: Sequence[int] | None = None, batch_tokens: int | None = None,
+        widths: Sequence[int] | None = None, batch_tokens: int | None = None, resident: Callable | None = None,
     ):  # fmt: skip
         check_int("batch_size", batch_size)
         check_int("size", size)
         check_int("batch_tokens", batch_tokens, optional=True)
         check(batch_tokens is None or lengths is not None, "batch_tokens", "None without `lengths`", batch_tokens)
         self.size, self.batch_size, self.shuffle = size, batch_size, shuffle
-        self.load, self.batch_tokens = load, batch_tokens
+        self.load, self.batch_tokens, self.resident = load, batch_tokens, resident
         self.lengths = None if lengths is None else _checked_lengths(lengths, size)
         self.widths = _checked_widths(widths, self.lengths)
+        self._once = {}
 
     def replace(self, **arguments) -> "AddressedDataset":
         """The same examples with other `arguments` of the constructor; the first ones, where `size` is smaller."""
-        names = ("size", "batch_size", "load", "shuffle", "lengths", "widths", "batch_tokens")
+        names = ("size", "batch_size", "load", "shuffle", "lengths", "widths", "batch_tokens", "resident")
         kept = {name: getattr(self, name) for name in names}
         arguments = {**kept, **arguments}
         if self.lengths is not None:
@@ -136,7 +139,8 @@ class AddressedDataset:
             return {name: _rows_of(tensor, indices, *width) for name, tensor in tensors.items()}
 
         lengths = np.max(ragged, axis=0) if ragged else None
-        return cls.from_batches(fetch, next(iter(sizes.values())), batch_size, shuffle, lengths, widths, batch_tokens)
+        made = cls.from_batches(fetch, next(iter(sizes.values())), batch_size, shuffle, lengths, widths, batch_tokens)
+        return made if ragged else made.replace(resident=_batch_by(fetch, 0))
 
     @classmethod
     def from_batches(
@@ -149,10 +153,8 @@ class AddressedDataset:
         """
 
         def load(rows: tf.data.Dataset) -> tf.data.Dataset:
-            def batch(indices, epoch, *width):
-                made = _weighted(fetch(_content(indices), epoch, *width), indices)
-                _check_rows(made, indices.shape[0])
-                return made
+            def batch(indices, *address):
+                return _batch_by(fetch, *address)(indices)
 
             return rows.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
@@ -293,11 +295,29 @@ class AddressedDataset:
 
         return strategy.distribute_datasets_from_function(lambda context: self._of_worker(context, total, address))
 
+    def once(self, strategy: tf.distribute.Strategy, steps: int, by_replica: bool) -> Any:
+        """The first `steps` batches, for one evaluation after the other: to make a pipeline traces its functions anew.
+
+        Args:
+            strategy: Whose replicas, or whose workers, take them.
+            steps: Batches.
+            by_replica: Whether they are those of `distributed`, rather than of `of_worker`.
+        """
+        key = (strategy, steps, by_replica)
+        if key not in self._once:
+            make = self.distributed if by_replica else self.of_worker
+            self._once[key] = make(strategy, epochs=1, steps=steps)
+        return self._once[key]
+
     def of_worker(self, strategy: tf.distribute.Strategy, **address) -> tf.data.Dataset:
         """`stream(**address)` with this worker's rows of every batch, a replica's at a time; one process has all."""
         if not strategy.extended._in_multi_worker_mode():
             return self.stream(**address)
         return self._of_worker(strategy.extended._make_input_context(), strategy.num_replicas_in_sync, address)
+
+    def table(self, seed: int, epoch: int, steps: int | None = None, micro_batches: int = 1) -> np.ndarray:
+        """What `resident` takes for every batch of `stream`'s epoch: int64 (steps, rows)."""
+        return _blocks(self.indices(seed, epoch)[:steps], WHOLE, micro_batches)
 
     def _of_worker(self, context: tf.distribute.InputContext, total: int, address: dict) -> tf.data.Dataset:
         local = total // context.num_input_pipelines
@@ -379,6 +399,17 @@ def _weighted(batch: Batch, indices: tf.Tensor) -> Batch:
     if WEIGHT in batch:
         raise ValueError(f'Expected a batch without "{WEIGHT}", which is added. Received: {sorted(batch)}')
     return {**batch, WEIGHT: tf.cast(indices >= 0, tf.float32)}
+
+
+def _batch_by(fetch: Callable, *address) -> Callable[[tf.Tensor], Batch]:
+    """The batch of a row of indices, by a function of `from_batches` at an address."""
+
+    def batch(indices):
+        made = _weighted(fetch(_content(indices), *address), indices)
+        _check_rows(made, indices.shape[0])
+        return made
+
+    return batch
 
 
 def _check_rows(batch: Batch, rows: int) -> None:

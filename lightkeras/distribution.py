@@ -199,6 +199,12 @@ def replicas(strategy: tf.distribute.Strategy) -> int:
     return strategy.num_replicas_in_sync
 
 
+def one_cpu(strategy: tf.distribute.Strategy) -> bool:
+    """Whether all training is on one CPU of one process."""
+    alone = replicas(strategy) == 1 and not strategy.extended._in_multi_worker_mode()
+    return alone and not tf.config.list_logical_devices("GPU")
+
+
 def all_reduce_sum(values):
     """Sums a structure of tensors over all replicas; called in the replica context, on every replica."""
     context = tf.distribute.get_replica_context()

@@ -11,13 +11,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from lightkeras import distribution
+from lightkeras import distribution, update
 from lightkeras.loss_scale import all_finite
 from lightkeras.metrics import Mean
 
 LOSS = "loss"
 GRADIENT_NORM = "gradient_norm"
-CLIPS = ("norm", "value", "norm_per_variable")
 Sums = dict[str, Mean]
 LossFunction = Callable[..., Any]
 
@@ -79,12 +78,17 @@ def descend(task, loss_function: LossFunction, batch) -> Sums:
     gradients, weights = distribution.all_reduce_sum((gradients, weights))
     skipped = []
     for name, of_variables in gradients.items():
+        if update.pays(task, name):
+            norm = update.apply(task, name, of_variables, weights[name])
+            if task.log_gradient_norm:
+                sums[task.label(name, GRADIENT_NORM)] = _once(task, norm)
+            continue
         scale = task.loss_scales.get(name)
         weight = weights[name] * scale.factor() if scale else weights[name]
         mean = [tf.math.divide_no_nan(gradient, tf.cast(weight, gradient.dtype)) for gradient in of_variables]
         if task.log_gradient_norm:
             sums[task.label(name, GRADIENT_NORM)] = _once(task, tf.linalg.global_norm(mean))
-        clipped = clip(mean, task.gradient_clip_val, task.gradient_clip_algorithm)
+        clipped = update.clip(mean, task.gradient_clip_val, task.gradient_clip_algorithm)
         if scale:
             finite = all_finite(of_variables)
             skipped.append(~finite)
@@ -108,23 +112,6 @@ def _excuse(sums: Sums, skipped: tf.Tensor) -> Sums:
         name: type(value)(*(tf.where(kept[name], part, tf.zeros_like(part)) for part in value))
         for name, value in sums.items()
     }
-
-
-def clip(gradients: list[tf.Tensor], value: float | None, algorithm: str) -> list[tf.Tensor]:
-    """Clips one optimizer's gradients; `value` None leaves them as they are.
-
-    Args:
-        gradients: Of its variables.
-        value: The bound.
-        algorithm: What it bounds: "norm" (over all variables), "norm_per_variable" or "value" (of each element).
-    """
-    if value is None:
-        return gradients
-    if algorithm == "value":
-        return [tf.clip_by_value(gradient, -value, value) for gradient in gradients]
-    if algorithm == "norm_per_variable":
-        return [tf.clip_by_norm(gradient, value) for gradient in gradients]
-    return tf.clip_by_global_norm(gradients, value)[0]
 
 
 def accumulate(task, loss_function: LossFunction, batch) -> tuple[dict[str, list[tf.Tensor]], Sums]:
@@ -209,6 +196,11 @@ class Calls:
 
     Args:
         steps_per_execution: Steps a call; "auto" takes as many as fill `TARGET` seconds.
+
+    Attributes:
+        done: Steps of the epoch that are made.
+        count, seconds: Steps of the last call, and what it took until it came back (the device may be at it still).
+        stops, epoch_stops: Where calls end.
     """
 
     TARGET = 0.05
@@ -216,7 +208,7 @@ class Calls:
     def __init__(self, steps_per_execution: int | str):
         self._auto = steps_per_execution == "auto"
         self._steps = 1 if self._auto else steps_per_execution
-        self._timed = 0
+        self._timed, self.count, self.seconds = 0, 0, 0.0
         self.stops: tuple[int, ...] = ()
         self.epoch_stops: tuple[int, ...] = ()
 
@@ -240,9 +232,10 @@ class Calls:
         count = min(self._steps, self.total - self.done, self._to_stop())
         began = time.perf_counter()
         function(count)
+        self.count, self.seconds = count, time.perf_counter() - began
         self.done, self._ran = self.done + count, call
         if self._auto:
-            self._adapt(count, time.perf_counter() - began)
+            self._adapt(count, self.seconds)
 
     def _to_stop(self) -> int:
         ever = [stop - (self._before + self.done) % stop for stop in self.stops]
@@ -281,13 +274,18 @@ def pack(sums: Sums, names) -> tf.Tensor:
     return tf.stack([tf.stack([sums[name].total, sums[name].weight]) for name in names])
 
 
-def make_loop(task, step: Callable[[Any], Sums], names: list[str]) -> Callable:
-    """`run(iterator, count, update, values, non_finite)`: `count` steps in one call, sums added up on the device.
+def make_loop(
+    task, step: Callable[[Any], Sums], names: list[str], jit_compile: bool = False, gather: Callable | None = None
+) -> Callable:
+    """`run(source, count, update, values, non_finite)`: `count` steps in one call, sums added up on the device.
 
     Args:
-        task: Gives strategy, `run_eagerly`, `jit_compile_steps`.
+        task: Gives strategy and `run_eagerly`.
         step: `train_step` or `test_step`.
         names: The metrics that `step` returns, in the order of the packed sums.
+        jit_compile: Whether XLA compiles the step, or with `gather` the whole loop.
+        gather: None: the source is an iterator over batches. Or a function of a row of indices, that gives the batch:
+            the source is a table of all rows of the epoch, (steps, rows), and the number of the first one.
 
     Returns:
         A function that returns the new (values, non_finite); both have the shapes of `Totals`.
@@ -297,25 +295,34 @@ def make_loop(task, step: Callable[[Any], Sums], names: list[str]) -> Callable:
     def on_replica(batch):
         return distribution.all_reduce_sum(pack(sums_of(step(batch)), names))
 
-    if task.jit_compile_steps:
+    if jit_compile and not gather:
         on_replica = tf.function(on_replica, jit_compile=True, autograph=False)
 
-    def body(iterator, index, update, values, non_finite):
-        sums = distribution.on_every_replica(strategy, on_replica, next(iterator))
+    def batch_of(source, index):
+        if not gather:
+            return next(source)
+        table, first = source
+        return gather(tf.gather(table, first + index))  # `table[...]` would be compiled for each `first`
+
+    def body(source, index, update, values, non_finite):
+        sums = distribution.on_every_replica(strategy, on_replica, batch_of(source, index))
         bad = ~tf.math.is_finite(sums[:, 0]) & (non_finite < 0)
         return index + 1, values + tf.cast(sums, tf.float64), tf.where(bad, update + index, non_finite)
 
-    def in_graph(iterator, count, update, values, non_finite):
+    def in_graph(source, count, update, values, non_finite):
         def next_step(index, values, non_finite):
-            return body(iterator, index, update, values, non_finite)
+            return body(source, index, update, values, non_finite)
 
         start = (tf.constant(0, tf.int64), values, non_finite)
         return tf.while_loop(lambda index, *_: index < count, next_step, start, parallel_iterations=1)[1:]
 
-    def eagerly(iterator, count, update, values, non_finite):
+    def eagerly(source, count, update, values, non_finite):
         index = tf.constant(0, tf.int64)
         while index < count:
-            index, values, non_finite = body(iterator, index, update, values, non_finite)
+            index, values, non_finite = body(source, index, update, values, non_finite)
         return values, non_finite
 
-    return eagerly if task.run_eagerly else tf.function(in_graph, autograph=False, reduce_retracing=True)
+    if task.run_eagerly:
+        return eagerly
+    whole = (jit_compile and gather is not None) or None
+    return tf.function(in_graph, autograph=False, reduce_retracing=True, jit_compile=whole)

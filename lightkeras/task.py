@@ -76,7 +76,8 @@ class TaskModule(Hyperparameters, keras.Model):
         monitor: The validation metric that ranks checkpoints, and "min" or "max"; where there is none of that name,
             only the last checkpoints are kept.
         search_space: What a search looks for by default, as in `lightkeras.search_space`.
-        prefer_jit_compile: What `Trainer(jit_compile="auto")` takes for this task.
+        prefer_jit_compile: What `Trainer(jit_compile="auto")` takes for this task; None: what is faster (see
+            `callbacks.Compilation`).
         sample_every: Epochs between two calls of `write_samples`.
         seed, micro_batches, gradient_clip_val, gradient_clip_algorithm, log_gradient_norm: Set by the Trainer.
         global_step: Updates made so far.
@@ -88,7 +89,7 @@ class TaskModule(Hyperparameters, keras.Model):
     score_names: tuple[str, ...] = ()
     monitor = ("val_loss", "min")
     search_space: Any = None
-    prefer_jit_compile = False
+    prefer_jit_compile: bool | None = None
     sample_every = 1
     seed = 0
     micro_batches = 1
@@ -105,6 +106,7 @@ class TaskModule(Hyperparameters, keras.Model):
         self.loss_scales: dict[str, LossScale] = {}
         self._strategy = None
         self._spec = None
+        self._tables = self._gather = None
         self._building = False
         self._averaged = False
 
@@ -286,7 +288,8 @@ class TaskModule(Hyperparameters, keras.Model):
         """
         optimizer = next(iter(self.optimizers.values()), "sgd")
         self.compile(optimizer=optimizer, run_eagerly=run_eagerly, jit_compile=False, auto_scale_loss=False)
-        self.jit_compile_steps = jit_compile  # Keras' own `jit_compile` would be off under op determinism
+        # Keras' own `jit_compile` would be off under op determinism
+        self.jit_compile_steps = self.jit_compile_training = jit_compile
         if len(self.optimizers) != 1:
             self.optimizer = None
         self.train_calls, self.test_calls = step.Calls(steps_per_execution), step.Calls(steps_per_execution)
@@ -303,13 +306,19 @@ class TaskModule(Hyperparameters, keras.Model):
             self.test_function = self._function(self.test_step, self.test_totals, self.test_calls)
 
     def _function(self, step_function, totals: step.Totals, calls: step.Calls):
-        loop = step.make_loop(self, step_function, list(totals.kinds))
         training = calls is self.train_calls
+        gather = self._gather if training else None
+
+        @functools.cache
+        def loop(jit_compile):
+            return step.make_loop(self, step_function, list(totals.kinds), jit_compile, gather)
 
         def function(iterator):
             def steps(count):
+                source = (self._table, tf.constant(calls.done, tf.int64)) if gather else iterator
                 at = (tf.constant(count, tf.int64), tf.constant(self.global_step, tf.int64))
-                totals.values, totals.non_finite = loop(iterator, *at, totals.values, totals.non_finite)
+                run = loop(self.jit_compile_training if training else self.jit_compile_steps)
+                totals.values, totals.non_finite = run(source, *at, totals.values, totals.non_finite)
                 if training:
                     self.global_step += count
 
@@ -318,8 +327,29 @@ class TaskModule(Hyperparameters, keras.Model):
 
         return function
 
+    def why_not_compiled(self) -> str | None:
+        """What XLA cannot compile of an update, in a line, or None: it can. Nothing is run."""
+        batch = {name: tf.zeros(spec.shape, spec.dtype) for name, spec in self.spec.items()}
+        update = tf.function(self.train_step, jit_compile=True, autograph=False)
+        try:
+            update.experimental_get_compiler_ir(batch)(stage="hlo")
+        except (tf.errors.OpError, NotImplementedError, ValueError) as error:
+            return str(error).splitlines()[0]
+        return None
+
+    def read_from_memory(self, gather, tables) -> None:
+        """Training gathers its batches within the compiled loop; what `fit()` is given is not read.
+
+        Args:
+            gather: A function of a row of indices, that gives its batch; None to read what `fit()` is given.
+            tables: `epoch -> ` the rows of all its batches, int64 (steps, rows).
+        """
+        self._gather, self._tables = gather, tables
+
     def begin_epoch(self, epoch: int) -> None:
         """An epoch begins or, resumed, goes on: its sums are kept then."""
+        if self._gather:
+            self._table = tf.constant(self._tables(epoch))
         done = self.global_step - epoch * self.steps_per_epoch
         self.train_calls.begin(self.steps_per_epoch, done, epoch * self.steps_per_epoch)
         if not done:
@@ -338,7 +368,7 @@ class TaskModule(Hyperparameters, keras.Model):
     def evaluate_dataset(self, dataset: AddressedDataset, steps: int, callbacks=None) -> dict[str, float]:
         """The metrics of `test_step` and of `score` on the first `steps` batches."""
         self.begin_evaluation(steps)
-        stream = dataset.distributed(self.distribute_strategy, epochs=1, steps=steps)
+        stream = dataset.once(self.distribute_strategy, steps, by_replica=True)
         logs = self.evaluate(stream, steps=steps, verbose=0, return_dict=True, callbacks=callbacks)
         return {**logs, **self._scores(dataset, steps)}
 
@@ -346,7 +376,7 @@ class TaskModule(Hyperparameters, keras.Model):
         if not self.score_names:
             return {}
         strategy = self.distribute_strategy
-        made = self.score(dataset.of_worker(strategy, epochs=1, steps=steps))
+        made = self.score(dataset.once(strategy, steps, by_replica=False))
         check(set(made) == set(self.score_names), "score_names", f"the names that `score` gives: {sorted(made)}",
               self.score_names)  # fmt: skip
         return {name: _of_all_workers(strategy, made[name]) for name in self.score_names}

@@ -23,7 +23,7 @@ from lightkeras.callbacks.interrupt import Interrupt
 from lightkeras.callbacks.limit import Limit, seconds_of
 from lightkeras.checkpoint_writer import CheckpointWriter
 from lightkeras.checks import check, check_int
-from lightkeras.data import DataModule
+from lightkeras.data import AddressedDataset, DataModule
 from lightkeras.hyperparameters import Hyperparameters, class_path
 from lightkeras.paths import path_of
 from lightkeras.run_folder import Folder, task_name
@@ -60,7 +60,9 @@ class Trainer(Hyperparameters):
         seed: Keys initial weights, order of the data, dropout. None draws one, which the run's folder keeps.
         deterministic: Only TensorFlow operations that give the same bits each time; for the rest of the process.
         run_eagerly: Steps run op by op, for a debugger.
-        jit_compile: Steps compiled by XLA; one device only; "auto" takes the task's `prefer_jit_compile`.
+        jit_compile: Steps compiled by XLA; one device only. "auto" takes the task's `prefer_jit_compile`; where that
+            is None, a run of more than two minutes times both, prints and keeps what is faster (not with
+            `deterministic`).
         steps_per_execution: Updates made by one call; "auto" fills some tens of milliseconds. Callbacks come at the
             calls' edges, so "auto" is 1 if a callback that is not lightkeras' listens to batches.
         callbacks: Keras callbacks; one of a default's class takes its place.
@@ -183,8 +185,7 @@ class Trainer(Hyperparameters):
             epoch, step = divmod(task.global_step, steps)
             self._sanity_check(listeners, resumed=saved is not None)
             address = {"seed": self.seed, "epoch": epoch, "step": step, "steps": steps}
-            stream = train.distributed(strategy, **address, micro_batches=self.micro_batches)
-            return self._fit(task, stream, listeners, epoch)
+            return self._fit(task, self._stream(task, train, address), listeners, epoch)
 
     def validate(self, task: TaskModule, data: DataModule, ckpt_path: str | None = None) -> dict[str, float]:
         """The metrics on the validation data, by their `val_` names; see `test`."""
@@ -338,6 +339,7 @@ class Trainer(Hyperparameters):
         used = [validation] if validation else []
         used += [cb.NonFiniteGuard(), cb.LearningRateMonitor(), cb.Throughput(), Interrupt(), keras.callbacks.History()]
         used += [Limit(self.max_steps, self._max_seconds)]
+        used += [cb.Compilation()] if self.jit_compile == "auto" and not self.deterministic else []
         used += [cb.ModelSummary()] if self.enable_model_summary else []
         used += [cb.CSVLogger(), cb.TensorBoardLogger()] if self.logger else []
         used += [cb.ProgressBar()] if self.enable_progress_bar else []
@@ -373,13 +375,22 @@ class Trainer(Hyperparameters):
             steps = WORKERS_STEPS  # workers must agree: their clocks do not
         if jit == "auto":
             one = distribution.replicas(task.distribute_strategy) == 1
-            jit = task.prefer_jit_compile and one and not self.run_eagerly
+            jit = bool(task.prefer_jit_compile) and one and not self.run_eagerly  # None: `Compilation` finds out
         task.start(run_eagerly=self.run_eagerly, jit_compile=jit, steps_per_execution=steps)
 
     def _sanity_check(self, listeners: cb.CallbackList, resumed: bool) -> None:
         validation = next((c for c in listeners.callbacks if isinstance(c, cb.Validation)), None)
         if validation and self.num_sanity_val_steps and not resumed:
             validation.check(self.num_sanity_val_steps)
+
+    def _stream(self, task: TaskModule, train: AddressedDataset, address: dict):
+        """What `fit()` reads; of arrays in memory on one CPU, the task gathers its batches in the compiled loop."""
+        task.read_from_memory(None, None)
+        if train.resident is None or not distribution.one_cpu(task.distribute_strategy):
+            return train.distributed(task.distribute_strategy, **address, micro_batches=self.micro_batches)
+        steps = address["steps"]
+        task.read_from_memory(train.resident, lambda epoch: train.table(self.seed, epoch, steps, self.micro_batches))
+        return tf.data.Dataset.range(np.iinfo(np.int64).max)
 
     def _fit(self, task: TaskModule, stream, listeners: cb.CallbackList, epoch: int) -> keras.callbacks.History:
         if task.total_steps and task.global_step >= task.total_steps:

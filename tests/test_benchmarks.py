@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import command, harness, peers, report, shapes
+from benchmarks import command, flops, harness, peers, report, shapes
 from benchmarks.harness import Entry, Measured
 from lightkeras import cli
 
@@ -75,6 +75,8 @@ def test_a_table_of_times_and_one_of_speeds():
 def test_the_time_to_the_first_step_leaves_the_other_steps_out():
     facts = report.facts_of(Measured([1.0], start_seconds=5.0, first_seconds=4.0), steps=10)
     assert facts["time_to_first_step"] == pytest.approx(5.0 + 4.0 - 0.9)
+    told = Measured([1.0], start_seconds=5.0, first_seconds=4.0, first_step_seconds=1.5)
+    assert report.facts_of(told, steps=10)["time_to_first_step"] == 6.5
 
 
 def test_the_table_is_printed(capsys):
@@ -171,3 +173,21 @@ def test_peers_take_part_in_every_task():
         entries = peers.entries(task, shapes.SIZES["tiny"][task], 1, 1)
         assert {"Trainer.fit", "PyTorch", "PyTorch Lightning", "Keras fit", "the original notebook"} <= set(entries)
         assert not set(entries) - {"Trainer.fit"} & {name for name, e in entries.items() if "our" in e.function}
+
+
+def test_operations_are_counted_by_hand():
+    one = {"vocabulary": 5, "embedding": 2, "units": 3, "layers": 1, "batch": 1}
+    assert flops.text(**one, cell="gru", time=1) == 3 * 2 * (2 * 9 + 3 * 9 + 3 * 5)
+    assert flops.text(**{**one, "layers": 2}, cell="lstm", time=4) == 3 * 2 * 4 * (2 * 12 + 3 * 12 + 2 * 3 * 12 + 3 * 5)
+    text = flops.of_update("text", shapes.SIZES["full"]["text"])
+    assert text == pytest.approx(154e9, rel=0.01)  # counted by others for the same network
+    few, many = (flops.of_update("translation", {**shapes.SIZES["tiny"]["translation"], "batch": n}) for n in (1, 7))
+    assert many == 7 * few
+    assert flops.of_update("captioning", shapes.SIZES["tiny"]["captioning"]) > 0
+    assert flops.of_update("dcgan", shapes.SIZES["full"]["dcgan"]) == pytest.approx(116e9, rel=0.1)
+
+
+def test_the_peak_is_that_of_the_card():
+    assert flops.peak(["NVIDIA A100-SXM4-80GB"], half=True) == 312e12
+    assert flops.peak(["NVIDIA H200"]) == 494e12
+    assert flops.peak([]) is None and flops.peak(["NVIDIA GeForce"]) is None

@@ -7,7 +7,7 @@ import tensorflow as tf
 from small import Small, in_order, linear, made, points, squares, updated, weights
 
 import lightkeras as lk
-from lightkeras import step
+from lightkeras import step, update
 from lightkeras.distribution import make_strategy
 
 KERNEL = np.array([0.1, 0.2, 0.3], np.float32)
@@ -62,14 +62,14 @@ def test_a_batch_without_weight_changes_nothing():
 
 def test_clip_by_numbers():
     gradients = [tf.constant([3.0, -4.0]), tf.constant([[12.0]])]  # global norm 13
-    assert step.clip(gradients, None, "norm") is gradients
-    norm, value = step.clip(gradients, 6.5, "norm"), step.clip(gradients, 3.5, "value")
+    assert update.clip(gradients, None, "norm") is gradients
+    norm, value = update.clip(gradients, 6.5, "norm"), update.clip(gradients, 3.5, "value")
     np.testing.assert_allclose(norm[0], [1.5, -2.0], rtol=1e-6)
     np.testing.assert_allclose(norm[1], [[6.0]], rtol=1e-6)
     np.testing.assert_array_equal(value[0], [3.0, -3.5])
     np.testing.assert_array_equal(value[1], [[3.5]])
-    np.testing.assert_allclose(step.clip(gradients, 14.0, "norm")[0], [3.0, -4.0], rtol=1e-6)
-    each = step.clip(gradients, 2.5, "norm_per_variable")
+    np.testing.assert_allclose(update.clip(gradients, 14.0, "norm")[0], [3.0, -4.0], rtol=1e-6)
+    each = update.clip(gradients, 2.5, "norm_per_variable")
     np.testing.assert_allclose(each[0], [1.5, -2.0], rtol=1e-6)
     np.testing.assert_allclose(each[1], [[2.5]], rtol=1e-6)
 

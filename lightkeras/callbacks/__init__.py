@@ -1,6 +1,7 @@
 """The Trainer's features, each a Keras callback."""
 
 from lightkeras.callbacks.base import Callback, CallbackList
+from lightkeras.callbacks.compilation import Compilation
 from lightkeras.callbacks.csv_logger import CSVLogger
 from lightkeras.callbacks.early_stopping import EarlyStopping
 from lightkeras.callbacks.learning_rate_monitor import LearningRateMonitor
@@ -17,6 +18,7 @@ __all__ = [
     "CSVLogger",
     "Callback",
     "CallbackList",
+    "Compilation",
     "EarlyStopping",
     "LearningRateMonitor",
     "ModelCheckpoint",

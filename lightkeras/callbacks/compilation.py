@@ -1,0 +1,99 @@
+"""Whether XLA makes a task's updates faster: found out by timing, once, remembered and printed."""
+
+import statistics
+
+import tensorflow as tf
+
+from lightkeras import distribution
+from lightkeras.callbacks.base import Callback
+
+CALLS = 5  # timed, of each kind
+WORTH = 120.0  # seconds of training that are left: for less, compiling does not pay
+HOPELESS = 2.0  # XLA is given up at the first call that takes so many times the longest one without it
+GAIN = 0.95  # XLA is kept if it takes at most this share of the time
+
+
+class Compilation(Callback):
+    """Times some calls without XLA and some with it, as training goes on, and goes on with what is faster.
+
+    Both make the same updates, to float rounding, so no update is made for the sake of timing. The decision is in the
+    checkpoints: a resumed run does not ask again. What XLA cannot compile stays as it is.
+
+    It asks nothing where the task knows (`prefer_jit_compile`), on several devices, eagerly, and where batches differ
+    in shape: XLA compiles for each of them.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._seconds: dict[bool, list[float]] = {False: [], True: []}
+        self._decision: bool | None = None
+        self._skip = True  # the first call of each kind traces and compiles
+
+    def on_train_begin(self, logs=None):
+        self._decision = None if self._is_open() else False
+
+    def _is_open(self) -> bool:
+        task = self.model
+        fixed = all(tf.TensorShape(spec.shape).is_fully_defined() for spec in task.spec.values())
+        return task.prefer_jit_compile is None and fixed and not task.run_eagerly and _alone(task)
+
+    @property
+    def decided(self) -> bool:
+        """Whether it asks no more."""
+        return self._decision is not None
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.decided:
+            return
+        if self._skip:
+            self._skip = False
+            return
+        calls, kind = self.model.train_calls, self.model.jit_compile_training
+        self._seconds[kind].append(calls.seconds / calls.count)
+        if len(self._seconds[kind]) == CALLS or (kind and self._is_hopeless()):
+            self._decide() if kind else self._begin()
+
+    def _begin(self) -> None:
+        """Goes over to XLA, if the rest of the run is long enough and can be compiled."""
+        if self._left() < WORTH:
+            self._decision = False
+            return
+        reason = self.model.why_not_compiled()
+        if reason:
+            self._say(f"off, as it cannot compile this task's update: {reason}")
+            self._decision = False
+            return
+        self.model.jit_compile_training = self._skip = True
+
+    def _is_hopeless(self) -> bool:
+        return self._seconds[True][-1] > HOPELESS * max(self._seconds[False])
+
+    def _left(self) -> float:
+        """Seconds until the end of the run, at the present speed."""
+        if self.model.total_steps is None:
+            return float("inf")
+        return (self.model.total_steps - self.model.global_step) * statistics.median(self._seconds[False])
+
+    def _decide(self) -> None:
+        without, with_xla = (statistics.median(self._seconds[kind]) for kind in (False, True))
+        self._decision = self.model.jit_compile_training = with_xla <= GAIN * without
+        times = f"{_milliseconds(with_xla)} a step with it, {_milliseconds(without)} without it"
+        self._say(f"{'on' if self._decision else 'off'}: {times}")
+
+    def _say(self, what: str) -> None:
+        print(f"XLA is {what} (update {self.model.global_step}; jit_compile=True or False decides it beforehand)")
+
+    def state_dict(self):
+        return {"decision": self._decision}
+
+    def load_state_dict(self, state):
+        if not self.decided and state["decision"] is not None:
+            self._decision = self.model.jit_compile_training = state["decision"]
+
+
+def _alone(task) -> bool:
+    return distribution.replicas(task.distribute_strategy) == 1
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1e3:,.0f} ms" if seconds > 0.1 else f"{seconds * 1e3:.3g} ms"
