@@ -597,6 +597,20 @@ def test_predicted_images_are_those_of_the_addresses(trained, npz):
     np.testing.assert_allclose(images, task.generator(noise), rtol=1e-4, atol=1e-5)
 
 
+def test_validation_has_the_distance_of_coarse_pixels(trained):
+    """Of images and noise as the batches have them, without the rows that pad the last batch."""
+    _, task, data = trained
+    real, generated = [], []
+    for batch in data.val_dataset().stream(epochs=1):
+        kept = batch["weight"] > 0
+        images = task.generator(task.noise(batch))
+        real.append(tf.boolean_mask(batch["image"], kept) / 2 + 0.5)
+        generated.append(tf.boolean_mask(images, kept) / 2 + 0.5)
+    expected = lk.metrics.PixelFrechetDistance.of(np.concatenate(real), np.concatenate(generated)).result()
+    found = quiet().validate(task, data)["val_pixel_frechet_distance"]
+    assert found == pytest.approx(expected, rel=1e-3) and found > 0
+
+
 def test_a_run_is_evaluated_by_its_own_data(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.setattr(lk.metrics.gan, "MIN_UPDATES", 1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from lightkeras.metrics import Labelled, classifier_score, evaluate_gan, frechet_distance, gan
+from lightkeras.metrics import Labelled, PixelFrechetDistance, classifier_score, evaluate_gan, frechet_distance, gan
 
 # ---- Fréchet distance
 
@@ -194,3 +194,36 @@ def test_what_cannot_be_evaluated_is_refused(cache, images, labels, message):
         train = Labelled(train.images, None)
     with pytest.raises(ValueError, match=message):
         evaluate_gan(images, train, patterns(20, 1), cache=cache)
+
+
+# ---- the distance of coarse pixels
+
+
+def test_pixels_of_one_value_by_hand():
+    """Gray images of one value each: all pixels vary together, so the covariances are 64 times the values' variance."""
+    values = np.array([[0.25, 0.5, 0.75], [0.0, 0.5, 1.0]])  # variances 1/16 and 1/4
+    real, generated = (np.ones((3, 16, 16, 1), np.float32) * row[:, None, None, None] for row in values)
+    assert PixelFrechetDistance.of(real, generated).result() == pytest.approx(64 * (1 / 2 - 1 / 4) ** 2)
+    assert PixelFrechetDistance.of(real, real + 0.25).result() == pytest.approx(64 / 16)
+
+
+@pytest.mark.parametrize(("side", "channels"), [(8, 1), (12, 3)])
+def test_the_pixels_distance_is_that_of_all_images_however_they_are_cut(side, channels):
+    numbers = np.random.default_rng(0)
+    real, generated = numbers.uniform(size=(2, 20, side, side, channels)).astype(np.float32)
+    whole = PixelFrechetDistance.of(real, generated)
+    kept = np.arange(8) < 6
+    parts = [PixelFrechetDistance.of(real[:14], generated[:14])]
+    parts.append(PixelFrechetDistance.of(real[[*range(14, 20), 0, 1]], generated[[*range(14, 20), 0, 1]], kept))
+    np.testing.assert_array_equal((parts[0] + parts[1]).sums, whole.sums)
+    if side == 8:
+        flat = [images.reshape(20, -1) for images in (real, generated)]
+        assert whole.result() == pytest.approx(frechet_distance(*flat), rel=1e-3)
+
+
+def test_pixels_of_other_shapes_are_refused():
+    images = np.zeros((2, 8, 8, 1), np.float32)
+    with pytest.raises(ValueError, match=r"`generated` to be the real images' shape"):
+        PixelFrechetDistance.of(images, images[:1])
+    with pytest.raises(ValueError, match=r"`real` to be \(n, height, width, 1 or 3\)"):
+        PixelFrechetDistance.of(images[..., 0], images[..., 0])

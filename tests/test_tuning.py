@@ -297,7 +297,7 @@ TASKS = {
     ),
     "dcgan": (
         DCGAN, {"batch_size": 4}, {"generator_filters": 2, "discriminator_filters": 2},
-        {"task.noise_dim": {"choice": [3, 4]}}, ("generator_loss", "min"),
+        {"task.noise_dim": {"choice": [3, 4]}}, ("val_pixel_frechet_distance", "min"),
     ),
     "translation": (
         Translation, {"batch_size": 4}, {"embedding_dim": 4, "encoder_units": 5, "warmup_steps": 1},

@@ -16,6 +16,7 @@ _HOMES = {
         "attention_coverage", "attention_entropy", "distinct_share", "empty_share", "is_repeating", "repeating_share",
     ),
     "gan": ("Labelled", "classifier_score", "evaluate_gan", "frechet_distance"),
+    "pixels": ("PixelFrechetDistance",),
     "statistics": ("Statistics",),
     "sums": ("BitsPerCharacter", "Mean", "Perplexity"),
 }  # fmt: skip

@@ -40,6 +40,7 @@ class DCGAN(lk.TaskModule):
     """A generator makes images from noise, and a discriminator tells them from real ones; each has its optimizer.
 
     The metrics are the losses of both, and the shares of real and generated images that the discriminator tells right.
+    Validation adds `pixel_frechet_distance`, of as many generated images as real ones (`lk.metrics`).
     The noise of an example is keyed by the run's seed and its address, so it is the same however the batch is cut.
     Validation has the same noise whatever the seed.
 
@@ -60,6 +61,13 @@ class DCGAN(lk.TaskModule):
     data_module = MNISTData
     sample_every = 10
     unit = "images"
+    score_names = ("pixel_frechet_distance",)
+    search_space = {
+        "task.generator_learning_rate": {"float": [5e-5, 1e-3, "log"]},
+        "task.discriminator_learning_rate": {"float": [5e-5, 1e-3, "log"]},
+        "task.beta_1": {"choice": [0.5, 0.9]},
+        "task.dropout": {"float": [0.0, 0.5, 0.1]},
+    }
 
     def __init__(
         self,
@@ -114,6 +122,23 @@ class DCGAN(lk.TaskModule):
     def test_step(self, batch):
         """The losses on images that were not trained on, nothing dropped, with the moving averages."""
         return self.measure(self.adversarial_losses, batch)
+
+    def score(self, batches):
+        """How far as many generated images are from the real ones, with the noise of validation."""
+        distances = []
+        for batch in batches:
+            real, generated = (images.numpy() for images in self._pairs(batch))
+            distances.append(lk.metrics.PixelFrechetDistance.of(real, generated, batch["weight"].numpy() > 0))
+        return {"pixel_frechet_distance": sum(distances[1:], distances[0])}
+
+    @functools.cached_property
+    def _pairs(self):
+        """Compiled and kept: the batch's images and generated ones, float32 (batch, size, size, channels) in [0, 1]."""
+
+        def pairs(batch):
+            return [tf.cast(x, tf.float32) / 2 + 0.5 for x in (batch["image"], self.generator(self.noise(batch)))]
+
+        return tf.function(pairs, reduce_retracing=True)
 
     def predict_step(self, batch):
         """An image float32 (batch, size, size, channels) in [-1, 1] for every address."""
