@@ -11,6 +11,8 @@ from benchmarks import report
 from benchmarks.harness import Entry
 from lightkeras.checks import check, check_choice
 
+PRECISIONS = ("32", "bf16-mixed", "16-mixed")
+XLA = {"auto": "auto", "on": True, "off": False}
 COMMON = ("rounds", "out", "plot", "compare", "threshold", "relative", "only")
 
 
@@ -91,6 +93,22 @@ def chosen_of(entries: dict[str, Entry], only: list[str] | None) -> dict[str, En
     kept = {name: e for name, e in entries.items() if not only or any(text.lower() in name.lower() for text in only)}
     check(bool(kept), "only", f"parts of the names {', '.join(entries)}", only)
     return kept
+
+
+def variants(precisions: str, xla: str) -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
+    """Every precision with and without XLA: the columns that tell which, and the Trainer's arguments, by a short name.
+
+    Args:
+        precisions: With commas between them.
+        xla: "auto", "on", "off", with commas between them.
+    """
+    made = {}
+    for precision in listed("precisions", precisions, PRECISIONS):
+        for one in listed("xla", xla, XLA):
+            words = [precision] * (precision != "32") + [f"XLA {one}"] * (one != "auto")
+            columns = {"XLA": one, "precision": precision}
+            made[", ".join(words)] = columns, {"precision": precision, "jit_compile": XLA[one]}
+    return made
 
 
 def listed(name: str, text: str, known) -> list[str]:

@@ -42,10 +42,11 @@ def entries(chosen) -> dict[str, Entry]:
 
 
 def wide_entries(chosen) -> dict[str, Entry]:
-    """Who takes part in the second table."""
+    """Who takes part in the second table; that with XLA left out is what compares with the bare loop."""
     sizes = {"batch": chosen.batch, "features": chosen.features, "width": chosen.wide, "layers": 3}
     made = functools.partial(_entry, {**sizes, "steps": chosen.wide_steps})
-    return {BARE: made("bare"), BASE: made("keras_fit"), OURS: made("trainer_fit")}
+    ours = {OURS: made("trainer_fit"), f"{OURS}, jit_compile=False": made("trainer_fit", jit_compile=False)}
+    return {BARE: made("bare"), BASE: made("keras_fit"), **ours}
 
 
 def _entry(sizes: dict, function: str, needs=(), **more) -> Entry:

@@ -7,12 +7,14 @@ and without padding, and so the peers leave out what padding needs. oneDNN's ope
 Adam is fused. "Trainer.fit" is ours, its default callbacks and its logs included; "PyTorch" is a plain loop over the
 same model as people write it: `nn.GRU`, `nn.LSTM`, an update of the discriminator and then one of the generator, what
 does not depend on the state taken out of the decoder's loop. What comes at an epoch's end is in no stretch.
+`--precisions 32,bf16-mixed --xla auto,on,off` adds ours with these.
 """
 
 from benchmarks import command, flops, harness, report, shapes
 from benchmarks.harness import Entry
 
 DEFAULTS = {"steps": 3, "size": "full", "tasks": "text,text_lstm,dcgan,translation,captioning"}
+DEFAULTS |= {"precisions": "32", "xla": "auto"}
 TITLES = {
     "text": "Text generation, a GRU",
     "text_lstm": "Text generation, an LSTM",
@@ -20,7 +22,7 @@ TITLES = {
     "translation": "Translation",
     "captioning": "Captioning",
 }
-BASE = "PyTorch"
+BASE, OURS = "PyTorch", "Trainer.fit"
 TORCH, LIGHTNING = ("torch",), ("torch", "lightning")
 _MORE = {
     "dcgan": ("PyTorch, one shared forward pass", "shared"),
@@ -29,15 +31,16 @@ _MORE = {
 }
 
 
-def entries(task: str, sizes: dict, steps: int, rounds: int) -> dict[str, Entry]:
-    """Who takes part, by name; the data is enough for one epoch."""
+def entries(task: str, sizes: dict, steps: int, rounds: int, variants: dict | None = None) -> dict[str, Entry]:
+    """Who takes part, by name; the data is enough for one epoch. `variants` are ours, as in `command.variants`."""
     settings = {"task": task, "sizes": sizes, "steps": steps, "batches": shapes.batches_for(rounds, steps)}
     more, formulation = _MORE.get(task, (None, None))
     others = (
         {more: Entry("benchmarks.torch_peers:train", {**settings, "formulation": formulation}, TORCH)} if more else {}
     )
+    ours = variants or {"": ({}, {})}
     return {
-        "Trainer.fit": Entry("benchmarks.our_peers:train", settings),
+        **{_named(name): Entry("benchmarks.our_peers:train", {**settings, **more}) for name, (_, more) in ours.items()},
         BASE: Entry("benchmarks.torch_peers:train", settings, TORCH),
         **others,
         "PyTorch Lightning": Entry("benchmarks.torch_peers:train_lightning", settings, LIGHTNING),
@@ -47,6 +50,10 @@ def entries(task: str, sizes: dict, steps: int, rounds: int) -> dict[str, Entry]
     }
 
 
+def _named(variant: str) -> str:
+    return f"{OURS}, {variant}" if variant else OURS
+
+
 def measure(chosen) -> list[report.Table]:
     """A table for each task."""
     return [_of_task(name, chosen) for name in command.listed("tasks", chosen.tasks, shapes.TASKS)]
@@ -54,13 +61,16 @@ def measure(chosen) -> list[report.Table]:
 
 def _of_task(task: str, chosen) -> report.Table:
     sizes = shapes.SIZES[chosen.size][task]
-    taking_part = command.chosen_of(entries(task, sizes, chosen.steps, chosen.rounds), chosen.only)
+    variants = command.variants(chosen.precisions, chosen.xla)
+    taking_part = command.chosen_of(entries(task, sizes, chosen.steps, chosen.rounds, variants), chosen.only)
     raced = harness.race(taking_part, chosen.rounds)
     table = report.table_of(TITLES[task], "ms a step", raced, BASE, 1e3 / chosen.steps, chosen.steps)
     unit, count = shapes.units_of(task, sizes)
-    for row in table.rows.values():
-        updates = 1e3 / row.median  # a second
-        row.facts["columns"] = {f"{unit}/s": count * updates, **flops.used(task, sizes, updates)}
+    columns = {_named(name): which for name, (which, _) in variants.items()}
+    for name, row in table.rows.items():
+        updates, which = 1e3 / row.median, columns.get(name, {})  # a second
+        used = flops.used(task, sizes, updates, which.get("precision", "32") != "32")
+        row.facts["columns"] = {**which, f"{unit}/s": count * updates, **used}
     return table
 
 

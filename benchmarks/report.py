@@ -145,7 +145,7 @@ def show(table: Table) -> None:
     for name, row in table.rows.items():
         low, middle, high = map(_number, row.quartiles)
         shown = [name, middle, f"{low} - {high}", f"{table.ratio(name):.2f}", *_apart(row.facts)]
-        shown += [_number(row.facts.get("columns", {}).get(column)) for column in extra]
+        shown += [_cell(row.facts.get("columns", {}).get(column)) for column in extra]
         rows.add_row(*shown, _again(row.facts))
     _console().print(rows)
     if table.note:
@@ -156,9 +156,11 @@ def _console() -> Console:
     return Console(width=None if sys.stdout.isatty() else _WIDTH)  # a file has no width of its own
 
 
-def _number(value: float | None) -> str:
-    if value is None:
-        return ""
+def _cell(value: float | str | None) -> str:
+    return (value or "") if isinstance(value, str | None) else _number(value)
+
+
+def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 

@@ -1,25 +1,26 @@
 """How training scales: the speed on several devices, and the share of an even speed-up that it reaches.
 
-The text task of `peers`, every device with a batch of its own size (weak scaling), or with a share of one batch
+A task of `peers`, every device with a batch of its own size (weak scaling), or with a share of one batch
 (`--batches shared`). Without GPUs the devices are logical CPUs, which share the same cores: a demonstration that the
 devices work together, never a speed-up.
 """
 
-from benchmarks import command, flops, harness, report, shapes
+from benchmarks import command, flops, harness, peers, report, shapes
 from benchmarks.harness import Entry
+from lightkeras.checks import check_choice
 from lightkeras.quiet import has_gpu
 
-DEFAULTS = {"devices": "1,2", "steps": 3, "size": "full", "batches": "own", "precision": "32"}
+DEFAULTS = {"devices": "1,2", "steps": 3, "task": "text", "size": "full", "batches": "own", "precision": "32"}
 NOTE = "Logical CPUs on the same cores: this shows that the devices work together, not how fast more of them would be."
 
 
 def entries(counts: list[int], chosen) -> dict[str, Entry]:
     """Who takes part, by name."""
-    sizes = shapes.SIZES[chosen.size]["text"]
+    sizes = shapes.SIZES[chosen.size][chosen.task]
     found = {}
     for count in counts:
         batch = sizes["batch"] * (count if chosen.batches == "own" else 1)
-        settings = {"task": "text", "sizes": {**sizes, "batch": batch}, "steps": chosen.steps}
+        settings = {"task": chosen.task, "sizes": {**sizes, "batch": batch}, "steps": chosen.steps}
         settings |= {"batches": shapes.batches_for(chosen.rounds, chosen.steps), "precision": chosen.precision}
         found[_name(count)] = Entry("benchmarks.scaling:train", {**settings, "devices": count})
     return found
@@ -43,26 +44,26 @@ def train(gate, devices: int, **settings) -> None:
 
 def measure(chosen) -> list[report.Table]:
     """The table of the sweep."""
-    command.listed("size", chosen.size, shapes.SIZES)
-    command.listed("batches", chosen.batches, ("own", "shared"))
+    for name, known in (("task", shapes.TASKS), ("size", shapes.SIZES), ("batches", ("own", "shared"))):
+        check_choice(name, getattr(chosen, name), known)
+    task, sizes = chosen.task, shapes.SIZES[chosen.size][chosen.task]
+    unit, count = shapes.units_of(task, sizes)
     counts = [int(text) for text in chosen.devices.split(",")]
     taking_part = command.chosen_of(entries(counts, chosen), chosen.only)
     raced = harness.race(taking_part, chosen.rounds)
-    characters = {
-        name: chosen.steps * shapes.units_of("text", e.settings["sizes"])[1] for name, e in taking_part.items()
-    }
+    done = {name: chosen.steps * shapes.units_of(task, e.settings["sizes"])[1] for name, e in taking_part.items()}
     rows = {
-        name: report.Row([characters[name] / seconds for seconds in one.seconds], report.facts_of(one, chosen.steps))
+        name: report.Row([done[name] / seconds for seconds in one.seconds], report.facts_of(one, chosen.steps))
         for name, one in raced.items()
     }
-    base, sizes = next(iter(rows)), shapes.SIZES[chosen.size]["text"]
+    base = next(iter(rows))
     first = taking_part[base].settings["devices"]
     for name, row in rows.items():
         share = row.median / rows[base].median * first / taking_part[name].settings["devices"]
-        updates = row.median / shapes.units_of("text", sizes)[1]
-        row.facts["columns"] = {"efficiency": share, **flops.used("text", sizes, updates, chosen.precision != "32")}
+        used = flops.used(task, sizes, row.median / count, chosen.precision != "32")
+        row.facts["columns"] = {"efficiency": share, **used}
     note = "" if has_gpu() else NOTE
-    return [report.Table("Text generation on several devices", "characters/s", base, rows, True, note=note)]
+    return [report.Table(f"{peers.TITLES[task]}, on several devices", f"{unit}/s", base, rows, True, note=note)]
 
 
 def main(arguments: list[str]) -> int:

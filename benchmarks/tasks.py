@@ -3,7 +3,7 @@
 Speeds count what the loss counts, without padding: all that was done in the timed stretches over all the time that they
 took. "Waiting" is the share of one more stretch, under TensorFlow's profiler, in which the host waited for batches, and
 in which they were copied to a GPU. A stretch is `--steps` updates within an epoch, logs included, and what happens to
-come at an epoch's end.
+come at an epoch's end. `--precisions 32,bf16-mixed` adds mixed precision, each with every `--xla`.
 """
 
 from benchmarks import command, harness, presets, report
@@ -11,20 +11,19 @@ from benchmarks.harness import Entry
 from lightkeras.cli import TASKS
 from lightkeras.quiet import has_gpu
 
-DEFAULTS = {"steps": 10, "preset": "sample", "tasks": ",".join(TASKS), "precisions": "32"}
+DEFAULTS = {"steps": 10, "preset": "sample", "tasks": ",".join(TASKS), "precisions": "32", "xla": "auto,on,off"}
 BASE = "as it comes"
 UNITS = {"text_generation": "characters", "dcgan": "images", "translation": "tokens", "captioning": "words"}
 
 
-def entries(task: str, preset: str, steps: int, precisions: list[str]) -> dict[str, Entry]:
-    """Who takes part, by name: XLA or not, and every precision."""
-    common = {"task": task, "preset": preset, "steps": steps}
-    variants = {BASE: {}, "XLA": {"jit_compile": True}, "no XLA": {"jit_compile": False}}
-    for precision in precisions:
-        if precision != "32":
-            variants[precision] = {"precision": precision}
-            variants[f"{precision}, XLA"] = {"precision": precision, "jit_compile": True}
-    return {name: Entry("benchmarks.tasks:train", {**common, "arguments": more}) for name, more in variants.items()}
+def entries(task: str, chosen) -> dict[str, Entry]:
+    """Who takes part, by name: every precision and XLA."""
+    common = {"task": task, "preset": chosen.preset, "steps": chosen.steps}
+    taking_part = {}
+    for name, (_, more) in command.variants(chosen.precisions, chosen.xla).items():
+        changed = {key: value for key, value in more.items() if value not in ("32", "auto")}  # else as the preset says
+        taking_part[name or BASE] = Entry("benchmarks.tasks:train", {**common, "arguments": changed})
+    return taking_part
 
 
 def train(gate, task: str, preset: str, steps: int, arguments: dict) -> None:
@@ -38,15 +37,16 @@ def train(gate, task: str, preset: str, steps: int, arguments: dict) -> None:
 
 def measure(chosen) -> list[report.Table]:
     """A table for each task."""
-    precisions = command.listed("precisions", chosen.precisions, ("32", "bf16-mixed", "16-mixed"))
+    variants = command.variants(chosen.precisions, chosen.xla)
+    columns = {name or BASE: {} if not name else which for name, (which, _) in variants.items()}
     tables = []
     for task in command.listed("tasks", chosen.tasks, TASKS):
-        taking_part = entries(task, chosen.preset, chosen.steps, precisions)
+        taking_part = entries(task, chosen)
         raced = harness.race(command.chosen_of(taking_part, chosen.only), chosen.rounds, profile=True)
         title = f"{task}, preset {chosen.preset}"
         tables.append(report.table_of(title, "ms a step", raced, BASE, 1e3 / chosen.steps, chosen.steps))
         for name, row in tables[-1].rows.items():
-            row.facts["columns"] = _columns(UNITS[task], raced[name])
+            row.facts["columns"] = columns[name] | _columns(UNITS[task], raced[name])
     return tables
 
 

@@ -96,7 +96,7 @@ def test_a_competitor_works(name):
 
 
 def test_tasks_count_what_the_loss_counts():
-    entry = tasks.entries("text_generation", "sample", 1, ["32"])["no XLA"]
+    entry = tasks.entries("text_generation", chosen("tasks"))["XLA off"]
     assert work(entry).units[1:] == [64 * 100] * 2
 
 
@@ -140,6 +140,23 @@ def test_a_benchmark_from_its_options_to_its_report(name, tmp_path, monkeypatch,
         assert table["base"] in table["rows"] and all(row["samples"] for row in table["rows"].values())
     assert cli.main([*line[:-2], "--compare", f"bench_{name}.json", "--out", "new.json"]) == 0
     assert "Traceback" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("module", "ours"), [(peers, "Trainer.fit"), (tasks, tasks.BASE)])
+def test_precision_and_xla_are_columns(monkeypatch, module, ours):
+    monkeypatch.setattr(harness, "race", pretend)
+    name = module.__name__.partition(".")[2]
+    table = module.measure(chosen(name, "--precisions", "32,bf16-mixed", "--xla", "auto,on"))[0]
+    found = {key: row.facts["columns"] for key, row in table.rows.items() if "XLA" in row.facts["columns"]}
+    assert [(one["precision"], one["XLA"]) for one in found.values()][-3:] == [
+        ("32", "on"), ("bf16-mixed", "auto"), ("bf16-mixed", "on"),
+    ]  # fmt: skip
+    assert ours in table.rows and list(found)[-1].endswith("bf16-mixed, XLA on")
+
+
+def test_mixed_precision_trains():
+    entries = peers.entries("text", shapes.SIZES["tiny"]["text"], 1, 1, command.variants("bf16-mixed", "off"))
+    work(entries["Trainer.fit, bf16-mixed, XLA off"])
 
 
 def test_efficiency_is_the_share_of_an_even_speed_up(monkeypatch):

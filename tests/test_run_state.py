@@ -497,17 +497,20 @@ def test_a_real_disk_that_refuses_ends_the_run_and_leaves_its_checkpoint(disk, r
 
 
 def test_logs_on_a_full_disk_end_the_run_too(disk, capsys):
-    """Where the first thing that cannot be written is a row of metrics.csv or of TensorBoard."""
-    refusing = At(7, lambda: fill(disk))
-    trainer = quiet(str(disk), max_epochs=2, run_eagerly=True, log_every_n_steps=1, callbacks=[refusing])
+    """Where the first thing that cannot be written is a row of metrics.csv or of TensorBoard.
+
+    A few rows still fit into a file's last block, so an epoch has many.
+    """
+    data, refusing = PointsData(size=1600), At(207, lambda: fill(disk))
+    trainer = quiet(str(disk), max_epochs=2, log_every_n_steps=1, callbacks=[refusing])
     with pytest.raises(OSError, match="No space left on device"):
-        trainer.fit(*toys())
+        trainer.fit(toys()[0], data)
     assert " could not be saved: Could not write" in (said := capsys.readouterr().out)
-    assert f"The run is saved up to update 5: continue it with ckpt_path='{trainer.run_dir}'." in said
+    assert f"The run is saved up to update 200: continue it with ckpt_path='{trainer.run_dir}'." in said
     subprocess.run(["mount", "-o", "remount,rw,size=4m", str(disk)], check=True)
-    assert continued(disk, "last", max_epochs=2).run_dir == trainer.run_dir
+    assert continued(disk, "last", data=data, max_epochs=2, run_eagerly=False).run_dir == trainer.run_dir
     rows = (trainer.run_dir / "metrics.csv").read_text().splitlines()
-    assert [row.split(",")[1] for row in rows[1:]][-2:] == ["10", "10"] and len(rows) == len(set(rows))
+    assert [row.split(",")[1] for row in rows[1:]][-2:] == ["400", "400"] and len(rows) == len(set(rows))
 
 
 def test_the_same_from_the_command_line(root, capsys):
