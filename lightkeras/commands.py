@@ -120,21 +120,20 @@ def _add_common(parser: Parser) -> None:
     parser.add_argument("--debug", action="store_true", help="show where an error comes from")
 
 
-def training_parser(command: str, task_class: type[TaskModule], arguments: list[str]) -> tuple[Parser, list[str]]:
-    """A parser with the options of Trainer, task and data; and the arguments, a preset's config before them."""
+def training_parser(command: str, task_class: type[TaskModule], arguments: list[str]) -> Parser:
+    """A parser with the options of Trainer, task and data; their defaults are those of the named or default preset."""
     known = presets(task_class)
-    defaults = [str(known["default"])] if "default" in known else []
-    parser = Parser(**_names(command, task_class), default_config_files=defaults)
+    chosen = _preset(arguments, known)
+    parser = Parser(**_names(command, task_class), default_config_files=[str(chosen)] if chosen else [])
     _add_common(parser)
     if known:
         parser.add_argument("--preset", type=str, help=f"start from one of {', '.join(known)}", default=None)
-        arguments = [*_preset(arguments, known), *arguments]
     add_arguments(parser, task_class, task_class.data_module)
-    return parser, arguments
+    return parser
 
 
 def _fit(command: str, task_class: type[TaskModule], arguments: list[str]) -> int:
-    parser, arguments = training_parser(command, task_class, arguments)
+    parser = training_parser(command, task_class, arguments)
     what = "continue a run: its folder, a checkpoint, last, best, or auto (begin it if there is none)"
     parser.add_argument("--ckpt_path", type=str | None, default=None, help=what)
     what = "begin with the weights of a trained run: its folder, a checkpoint, last or best"
@@ -150,13 +149,13 @@ def _fit(command: str, task_class: type[TaskModule], arguments: list[str]) -> in
     return 128 + run.trainer.interrupted if run.trainer.interrupted else 0
 
 
-def _preset(arguments: list[str], known: dict[str, Path]) -> list[str]:
+def _preset(arguments: list[str], known: dict[str, Path]) -> Path | None:
     name = _given(arguments, "preset")
-    if name is None:
-        return []
+    if name is None or not known:
+        return known.get("default")
     if name not in known:
         raise UsageError(f"Expected a preset: one of {', '.join(known)}. Received: {name!r}.{nearest(name, known)}")
-    return ["--config", str(known[name])]
+    return known[name]
 
 
 def _fetched(argument: str) -> str:

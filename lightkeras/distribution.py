@@ -248,7 +248,7 @@ def sum_over_workers(strategy: tf.distribute.Strategy, sums: np.ndarray) -> np.n
 
 @tf.function
 def _sum(part):
-    return all_reduce_sum(part)
+    return all_reduce_sum(tf.identity(part))  # a function's argument has no device, which collectives want
 
 
 def draw_by_replica(generator: keras.random.SeedGenerator) -> None:

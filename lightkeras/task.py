@@ -379,7 +379,7 @@ class TaskModule(Hyperparameters, keras.Model):
         made = self.score(dataset.once(strategy, steps, by_replica=False))
         check(set(made) == set(self.score_names), "score_names", f"the names that `score` gives: {sorted(made)}",
               self.score_names)  # fmt: skip
-        return {name: _of_all_workers(strategy, made[name]) for name in self.score_names}
+        return _of_all_workers(strategy, {name: made[name] for name in self.score_names})
 
     def reset_metrics(self) -> None:
         """Nothing: `begin_epoch` and `begin_evaluation` reset what they begin (Keras resets at each evaluation too)."""
@@ -457,11 +457,16 @@ class TaskModule(Hyperparameters, keras.Model):
         return values
 
 
-def _of_all_workers(strategy: tf.distribute.Strategy, statistics) -> float:
-    """The result of the statistics of all workers together."""
-    if isinstance(statistics, Mean):
-        return statistics.result(*distribution.sum_over_workers(strategy, np.array(statistics, np.float64)))
-    return type(statistics)(distribution.sum_over_workers(strategy, statistics.sums)).result()
+def _of_all_workers(strategy: tf.distribute.Strategy, statistics: dict[str, Any]) -> dict[str, float]:
+    """The results of the statistics of all workers together: one collective for all of them."""
+    sums = [np.array(one, np.float64) if isinstance(one, Mean) else one.sums for one in statistics.values()]
+    total = distribution.sum_over_workers(strategy, np.concatenate(sums))
+    parts = np.split(total, np.cumsum([len(part) for part in sums])[:-1])
+    return {name: _result(one, part) for (name, one), part in zip(statistics.items(), parts, strict=True)}
+
+
+def _result(statistics, sums: np.ndarray) -> float:
+    return statistics.result(*sums) if isinstance(statistics, Mean) else type(statistics)(sums).result()
 
 
 def _check_optimizer(name: str, optimizer) -> None:

@@ -44,7 +44,7 @@ OWN = (
 
 
 def _tune(command: str, task_class: type, arguments: list[str]) -> int:
-    parser, arguments = commands.training_parser(command, task_class, arguments)
+    parser = commands.training_parser(command, task_class, arguments)
     _add_search(parser)
     config = parser.parse_args(arguments)
     given = plain(config)
@@ -75,7 +75,7 @@ def _say(tuner: Tuner) -> None:
 
 def _find_lr(command: str, task_class: type, arguments: list[str]) -> int:
     """Prints the suggestion, and writes the plot."""
-    parser, arguments = commands.training_parser(command, task_class, arguments)
+    parser = commands.training_parser(command, task_class, arguments)
     add = parser.add_argument
     add("--optimizer", type=str | None, default=None, help="its name, where there are several")
     add("--min_lr", type=float, default=1e-6, help="the first update's rate")
@@ -98,7 +98,7 @@ def _find_lr(command: str, task_class: type, arguments: list[str]) -> int:
 
 def _find_batch_size(command: str, task_class: type, arguments: list[str]) -> int:
     """Prints a line per size that is tried, and the largest that fits."""
-    parser, arguments = commands.training_parser(command, task_class, arguments)
+    parser = commands.training_parser(command, task_class, arguments)
     add = parser.add_argument
     add("--start", type=int, default=32, help="the first size")
     add("--most", type=int, default=4096, help="the largest to try")

@@ -64,6 +64,10 @@ WITHOUT_BATCH_STATISTICS = {
     "dcgan without batch statistics": lambda: WithoutBatchStatistics(**IMAGES),
     "dcgan without batch statistics, alternating": lambda: WithoutBatchStatistics(**IMAGES, critic_steps=1),
 }
+SCORED = {  # of several workers only: it takes its time
+    "translation, scored": lambda: Translation(**SENTENCES),
+    "captioning, scored": lambda: Captioning(**PHOTOS),
+}
 
 
 def write_data(folder: Path) -> None:
@@ -102,11 +106,11 @@ def data_of(name: str, folder: Path) -> lk.DataModule:
         return PointsData()
     if name.startswith("text"):
         return TextData(str(folder / "text.txt"), seq_len=10, batch_size=8)
-    if name == "translation":
+    if name.startswith("translation"):
         return TranslationData(
             str(folder / "pairs.tsv"), batch_size=8, min_count=1, val_fraction=0.1, test_fraction=0.05
         )
-    if name == "captioning":
+    if name.startswith("captioning"):
         return CaptionData(
             str(folder / "photos"), str(folder / "encoder.keras"), image_size=16, features_dir=str(folder / "features"),
             batch_size=8, val_fraction=0.1, test_fraction=0.1,
@@ -119,7 +123,7 @@ def trained(name: str, data: lk.DataModule, **cut) -> Trial:
     # several updates in a call end where something is logged, so these are not logged one by one
     logged = STEPS if cut.get("steps_per_execution", 1) > 1 else 1
     known = {"max_steps": STEPS, "gradient_clip_val": 0.5, "log_every_n_steps": logged, "deterministic": True}
-    make = {**TASKS, **WITHOUT_BATCH_STATISTICS}[name]
+    make = {**TASKS, **WITHOUT_BATCH_STATISTICS, **SCORED}[name]
     return train(make(), data, **known, **cut)
 
 

@@ -48,6 +48,16 @@ def error_line(found) -> str:
     return err[len("lightkeras: error: ") : -1]
 
 
+# ---- presets
+
+
+@pytest.mark.parametrize("task", cli.TASKS)
+def test_the_offline_preset_trains(run, task):
+    """A named preset stands alone, whatever the default one says."""
+    code, out, err = run("fit", task, "--preset", "sample", "--trainer.fast_dev_run", "true")
+    assert (code, err) == (0, "") and ("val_loss" in out or "val_generator_loss" in out)
+
+
 # ---- without TensorFlow
 
 

@@ -213,9 +213,10 @@ def test_the_pixels_distance_is_that_of_all_images_however_they_are_cut(side, ch
     real, generated = numbers.uniform(size=(2, 20, side, side, channels)).astype(np.float32)
     whole = PixelFrechetDistance.of(real, generated)
     kept = np.arange(8) < 6
+    none = PixelFrechetDistance.of(real[:2], generated[:2], np.zeros(2, bool))
     parts = [PixelFrechetDistance.of(real[:14], generated[:14])]
     parts.append(PixelFrechetDistance.of(real[[*range(14, 20), 0, 1]], generated[[*range(14, 20), 0, 1]], kept))
-    np.testing.assert_array_equal((parts[0] + parts[1]).sums, whole.sums)
+    np.testing.assert_array_equal((parts[0] + parts[1] + none).sums, whole.sums)
     if side == 8:
         flat = [images.reshape(20, -1) for images in (real, generated)]
         assert whole.result() == pytest.approx(frechet_distance(*flat), rel=1e-3)

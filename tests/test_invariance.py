@@ -36,7 +36,8 @@ ROWS = [
 ]
 OF_WORKERS = [
     ("toy", {}), ("text_generation", {}), ("translation", {}), ("captioning", {}), ("dcgan", {}),
-    ("dcgan, alternating", {}), ("dcgan", {"micro_batches": 2}),
+    ("dcgan, alternating", {}), ("dcgan", {"micro_batches": 2}), ("translation, scored", {}),
+    ("captioning, scored", {}),
 ]  # fmt: skip
 each_training = pytest.mark.parametrize(
     "number", range(len(OF_WORKERS)), ids=[" ".join([name, *cut]) for name, cut in OF_WORKERS]

@@ -57,7 +57,7 @@ def _moments(images, kept) -> np.ndarray:
         (dim + dim ** 2,) of images (n, height, width, channels).
     """
     shrunk = tf.image.resize(images, (SIDE, SIDE), method="area").numpy()
-    pixels = np.round(shrunk[kept].reshape(kept.sum(), -1).astype(np.float64) * 2.0**16) / 2.0**16
+    pixels = np.round(shrunk.reshape(len(images), -1)[kept].astype(np.float64) * 2.0**16) / 2.0**16
     return np.concatenate([pixels.sum(axis=0), (pixels.T @ pixels).ravel()])
 
 

@@ -234,6 +234,9 @@ class Translation(lk.TaskModule):
             texts += [self.data.decode(ids) for ids in made.ids]
             references += self.data.references_at(index)
             diagnostics.append(_diagnosed(source, made))
+        if not texts:  # of several workers, one may have no sentence
+            figures = {"bleu": lk.metrics.BLEU.zero(), "chrf": lk.metrics.ChrF.zero()}
+            return figures | {name: lk.Mean(0.0, 0.0) for name in self.score_names if name not in figures}
         entropy, coverage, unknown = (lk.Mean(*np.sum(of_all, axis=0)) for of_all in zip(*diagnostics, strict=True))
         empty, repeating = (
             lk.Mean(share(texts) * len(texts), len(texts))
