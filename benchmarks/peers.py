@@ -70,7 +70,7 @@ def _of_task(task: str, chosen) -> report.Table:
     for name, row in table.rows.items():
         updates, which = 1e3 / row.median, columns.get(name, {})  # a second
         used = flops.used(task, sizes, updates, which.get("precision", "32") != "32")
-        row.facts["columns"] = {**which, f"{unit}/s": count * updates, **used}
+        row.facts["columns"] = {**(which if len(variants) > 1 else {}), f"{unit}/s": count * updates, **used}
     return table
 
 

@@ -18,7 +18,7 @@ from rich.table import Table as Rows
 from benchmarks.harness import Measured
 
 PACKAGES = ("lightkeras", "tensorflow", "keras", "numpy", "torch", "lightning")
-_WIDTH = 160  # of a table that goes to a file
+_WIDTH = 200  # of a table that goes to a file
 _COMPARED = ("unit", "base", "higher_is_better")
 
 
