@@ -150,8 +150,8 @@ def _fit(command: str, task_class: type[TaskModule], arguments: list[str]) -> in
 
 
 def _preset(arguments: list[str], known: dict[str, Path]) -> Path | None:
-    name = _given(arguments, "preset")
-    if name is None or not known:
+    name = _given(arguments, "preset") if known else None
+    if name is None:
         return known.get("default")
     if name not in known:
         raise UsageError(f"Expected a preset: one of {', '.join(known)}. Received: {name!r}.{nearest(name, known)}")

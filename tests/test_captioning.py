@@ -25,12 +25,8 @@ CAPTION_IN = np.array([[2, 4, 5, 6], [2, 7, 8, 3], [2, 4, 3, 0]], np.int32)
 
 
 def of_preset(name):
-    """The arguments that `lightkeras fit captioning --preset name` starts from: the default's values stand below."""
-    made = {"trainer": {}, "task": {}, "data": {}}
-    for part in ("default", name):
-        for group, values in yaml.safe_load(PRESETS[part].read_text(encoding="utf-8")).items():
-            made[group].update(values)
-    return made
+    """The arguments that `lightkeras fit captioning --preset name` starts from."""
+    return {"trainer": {}, "task": {}, "data": {}, **yaml.safe_load(PRESETS[name].read_text(encoding="utf-8"))}
 
 
 def captioner(pixels=False, **changes):
