@@ -65,7 +65,7 @@ def _task_and_data(steps: int):
             return tf.reduce_sum(nats * batch["weight"]), tf.reduce_sum(batch["weight"])
 
         def train_step(self, batch):
-            return self.descend(self.losses_of, batch)
+            return self.minimize(self.losses_of, batch)
 
     return Task(), Data()
 

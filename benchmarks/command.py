@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks import report
 from benchmarks.harness import Entry
-from lightkeras.checks import check, check_choice
+from lightkeras.utils.checks import require, require_choice
 
 PRECISIONS = ("32", "bf16-mixed", "16-mixed")
 XLA = {"auto": "auto", "on": True, "off": False}
@@ -44,7 +44,9 @@ def run(
 def _run(name: str, defaults: dict, chosen: argparse.Namespace, measure: Callable) -> int:
     old = json.loads(chosen.compare.read_text(encoding="utf-8")) if chosen.compare else None
     for path in (chosen.out, chosen.plot):
-        check(path is None or path.parent.is_dir(), "out", "a file in an existing folder", str(path), FileNotFoundError)
+        require(
+            path is None or path.parent.is_dir(), "out", "a file in an existing folder", str(path), FileNotFoundError
+        )
     settings = {key: getattr(chosen, key) for key in defaults}
     tables = measure(chosen)
     for table in tables:
@@ -91,7 +93,7 @@ def chosen_of(entries: dict[str, Entry], only: list[str] | None) -> dict[str, En
         ValueError: No name has one of them.
     """
     kept = {name: e for name, e in entries.items() if not only or any(text.lower() in name.lower() for text in only)}
-    check(bool(kept), "only", f"parts of the names {', '.join(entries)}", only)
+    require(bool(kept), "only", f"parts of the names {', '.join(entries)}", only)
     return kept
 
 
@@ -119,5 +121,5 @@ def listed(name: str, text: str, known) -> list[str]:
     """
     names = [part.strip() for part in text.split(",")]
     for one in names:
-        check_choice(name, one, known)
+        require_choice(name, one, known)
     return names

@@ -49,10 +49,10 @@ def ours(gate, rows: int, sizes: dict, length: int) -> None:
     """The task's `generate`."""
     import lightkeras as lk
     from benchmarks import our_peers
-    from lightkeras import run_state
+    from lightkeras.runs import state as run_state
 
     data = our_peers.Data("text", sizes, 1)
-    data.vocabulary = lk.Vocabulary(map(chr, range(ord("0"), ord("0") + sizes["vocabulary"])))
+    data.vocabulary = lk.text.CharacterVocabulary(map(chr, range(ord("0"), ord("0") + sizes["vocabulary"])))
     task = our_peers.task_of("text", sizes)
     run_state.build(task, data, data.train_dataset().element_spec)
     gate()
@@ -108,9 +108,9 @@ def notebook_translation(gate, sizes: dict, words: int, sentences: int) -> None:
 
 
 def our_beams(gate, sizes: dict, words: int, sentences: int, beams: int) -> None:
-    """`lightkeras.beam_search`, compiled."""
+    """`lightkeras.decoding.beam_search`, compiled."""
     from benchmarks import our_peers
-    from lightkeras import run_state
+    from lightkeras.runs import state as run_state
 
     data, task = our_peers.Data("translation", sizes, 1), our_peers.task_of("translation", sizes)
     run_state.build(task, data, data.train_dataset().element_spec)
@@ -122,7 +122,7 @@ def our_beams(gate, sizes: dict, words: int, sentences: int, beams: int) -> None
 
 
 def compiled_search(task, words: int, beams: int, min_length: int):
-    """A compiled function of sources (rows, slots): `lk.Hypotheses` of at most `words` words."""
+    """A compiled function of sources (rows, slots): `lk.decoding.Hypotheses` of at most `words` words."""
     import tensorflow as tf
 
     import lightkeras as lk
@@ -131,7 +131,7 @@ def compiled_search(task, words: int, beams: int, min_length: int):
     def search(source):
         start = (task.network.next, task.network.encode(source), tf.fill(tf.shape(source)[:1], START))
         limits = {"max_length": words, "min_length": min_length, "end_id": END, "forbidden": FORBIDDEN}
-        return lk.beam_search(*start, **limits, beam_size=beams)
+        return lk.decoding.beam_search(*start, **limits, beam_size=beams)
 
     return search
 

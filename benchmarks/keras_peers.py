@@ -12,12 +12,12 @@ CELLS = {"gru": keras.layers.GRU, "lstm": keras.layers.LSTM}
 def train(gate, task: str, sizes: dict, steps: int, batches: int) -> None:
     """`fit(verbose=0)`; a stretch is `steps` updates."""
     model = model_of(task, sizes)
-    stream = dataset_of(task, sizes, batches)
+    stream = require_dataset(task, sizes, batches)
     model.fit(stream, epochs=10**6, verbose=0, shuffle=False, callbacks=[Gates(gate, steps)])
 
 
 class Gates(keras.callbacks.Callback):
-    """Calls the gate when training begins and after every `steps` updates."""
+    """StepsPerCall the gate when training begins and after every `steps` updates."""
 
     def __init__(self, gate, steps: int):
         super().__init__()
@@ -32,7 +32,7 @@ class Gates(keras.callbacks.Callback):
             self._gate()
 
 
-def dataset_of(task: str, sizes: dict, batches: int) -> tf.data.Dataset:
+def require_dataset(task: str, sizes: dict, batches: int) -> tf.data.Dataset:
     """Shuffled batches, as `fit` takes them: images, or (inputs, targets)."""
     arrays = shapes.arrays(task, sizes, batches)
     examples = tf.data.Dataset.from_tensor_slices(arrays).shuffle(len(next(iter(arrays.values()))))

@@ -163,10 +163,10 @@ def _task_and_data(examples, batch: int, width: int, layers: int, everything: bo
             return tf.reduce_sum(nats * batch["weight"]), tf.reduce_sum(batch["weight"])
 
         def train_step(self, batch):
-            return self.descend(self.losses_of, batch)
+            return self.minimize(self.losses_of, batch)
 
         def test_step(self, batch):
-            return self.measure(self.losses_of, batch)
+            return self.evaluate_loss(self.losses_of, batch)
 
     class Sampling(Task):
         def write_samples(self, folder, name):

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import yaml
 
-from lightkeras.checks import check_choice
-from lightkeras.cli import TASKS
+from lightkeras.cli.main import TASKS
+from lightkeras.utils.checks import require_choice
 
 
 def read(name: str, preset: str) -> dict:
     """A task's preset: arguments of "trainer", "task" and "data"."""
     folder = Path(importlib.import_module(f"tasks.{name}").__file__).parent / "presets"
-    check_choice("preset", preset, sorted(path.stem for path in folder.glob("*.yaml")))
+    require_choice("preset", preset, sorted(path.stem for path in folder.glob("*.yaml")))
     found = yaml.safe_load((folder / f"{preset}.yaml").read_text(encoding="utf-8"))
     arguments = {part: dict(found.get(part, {})) for part in ("trainer", "task", "data")}
     arguments["trainer"].pop("callbacks", None)

@@ -10,7 +10,7 @@ import math
 
 from benchmarks import command, harness, presets, report
 from benchmarks.harness import Entry
-from lightkeras.cli import TASKS
+from lightkeras.cli.main import TASKS
 
 DEFAULTS = {"seconds": 60.0, "preset": "sample", "tasks": ",".join(TASKS)}
 SHARES = (0.25, 0.5, 1.0)

@@ -7,8 +7,8 @@ devices work together, never a speed-up.
 
 from benchmarks import command, flops, harness, peers, report, shapes
 from benchmarks.harness import Entry
-from lightkeras.checks import check_choice
-from lightkeras.quiet import has_gpu
+from lightkeras.utils.checks import require_choice
+from lightkeras.utils.environment import has_gpu
 
 DEFAULTS = {"devices": "1,2", "steps": 3, "task": "text", "size": "full", "batches": "own", "precision": "32"}
 NOTE = "Logical CPUs on the same cores: this shows that the devices work together, not how fast more of them would be."
@@ -45,7 +45,7 @@ def train(gate, devices: int, **settings) -> None:
 def measure(chosen) -> list[report.Table]:
     """The table of the sweep."""
     for name, known in (("task", shapes.TASKS), ("size", shapes.SIZES), ("batches", ("own", "shared"))):
-        check_choice(name, getattr(chosen, name), known)
+        require_choice(name, getattr(chosen, name), known)
     task, sizes = chosen.task, shapes.SIZES[chosen.size][chosen.task]
     unit, count = shapes.units_of(task, sizes)
     counts = [int(text) for text in chosen.devices.split(",")]

@@ -8,8 +8,8 @@ come at an epoch's end. `--precisions 32,bf16-mixed` adds mixed precision, each 
 
 from benchmarks import command, harness, presets, report
 from benchmarks.harness import Entry
-from lightkeras.cli import TASKS
-from lightkeras.quiet import has_gpu
+from lightkeras.cli.main import TASKS
+from lightkeras.utils.environment import has_gpu
 
 DEFAULTS = {"steps": 10, "preset": "sample", "tasks": ",".join(TASKS), "precisions": "32", "xla": "auto,on,off"}
 BASE = "as it comes"

@@ -1,4 +1,4 @@
-"""Generation in PyTorch: characters drawn in a loop, and the beam search of `lightkeras.beam_search`."""
+"""Generation in PyTorch: characters drawn in a loop, and the beam search of `lightkeras.decoding.beam_search`."""
 
 import math
 

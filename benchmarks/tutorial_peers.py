@@ -5,7 +5,7 @@ from benchmarks import keras_peers, tutorial_captioning, tutorial_dcgan, tutoria
 
 def train(gate, task: str, sizes: dict, steps: int, batches: int) -> None:
     """The notebook's loop; a stretch is `steps` updates."""
-    dataset = keras_peers.dataset_of(task, sizes, batches)
+    dataset = keras_peers.require_dataset(task, sizes, batches)
     step = step_of(task, sizes, next(iter(dataset)))
     stream = iter(dataset.repeat())
     while True:
@@ -15,7 +15,7 @@ def train(gate, task: str, sizes: dict, steps: int, batches: int) -> None:
 
 
 def step_of(task: str, sizes: dict, batch):
-    """The notebook's step, as a function of a batch of `keras_peers.dataset_of`."""
+    """The notebook's step, as a function of a batch of `keras_peers.require_dataset`."""
     names = ("vocabulary", "embedding", "units")
     if task == "dcgan":
         return tutorial_dcgan.Tutorial(**sizes).train_step

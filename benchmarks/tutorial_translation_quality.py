@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--limit", type=int, help="test sentences; all of them by default")
     parser.add_argument("--out", type=Path, required=True, help="a new JSON file")
     options = parser.parse_args(arguments)
-    out = lk.new_file("out", options.out)
+    out = lk.utils.new_file("out", options.out)
     keras.utils.set_random_seed(0)
     cleaned = TranslationData(options.source, cleaning="tutorial", min_count=1, max_length=LONGEST, batch_size=BATCH)
     plain = TranslationData(options.source)

@@ -2,6 +2,6 @@
 
 import sys
 
-from lightkeras.cli import main
+from lightkeras.cli.main import main
 
 sys.exit(main())

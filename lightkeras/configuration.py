@@ -6,8 +6,8 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from lightkeras.checks import nearest
 from lightkeras.trainer import Trainer
+from lightkeras.utils.checks import nearest
 
 # what jsonargparse says around the one error that matters
 _UNION = re.compile(r"^\s*(Does not validate|Subtypes:|Errors:|- Expected a|Given value).*$", re.MULTILINE)

@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
-from lightkeras.checks import check_number
-from lightkeras.metrics import Mean, Perplexity
+from lightkeras.metrics import Perplexity, WeightedMean
+from lightkeras.utils.checks import require_number
 
 
 def token_sums(logits: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor, label_smoothing: float = 0.0) -> dict:
@@ -19,15 +19,15 @@ def token_sums(logits: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor, label_
     Returns:
         `loss` (nats), `perplexity` and `token_accuracy`, each a sum over the tokens and the sum of their weights.
     """
-    check_number("label_smoothing", label_smoothing, inclusive=True, below=1.0)
+    require_number("label_smoothing", label_smoothing, inclusive=True, below=1.0)
     nats = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)  # (rows, time)
     right = tf.cast(tf.argmax(logits, axis=-1, output_type=targets.dtype) == targets, tf.float32)
     loss = _smoothed(nats, logits, targets, label_smoothing) if label_smoothing else nats
     total, tokens = tf.reduce_sum(nats * weights), tf.reduce_sum(weights)
     return {
-        "loss": Mean(tf.reduce_sum(loss * weights), tokens),
+        "loss": WeightedMean(tf.reduce_sum(loss * weights), tokens),
         "perplexity": Perplexity(total, tokens),
-        "token_accuracy": Mean(tf.reduce_sum(right * weights), tokens),
+        "token_accuracy": WeightedMean(tf.reduce_sum(right * weights), tokens),
     }
 
 

@@ -9,12 +9,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lightkeras import averaging, distribution, step
-from lightkeras.checks import check
-from lightkeras.data import AddressedDataset, DataModule
-from lightkeras.hyperparameters import Hyperparameters
-from lightkeras.loss_scale import LossScale
-from lightkeras.metrics import Mean
+from lightkeras.data.dataset import AddressedDataset
+from lightkeras.data.module import DataModule
+from lightkeras.distribution.replicas import draw_by_replica, num_replicas, sum_over_workers
+from lightkeras.metrics import WeightedMean
+from lightkeras.training import weight_averaging as averaging
+from lightkeras.training.loop import MetricSums, StepsPerCall, make_loop
+from lightkeras.training.loss_scale import LossScale
+from lightkeras.training.step import GRADIENT_NORM, LOSS, LossFunction, Sums, as_metrics, call, loss_name, minimize
+from lightkeras.utils.checks import require
+from lightkeras.utils.hparams import HyperparametersMixin
 
 
 class Logs(dict):
@@ -23,7 +27,7 @@ class Logs(dict):
     The names are there from the start. Whoever copies or pickles it gets a plain dict.
     """
 
-    def __init__(self, totals: step.Totals):
+    def __init__(self, totals: MetricSums):
         super().__init__(dict.fromkeys(totals.kinds))
         self._pending = (totals, totals.values)
 
@@ -56,13 +60,13 @@ for _name in _LOOKING:
     setattr(Logs, _name, _reading(_name))
 
 
-class TaskModule(Hyperparameters, keras.Model):
+class TaskModule(HyperparametersMixin, keras.Model):
     """A task: model, losses, optimizers. A subclass overrides
 
     - `configure_model(data)`: creates the layers, from what the data knows (the size of its vocabulary),
     - `configure_optimizers()`: one optimizer, or a dict of them by name,
     - `train_step(batch)`, `test_step(batch)`, `predict_step(batch)`: Keras' own, short: they call
-      `self.descend(loss_function, batch)` and `self.measure(loss_function, batch)`.
+      `self.minimize(loss_function, batch)` and `self.evaluate_loss(loss_function, batch)`.
 
     A loss function takes `(batch, training)` and returns (sum, weight), or a dict of them: `NAME_loss` is the loss of
     optimizer NAME ("loss" that of an optimizer without a name), any other name is a metric. The library divides, once,
@@ -120,11 +124,11 @@ class TaskModule(Hyperparameters, keras.Model):
         raise NotImplementedError(f"{type(self).__name__} has no `configure_optimizers()`.")
 
     def train_step(self, batch):
-        """One update: `return self.descend(loss_function, batch)`, as often as there are alternating losses."""
+        """One update: `return self.minimize(loss_function, batch)`, as often as there are alternating losses."""
         raise NotImplementedError(f"{type(self).__name__} has no `train_step(batch)`.")
 
     def test_step(self, batch):
-        """The metrics of one batch: `return self.measure(loss_function, batch)`."""
+        """The metrics of one batch: `return self.evaluate_loss(loss_function, batch)`."""
         raise NotImplementedError(f"{type(self).__name__} has no `test_step(batch)`.")
 
     def predict_step(self, batch):
@@ -139,7 +143,7 @@ class TaskModule(Hyperparameters, keras.Model):
                 of weight 0 is padding.
 
         Returns:
-            What adds up over workers, for each of `score_names`: a `Mean`, or a `lightkeras.metrics.Statistics`.
+            Sums that can be added across workers, one for each of `score_names`: a `WeightedMean` or a `CorpusMetric`.
         """
         raise NotImplementedError(f"{type(self).__name__} has no `score(batches)`.")
 
@@ -161,15 +165,15 @@ class TaskModule(Hyperparameters, keras.Model):
 
     # ---- what a task calls
 
-    def descend(self, loss_function: step.LossFunction, batch) -> step.Sums:
+    def minimize(self, loss_function: LossFunction, batch) -> Sums:
         """One update by the gradients of `loss_function(batch, training=True)`; returns the sums, to be returned."""
         if self._building:
-            return self.measure(loss_function, batch)
-        return step.descend(self, loss_function, batch)
+            return self.evaluate_loss(loss_function, batch)
+        return minimize(self, loss_function, batch)
 
-    def measure(self, loss_function: step.LossFunction, batch) -> step.Sums:
+    def evaluate_loss(self, loss_function: LossFunction, batch) -> Sums:
         """The sums of `loss_function(batch, training=False)`: no update, and no weight regularizers in them."""
-        return step.call(self, loss_function, batch, training=False)
+        return call(self, loss_function, batch, training=False)
 
     @contextlib.contextmanager
     def averaged_weights(self):
@@ -206,21 +210,21 @@ class TaskModule(Hyperparameters, keras.Model):
         self._building = True
         try:
             self._train_kinds = self._trace(self.train_step, spec)
-            self.train_totals = step.Totals(self._train_kinds)
+            self.train_totals = MetricSums(self._train_kinds)
             evaluates = type(self).test_step is not TaskModule.test_step
-            self.test_totals = step.Totals(self._trace(self.test_step, spec) if evaluates else {})
+            self.test_totals = MetricSums(self._trace(self.test_step, spec) if evaluates else {})
         finally:
             self._building = False
         self.built = True
-        if distribution.replicas(self.distribute_strategy) > 1:
+        if num_replicas(self.distribute_strategy) > 1:
             self._check_variables()
             self._draw_by_replica()
 
-    def _trace(self, function, spec) -> dict[str, type[Mean]]:
+    def _trace(self, function, spec) -> dict[str, type[WeightedMean]]:
         """Runs `function` on symbolic tensors in a graph that is thrown away; layers make variables outside it."""
         with tf.__internal__.FuncGraph("build").as_default():
             batch = {name: tf.compat.v1.placeholder(of.dtype, of.shape) for name, of in spec.items()}
-            return {name: type(value) for name, value in step.sums_of(function(batch)).items()}
+            return {name: type(value) for name, value in as_metrics(function(batch)).items()}
 
     def _check_variables(self) -> None:
         outside = [v.path for v in self.variables if not isinstance(v.value, tf.distribute.DistributedValues)]
@@ -233,15 +237,15 @@ class TaskModule(Hyperparameters, keras.Model):
     def _draw_by_replica(self) -> None:
         for layer in self._flatten_layers():
             for generator in layer._seed_generators:
-                distribution.draw_by_replica(generator)
+                draw_by_replica(generator)
 
     def build_optimizers(self) -> None:
         """Makes the optimizers and their slots; a name without a loss, or the reverse, is refused."""
         made = self.configure_optimizers()
-        self.optimizers = dict(made) if isinstance(made, dict) else {step.LOSS: made}
+        self.optimizers = dict(made) if isinstance(made, dict) else {LOSS: made}
         self._check_losses()
-        norms = {self.label(name, step.GRADIENT_NORM): Mean for name in self.optimizers if self.log_gradient_norm}
-        self.train_totals = step.Totals({**self._train_kinds, **norms})
+        norms = {self.label(name, GRADIENT_NORM): WeightedMean for name in self.optimizers if self.log_gradient_norm}
+        self.train_totals = MetricSums({**self._train_kinds, **norms})
         in_float16 = any(layer.compute_dtype == "float16" for layer in self._flatten_layers())
         rows = next(iter(self.spec.values())).shape[0]
         self.loss_scales = {name: LossScale(rows or 1) for name in self.optimizers if in_float16}
@@ -255,7 +259,7 @@ class TaskModule(Hyperparameters, keras.Model):
         self._swap_averages = averaging.swapping(self.distribute_strategy, self._averages())
 
     def _check_losses(self) -> None:
-        wanted = {name: step.loss_of(name) for name in self.optimizers}
+        wanted = {name: loss_name(name) for name in self.optimizers}
         unused = [name for name in wanted if wanted[name] not in self._train_kinds]
         if unused:
             raise ValueError(
@@ -292,7 +296,7 @@ class TaskModule(Hyperparameters, keras.Model):
         self.jit_compile_steps = self.jit_compile_training = jit_compile
         if len(self.optimizers) != 1:
             self.optimizer = None
-        self.train_calls, self.test_calls = step.Calls(steps_per_execution), step.Calls(steps_per_execution)
+        self.train_calls, self.test_calls = StepsPerCall(steps_per_execution), StepsPerCall(steps_per_execution)
         self.train_function = self.test_function = self.predict_function = None
 
     def make_train_function(self, force: bool = False) -> None:
@@ -305,13 +309,13 @@ class TaskModule(Hyperparameters, keras.Model):
         if self.test_function is None or force:
             self.test_function = self._function(self.test_step, self.test_totals, self.test_calls)
 
-    def _function(self, step_function, totals: step.Totals, calls: step.Calls):
+    def _function(self, step_function, totals: MetricSums, calls: StepsPerCall):
         training = calls is self.train_calls
         gather = self._gather if training else None
 
         @functools.cache
         def loop(jit_compile):
-            return step.make_loop(self, step_function, list(totals.kinds), jit_compile, gather)
+            return make_loop(self, step_function, list(totals.kinds), jit_compile, gather)
 
         def function(iterator):
             def steps(count):
@@ -368,7 +372,7 @@ class TaskModule(Hyperparameters, keras.Model):
     def evaluate_dataset(self, dataset: AddressedDataset, steps: int, callbacks=None) -> dict[str, float]:
         """The metrics of `test_step` and of `score` on the first `steps` batches."""
         self.begin_evaluation(steps)
-        stream = dataset.once(self.distribute_strategy, steps, by_replica=True)
+        stream = dataset.cached_stream(self.distribute_strategy, steps, by_replica=True)
         logs = self.evaluate(stream, steps=steps, verbose=0, return_dict=True, callbacks=callbacks)
         return {**logs, **self._scores(dataset, steps)}
 
@@ -376,8 +380,8 @@ class TaskModule(Hyperparameters, keras.Model):
         if not self.score_names:
             return {}
         strategy = self.distribute_strategy
-        made = self.score(dataset.once(strategy, steps, by_replica=False))
-        check(set(made) == set(self.score_names), "score_names", f"the names that `score` gives: {sorted(made)}",
+        made = self.score(dataset.cached_stream(strategy, steps, by_replica=False))
+        require(set(made) == set(self.score_names), "score_names", f"the names that `score` gives: {sorted(made)}",
               self.score_names)  # fmt: skip
         return _of_all_workers(strategy, {name: made[name] for name in self.score_names})
 
@@ -427,7 +431,7 @@ class TaskModule(Hyperparameters, keras.Model):
         Raises:
             CheckpointError: It holds no whole checkpoint, or one of another task.
         """
-        from lightkeras.run_state import load_task  # it imports this module
+        from lightkeras.runs.state import load_task  # it imports this module
 
         return load_task(ckpt_path, cls)
 
@@ -459,24 +463,26 @@ class TaskModule(Hyperparameters, keras.Model):
 
 def _of_all_workers(strategy: tf.distribute.Strategy, statistics: dict[str, Any]) -> dict[str, float]:
     """The results of the statistics of all workers together: one collective for all of them."""
-    sums = [np.array(one, np.float64) if isinstance(one, Mean) else one.sums for one in statistics.values()]
-    total = distribution.sum_over_workers(strategy, np.concatenate(sums))
+    sums = [np.array(one, np.float64) if isinstance(one, WeightedMean) else one.sums for one in statistics.values()]
+    total = sum_over_workers(strategy, np.concatenate(sums))
     parts = np.split(total, np.cumsum([len(part) for part in sums])[:-1])
     return {name: _result(one, part) for (name, one), part in zip(statistics.items(), parts, strict=True)}
 
 
 def _result(statistics, sums: np.ndarray) -> float:
-    return statistics.result(*sums) if isinstance(statistics, Mean) else type(statistics)(sums).result()
+    return statistics.result(*sums) if isinstance(statistics, WeightedMean) else type(statistics)(sums).result()
 
 
 def _check_optimizer(name: str, optimizer) -> None:
-    """Refuses what `step.descend` would not do, or do twice."""
+    """Refuses what `minimize` would not do, or do twice."""
     what = f"optimizers[{name!r}]"
-    check(isinstance(optimizer, keras.optimizers.Optimizer), what, "a keras.optimizers.Optimizer", optimizer, TypeError)
+    require(
+        isinstance(optimizer, keras.optimizers.Optimizer), what, "a keras.optimizers.Optimizer", optimizer, TypeError
+    )
     scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer) or optimizer.loss_scale_factor is not None
-    check(not scaled, what, 'without a loss scale: Trainer(precision="16-mixed") scales the loss', optimizer)
+    require(not scaled, what, 'without a loss scale: Trainer(precision="16-mixed") scales the loss', optimizer)
     accumulates = bool(optimizer.gradient_accumulation_steps)
-    check(not accumulates, what, "without gradient_accumulation_steps: Trainer(micro_batches=...) does it", optimizer)
+    require(not accumulates, what, "without gradient_accumulation_steps: Trainer(micro_batches=...) does it", optimizer)
     overwrites = optimizer.use_ema and optimizer.ema_overwrite_frequency
     expected = "without ema_overwrite_frequency, which Keras has for one device only"
-    check(not overwrites, what, expected, optimizer.ema_overwrite_frequency)
+    require(not overwrites, what, expected, optimizer.ema_overwrite_frequency)

@@ -15,19 +15,24 @@ import tensorflow as tf
 
 from lightkeras import callbacks as cb
 from lightkeras import checkpoint as files
-from lightkeras import distribution, run_folder, run_state, stages
-from lightkeras.arguments import PRECISIONS, check_arguments, check_changes, check_pair
 from lightkeras.callbacks import assemble
-from lightkeras.callbacks.base import needs_every_batch
+from lightkeras.callbacks.batch_hooks import needs_every_batch
 from lightkeras.callbacks.interrupt import Interrupt
-from lightkeras.callbacks.limit import Limit, seconds_of
-from lightkeras.checkpoint_writer import CheckpointWriter
-from lightkeras.checks import check, check_int
-from lightkeras.data import AddressedDataset, DataModule
-from lightkeras.hyperparameters import Hyperparameters, class_path
-from lightkeras.paths import path_of
-from lightkeras.run_folder import Folder, task_name
+from lightkeras.callbacks.limit import Limit, to_seconds
+from lightkeras.checkpoint.async_writer import CheckpointWriter
+from lightkeras.data import stages
+from lightkeras.data.dataset import AddressedDataset
+from lightkeras.data.module import DataModule
+from lightkeras.distribution.replicas import is_chief, num_replicas, one_cpu
+from lightkeras.distribution.strategies import make_strategy, workers
+from lightkeras.runs import folder as run_folder
+from lightkeras.runs import state as run_state
+from lightkeras.runs.folder import Folder, task_name
 from lightkeras.task import TaskModule
+from lightkeras.trainer_arguments import PRECISIONS, check_arguments, check_changes, check_pair
+from lightkeras.utils.checks import require, require_int
+from lightkeras.utils.hparams import HyperparametersMixin, class_path
+from lightkeras.utils.paths import as_path
 
 WORKERS_STEPS = 10
 FOREVER = 1000
@@ -36,12 +41,12 @@ DATASETS = {"validate": "val_dataset", "test": "test_dataset", "predict": "predi
 
 def seed_everything(seed: int) -> int:
     """Seeds Python, NumPy, TensorFlow and Keras; returns `seed`."""
-    check_int("seed", seed, minimum=0)
+    require_int("seed", seed, minimum=0)
     keras.utils.set_random_seed(seed)
     return seed
 
 
-class Trainer(Hyperparameters):
+class Trainer(HyperparametersMixin):
     """Fits, validates and tests a `TaskModule` on a `DataModule`.
 
     Args:
@@ -114,11 +119,11 @@ class Trainer(Hyperparameters):
                 setattr(self, name, value)
         check_arguments(self)
         self.callbacks = list(callbacks or [])
-        self._max_seconds = seconds_of(max_time)
+        self._max_seconds = to_seconds(max_time)
         self.seed = random.SystemRandom().randrange(2**31) if seed is None else seed
         self.run_dir = self.history = self.interrupted = None
         if strategy == "multi_worker":
-            distribution.workers()  # before TensorFlow runs anything
+            workers()  # before TensorFlow runs anything
         if fast_dev_run:
             self._develop(int(fast_dev_run))
 
@@ -163,13 +168,15 @@ class Trainer(Hyperparameters):
         """
         check_pair(task, data)
         begins = ckpt_path in (None, "auto")
-        check(begins or weights_path is None, "weights_path", "None in a run that goes on from ckpt_path", weights_path)
+        require(
+            begins or weights_path is None, "weights_path", "None in a run that goes on from ckpt_path", weights_path
+        )
         check_changes(allow_changes)
         ckpt_path = self._to_continue(task, data, ckpt_path, allow_changes)
         weights = self._pretrained(task, data, weights_path) if weights_path and ckpt_path is None else None
         strategy = self._prepare(task, data, "fit")
         with strategy.scope(), self._precision():
-            parts = distribution.replicas(strategy) * self.micro_batches
+            parts = num_replicas(strategy) * self.micro_batches
             train, steps = stages.training(data, self.limit_train_batches, self.overfit_batches, parts)
             if not task.built:
                 seed_everything(self.seed)
@@ -189,7 +196,7 @@ class Trainer(Hyperparameters):
 
     def validate(self, task: TaskModule, data: DataModule, ckpt_path: str | None = None) -> dict[str, float]:
         """The metrics on the validation data, by their `val_` names; see `test`."""
-        check(self.limit_val_batches, "limit_val_batches", "above 0 to validate", self.limit_val_batches)
+        require(self.limit_val_batches, "limit_val_batches", "above 0 to validate", self.limit_val_batches)
         return self._evaluate(task, data, "validate", "val", self.limit_val_batches, ckpt_path)
 
     def test(self, task: TaskModule, data: DataModule, ckpt_path: str | None = None) -> dict[str, float]:
@@ -208,7 +215,7 @@ class Trainer(Hyperparameters):
         Where batches are grouped by length and so differ in width, outputs are padded with zeros to the widest.
         """
         with self._ready(task, data, "predict", 1.0, ckpt_path) as (dataset, steps):
-            stream = dataset.distributed(task.distribute_strategy, epochs=1)
+            stream = dataset.replica_stream(task.distribute_strategy, epochs=1)
             outputs = task.predict(stream, steps=steps, verbose=0, callbacks=self._listeners(task, steps))
         return keras.tree.map_structure(lambda rows: dataset.in_order(_padded(rows)), outputs)
 
@@ -216,8 +223,8 @@ class Trainer(Hyperparameters):
 
     def _prepare(self, task: TaskModule, data: DataModule, stage: str) -> tf.distribute.Strategy:
         strategy = self._strategy(task)
-        xla_on_many = self.jit_compile is True and distribution.replicas(strategy) > 1
-        check(not xla_on_many, "jit_compile", 'False or "auto" on several devices', self.jit_compile)
+        xla_on_many = self.jit_compile is True and num_replicas(strategy) > 1
+        require(not xla_on_many, "jit_compile", 'False or "auto" on several devices', self.jit_compile)
         if self.deterministic:
             tf.config.experimental.enable_op_determinism()
             tf.random.set_seed(self.seed)
@@ -231,16 +238,16 @@ class Trainer(Hyperparameters):
     def _strategy(self, task: TaskModule) -> tf.distribute.Strategy:
         """The strategy; that of a task which is built already, if it is what is asked for."""
         if not task.built:
-            return distribution.make_strategy(self.devices, self.strategy)
+            return make_strategy(self.devices, self.strategy)
         there = task.distribute_strategy
         if (self.devices, self.strategy) != ("auto", "auto"):
-            wanted = distribution.replicas(distribution.make_strategy(self.devices, self.strategy))
-            expected = f'{distribution.replicas(there)} or "auto" for a task that was built on so many'
-            check(wanted == distribution.replicas(there), "devices", expected, self.devices)
+            wanted = num_replicas(make_strategy(self.devices, self.strategy))
+            expected = f'{num_replicas(there)} or "auto" for a task that was built on so many'
+            require(wanted == num_replicas(there), "devices", expected, self.devices)
         policies = {layer.dtype_policy.name for layer in task._flatten_layers()}
         policy = PRECISIONS[self.precision]
         as_built = policy == "float32" or policy in policies
-        check(as_built, "precision", f"that of a task which is built already: {policies}", self.precision)
+        require(as_built, "precision", f"that of a task which is built already: {policies}", self.precision)
         return there
 
     @contextlib.contextmanager
@@ -260,7 +267,7 @@ class Trainer(Hyperparameters):
     def _to_continue(self, task: TaskModule, data: DataModule, ckpt_path: str | None, allowed) -> str | None:
         """The checkpoint to go on from, which is of this very run, or None."""
         if ckpt_path == "auto":
-            ckpt_path = run_folder.newest_run(path_of(self.default_root_dir), task_name(type(task)))
+            ckpt_path = run_folder.newest_run(as_path(self.default_root_dir), task_name(type(task)))
         if ckpt_path is None:
             return None
         found = self._checkpoint(ckpt_path, task, "last")
@@ -278,7 +285,7 @@ class Trainer(Hyperparameters):
         return saved
 
     def _checkpoint(self, ckpt_path: str | Folder, task: TaskModule, of_run: str) -> str:
-        return run_folder.find_checkpoint(ckpt_path, path_of(self.default_root_dir), task_name(type(task)), of_run)
+        return run_folder.find_checkpoint(ckpt_path, as_path(self.default_root_dir), task_name(type(task)), of_run)
 
     def _resume(self, task: TaskModule, data: DataModule, ckpt_path: str | None, allowed) -> files.Checkpoint | None:
         task.global_step = 0
@@ -297,7 +304,7 @@ class Trainer(Hyperparameters):
         used = assemble.in_order(self.callbacks, self._defaults(task, validation))
         names = assemble.metric_names(task, used, validation)
         assemble.check_monitors(used, names)
-        if not distribution.is_chief(task.distribute_strategy):
+        if not is_chief(task.distribute_strategy):
             used = [callback for callback in used if not getattr(callback, "chief_only", False)]
         self.run_dir = self._open_run(task, data, ckpt_path, used)
         total = task.total_steps
@@ -326,8 +333,8 @@ class Trainer(Hyperparameters):
         """Updates between two validations within an epoch of so many `steps`."""
         every = self.val_check_interval
         if isinstance(every, float):
-            return None if every == 1 else stages.share(every, steps)
-        check(every <= steps, "val_check_interval", f"at most {steps}, the updates of an epoch", every)
+            return None if every == 1 else stages.batch_count(every, steps)
+        require(every <= steps, "val_check_interval", f"at most {steps}, the updates of an epoch", every)
         return every
 
     def _defaults(self, task: TaskModule, validation: cb.Validation | None) -> list[keras.callbacks.Callback]:
@@ -358,7 +365,7 @@ class Trainer(Hyperparameters):
         trainer, left_out = run_folder.trainer_config(self)
         config = {"task_class": class_path(type(task)), "trainer": trainer}
         config |= {"task": task.init_args, "data": data.init_args}
-        return run_folder.open_run(path_of(self.default_root_dir) / task_name(type(task)), config, left_out, ckpt_path)
+        return run_folder.open_run(as_path(self.default_root_dir) / task_name(type(task)), config, left_out, ckpt_path)
 
     def _start(self, task: TaskModule, listeners: cb.CallbackList) -> None:
         self._compile(task)
@@ -374,7 +381,7 @@ class Trainer(Hyperparameters):
         elif steps == "auto" and task.distribute_strategy.extended._in_multi_worker_mode():
             steps = WORKERS_STEPS  # workers must agree: their clocks do not
         if jit == "auto":
-            one = distribution.replicas(task.distribute_strategy) == 1
+            one = num_replicas(task.distribute_strategy) == 1
             jit = bool(task.prefer_jit_compile) and one and not self.run_eagerly  # None: `Compilation` finds out
         task.start(run_eagerly=self.run_eagerly, jit_compile=jit, steps_per_execution=steps)
 
@@ -386,10 +393,12 @@ class Trainer(Hyperparameters):
     def _stream(self, task: TaskModule, train: AddressedDataset, address: dict):
         """What `fit()` reads; of arrays in memory on one CPU, the task gathers its batches in the compiled loop."""
         task.read_from_memory(None, None)
-        if train.resident is None or not distribution.one_cpu(task.distribute_strategy):
-            return train.distributed(task.distribute_strategy, **address, micro_batches=self.micro_batches)
+        if train.gather_from_memory is None or not one_cpu(task.distribute_strategy):
+            return train.replica_stream(task.distribute_strategy, **address, micro_batches=self.micro_batches)
         steps = address["steps"]
-        task.read_from_memory(train.resident, lambda epoch: train.table(self.seed, epoch, steps, self.micro_batches))
+        task.read_from_memory(
+            train.gather_from_memory, lambda epoch: train.index_table(self.seed, epoch, steps, self.micro_batches)
+        )
         return tf.data.Dataset.range(np.iinfo(np.int64).max)
 
     def _fit(self, task: TaskModule, stream, listeners: cb.CallbackList, epoch: int) -> keras.callbacks.History:
@@ -418,7 +427,9 @@ class Trainer(Hyperparameters):
         wait: bool = True, folder: Folder | None = None,
     ) -> str:  # fmt: skip
         """Writes a checkpoint of a run whose losses and weights are finite; the best ones stay."""
-        check(self.run_dir is not None, "enable_checkpointing", "True to save a checkpoint", self.enable_checkpointing)
+        require(
+            self.run_dir is not None, "enable_checkpointing", "True to save a checkpoint", self.enable_checkpointing
+        )
         best = []
         for callback in listeners.callbacks:
             if isinstance(callback, cb.NonFiniteGuard):
@@ -439,7 +450,7 @@ class Trainer(Hyperparameters):
         """The task built and given its weights, and the stage's data."""
         check_pair(task, data)
         expected = "a checkpoint, for a task that is not trained"
-        check(task.built or ckpt_path is not None, "ckpt_path", expected, ckpt_path)
+        require(task.built or ckpt_path is not None, "ckpt_path", expected, ckpt_path)
         found = ckpt_path and self._checkpoint(ckpt_path, task, "best")
         strategy = self._prepare(task, data, stage)
         used = stages.evaluation(data, DATASETS[stage], limit)

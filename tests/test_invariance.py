@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import promise
 import pytest
-from promise import STEPS, TASKS, WITH_BATCH_NORM, assert_same, data_of, trained
+from helpers import promise
+from helpers.promise import STEPS, TASKS, WITH_BATCH_NORM, assert_same, data_of, trained
 
-from lightkeras import launch
-from lightkeras.step import loss_of
-from lightkeras.trial import difference, state_difference
+from lightkeras.distribution import launch
+from lightkeras.training.step import loss_name
+from lightkeras.verifier.short_run import difference, state_difference
 
 CUTS = {
     "eager": {"run_eagerly": True},
@@ -83,7 +83,7 @@ def test_one_run_however_it_is_cut(name, cut, folder, uncut):
     run = trained(name, data_of(name, folder), **CUTS[cut])
     assert (run.calls < STEPS) == ("steps_per_execution" in CUTS[cut])
     assert_same(run, uncut(name))
-    losses = run.epochs[loss_of(list(run.task.optimizers)[-1])]  # of a GAN, the discriminator's
+    losses = run.epochs[loss_name(list(run.task.optimizers)[-1])]  # of a GAN, the discriminator's
     assert losses[-1] < losses[0]
 
 
@@ -108,7 +108,7 @@ def test_micro_batches_of_batch_norm_are_one_run_too(name, cut, folder, uncut):
 @pytest.fixture(scope="module")
 def of_workers(folder):
     """For each of `OF_WORKERS`, (training, rows read) of both workers; two processes train them all."""
-    program, out = Path(__file__).parent / "worker_run.py", folder / "out"
+    program, out = Path(__file__).parent / "helpers" / "worker_run.py", folder / "out"
     trainings = [json.dumps(training) for training in OF_WORKERS]
     assert launch.launch([sys.executable, str(program), "promise", str(out), str(folder), *trainings], 2) == 0
     return [[promise.load(f"{out}-{worker}-{number}.npz") for worker in range(2)] for number in range(len(OF_WORKERS))]

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import lightkeras as lk
-from lightkeras.cli import BENCHMARKS, COMMANDS, TASKS
+from lightkeras.cli.main import BENCHMARKS, COMMANDS, TASKS
 from tasks.text_generation import TextData, TextGeneration
 
 ROOT = Path(__file__).parent.parent

@@ -1,6 +1,7 @@
 """The Trainer's features, each a Keras callback."""
 
-from lightkeras.callbacks.base import Callback, CallbackList
+from lightkeras.callbacks.callback import Callback
+from lightkeras.callbacks.callback_list import CallbackList
 from lightkeras.callbacks.compilation import Compilation
 from lightkeras.callbacks.csv_logger import CSVLogger
 from lightkeras.callbacks.early_stopping import EarlyStopping

@@ -14,7 +14,7 @@ from lightkeras.callbacks.sample_writer import SampleWriter
 from lightkeras.callbacks.tensorboard_logger import TensorBoardLogger
 from lightkeras.callbacks.throughput import Throughput
 from lightkeras.callbacks.validation import Validation
-from lightkeras.checks import nearest
+from lightkeras.utils.checks import nearest
 
 _FIRST = (Validation, NonFiniteGuard, LearningRateMonitor, Throughput)  # they add to the records
 _LAST = (

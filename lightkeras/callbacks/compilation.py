@@ -5,8 +5,8 @@ import time
 
 import tensorflow as tf
 
-from lightkeras import distribution
-from lightkeras.callbacks.base import Callback
+from lightkeras.callbacks.callback import Callback
+from lightkeras.distribution.replicas import num_replicas
 
 CALLS = 5  # timed, of each kind
 WORTH = 120.0  # seconds of training that are left: for less, compiling does not pay
@@ -99,7 +99,7 @@ class Compilation(Callback):
 
 
 def _alone(task) -> bool:
-    return distribution.replicas(task.distribute_strategy) == 1
+    return num_replicas(task.distribute_strategy) == 1
 
 
 def _milliseconds(seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 import csv
 
-from lightkeras.callbacks.base import Callback
+from lightkeras.callbacks.callback import Callback
 
 RATE = "_per_second"
 

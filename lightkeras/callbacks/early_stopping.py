@@ -1,7 +1,7 @@
 """Stops a run whose metric gets no better."""
 
 from lightkeras.callbacks.monitor import Monitor
-from lightkeras.checks import check_int, check_number
+from lightkeras.utils.checks import require_int, require_number
 
 
 class EarlyStopping(Monitor):
@@ -16,8 +16,8 @@ class EarlyStopping(Monitor):
 
     def __init__(self, monitor: str = "val_loss", mode: str = "min", patience: int = 3, min_delta: float = 0.0):
         super().__init__(monitor, mode)
-        check_int("patience", patience)
-        check_number("min_delta", min_delta, inclusive=True)
+        require_int("patience", patience)
+        require_number("min_delta", min_delta, inclusive=True)
         self.patience, self.min_delta = patience, min_delta
         self.best, self.wait = None, 0
 

@@ -3,8 +3,9 @@
 import signal
 import threading
 
-from lightkeras.callbacks.base import Callback, CallbackList
-from lightkeras.distribution import any_worker
+from lightkeras.callbacks.callback import Callback
+from lightkeras.callbacks.callback_list import CallbackList
+from lightkeras.distribution.replicas import any_worker
 
 
 class Interrupt(Callback):

@@ -1,6 +1,6 @@
 """The learning rates, and how the optimizers fare, in the logs."""
 
-from lightkeras.callbacks.base import Callback
+from lightkeras.callbacks.callback import Callback
 
 
 class LearningRateMonitor(Callback):

@@ -3,26 +3,26 @@
 import datetime
 import time
 
-from lightkeras.callbacks.base import Callback
-from lightkeras.checks import check
-from lightkeras.distribution import any_worker
+from lightkeras.callbacks.callback import Callback
+from lightkeras.distribution.replicas import any_worker
+from lightkeras.utils.checks import require
 
 UNITS = {"weeks", "days", "hours", "minutes", "seconds"}
 
 
-def seconds_of(max_time) -> float | None:
+def to_seconds(max_time) -> float | None:
     """Seconds of "DD:HH:MM:SS", a `datetime.timedelta` or a dict of its arguments; None of None."""
     if max_time is None:
         return None
     if isinstance(max_time, str):
         parts = max_time.split(":")
-        check(len(parts) == 4 and all(p.isdigit() for p in parts), "max_time", '"DD:HH:MM:SS"', max_time)
+        require(len(parts) == 4 and all(p.isdigit() for p in parts), "max_time", '"DD:HH:MM:SS"', max_time)
         max_time = dict(zip(("days", "hours", "minutes", "seconds"), map(int, parts), strict=True))
     if isinstance(max_time, dict):
-        check(set(max_time) <= UNITS, "max_time", f"a dict with {', '.join(sorted(UNITS))}", max_time)
+        require(set(max_time) <= UNITS, "max_time", f"a dict with {', '.join(sorted(UNITS))}", max_time)
         max_time = datetime.timedelta(**max_time)
-    check(isinstance(max_time, datetime.timedelta), "max_time", '"DD:HH:MM:SS", a timedelta or a dict', max_time)
-    check(max_time.total_seconds() > 0, "max_time", "more than no time", max_time)
+    require(isinstance(max_time, datetime.timedelta), "max_time", '"DD:HH:MM:SS", a timedelta or a dict', max_time)
+    require(max_time.total_seconds() > 0, "max_time", "more than no time", max_time)
     return max_time.total_seconds()
 
 

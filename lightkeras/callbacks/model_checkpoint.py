@@ -7,7 +7,7 @@ from pathlib import Path
 from lightkeras.callbacks.monitor import Monitor
 from lightkeras.callbacks.non_finite_guard import NonFiniteLossError
 from lightkeras.checkpoint import CheckpointError, latest_checkpoint
-from lightkeras.checks import check, check_int, check_number
+from lightkeras.utils.checks import require, require_int, require_number
 
 CHECKPOINTS = "checkpoints"  # the folder in the run's folder
 AFTER_ERROR = "after_error"  # the folder of what an error left
@@ -37,11 +37,11 @@ class ModelCheckpoint(Monitor):
         keep_last: int = 2, every_seconds: float | None = 600.0,
     ):  # fmt: skip
         super().__init__(monitor, mode)
-        check_int("save_top_k", save_top_k, minimum=0)
-        check(not save_top_k or monitor is not None, "save_top_k", "0 without a monitor", save_top_k)
-        check_int("every_n_steps", every_n_steps, optional=True)
-        check_int("keep_last", keep_last)
-        check_number("every_seconds", every_seconds, optional=True)
+        require_int("save_top_k", save_top_k, minimum=0)
+        require(not save_top_k or monitor is not None, "save_top_k", "0 without a monitor", save_top_k)
+        require_int("every_n_steps", every_n_steps, optional=True)
+        require_int("keep_last", keep_last)
+        require_number("every_seconds", every_seconds, optional=True)
         self.save_top_k, self.keep_last = save_top_k, keep_last
         self.every_n_steps, self.every_seconds = every_n_steps, every_seconds
         self.scores: dict[str, float] = {}  # checkpoint's name -> value, the best first

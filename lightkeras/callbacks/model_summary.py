@@ -5,7 +5,7 @@ import math
 from rich.console import Console
 from rich.table import Table
 
-from lightkeras.callbacks.base import Callback
+from lightkeras.callbacks.callback import Callback
 
 
 class ModelSummary(Callback):

@@ -2,8 +2,8 @@
 
 import math
 
-from lightkeras.callbacks.base import Callback
-from lightkeras.checks import check_choice
+from lightkeras.callbacks.callback import Callback
+from lightkeras.utils.checks import require_choice
 
 
 class Monitor(Callback):
@@ -18,7 +18,7 @@ class Monitor(Callback):
 
     def __init__(self, monitor: str | None, mode: str = "min"):
         super().__init__()
-        check_choice("mode", mode, ("min", "max"))
+        require_choice("mode", mode, ("min", "max"))
         self.monitor, self.mode = monitor, mode
         self._seen_step = -1
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lightkeras.callbacks.base import Callback
+from lightkeras.callbacks.callback import Callback
 
 ADVICE = "The last checkpoint is from before. Try a lower learning rate or gradient_clip_val."
 

@@ -5,7 +5,7 @@ import time
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lightkeras.callbacks.base import Callback
+from lightkeras.callbacks.callback import Callback
 
 
 def describe(logs: dict) -> str:

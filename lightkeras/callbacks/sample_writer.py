@@ -2,9 +2,9 @@
 
 import re
 
-from lightkeras.callbacks.base import Callback
-from lightkeras.checks import check_int
-from lightkeras.paths import as_local
+from lightkeras.callbacks.callback import Callback
+from lightkeras.utils.checks import require_int
+from lightkeras.utils.paths import as_local
 
 
 class SampleWriter(Callback):
@@ -20,7 +20,7 @@ class SampleWriter(Callback):
 
     def __init__(self, every_n_epochs: int | None = None):
         super().__init__()
-        check_int("every_n_epochs", every_n_epochs, optional=True)
+        require_int("every_n_epochs", every_n_epochs, optional=True)
         self.every_n_epochs = every_n_epochs
 
     def on_train_begin(self, logs=None):

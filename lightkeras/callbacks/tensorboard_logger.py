@@ -4,8 +4,8 @@ import tensorflow as tf
 from tensorboard.compat.proto import summary_pb2
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 
-from lightkeras.callbacks.base import Callback
-from lightkeras.paths import os_errors, truncate
+from lightkeras.callbacks.callback import Callback
+from lightkeras.utils.paths import os_errors, truncate
 
 
 class TensorBoardLogger(Callback):

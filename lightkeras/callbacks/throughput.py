@@ -2,7 +2,7 @@
 
 import time
 
-from lightkeras.callbacks.base import Callback
+from lightkeras.callbacks.callback import Callback
 
 
 class Throughput(Callback):

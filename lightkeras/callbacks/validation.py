@@ -1,7 +1,8 @@
 """Validation during training: at the end of every epoch and, if asked, every so many updates within it."""
 
-from lightkeras.callbacks.base import Callback, CallbackList
-from lightkeras.data import AddressedDataset
+from lightkeras.callbacks.callback import Callback
+from lightkeras.callbacks.callback_list import CallbackList
+from lightkeras.data.dataset import AddressedDataset
 
 
 class Validation(Callback):

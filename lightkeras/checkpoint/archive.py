@@ -11,20 +11,20 @@ import ml_dtypes
 import numpy as np
 
 from lightkeras.checkpoint.storage import CheckpointError, Files, files_of
-from lightkeras.checks import check
+from lightkeras.utils.checks import require
 
 SHARD_BYTES = 2**30
 
 
 def checked_arrays(arrays: Any) -> dict[str, np.ndarray]:
     """`arrays` as arrays, or a ValueError that names what a shard cannot hold."""
-    check(isinstance(arrays, dict), "arrays", "a dict of NumPy arrays", arrays)
+    require(isinstance(arrays, dict), "arrays", "a dict of NumPy arrays", arrays)
     for name, array in arrays.items():
-        check(isinstance(name, str), "arrays", "a dict with str keys", name)
+        require(isinstance(name, str), "arrays", "a dict with str keys", name)
         where = f"arrays[{name!r}]"
-        check(isinstance(array, np.ndarray | np.generic), where, "a NumPy array", type(array))
+        require(isinstance(array, np.ndarray | np.generic), where, "a NumPy array", type(array))
         holdable = array.dtype.kind in "biufcSUmM" or _is_extension(array.dtype)
-        check(holdable, where, "an array of numbers, booleans, strings or dates", array.dtype)
+        require(holdable, where, "an array of numbers, booleans, strings or dates", array.dtype)
     return {name: np.asarray(array) for name, array in arrays.items()}
 
 

@@ -9,14 +9,14 @@ import numpy as np
 
 from lightkeras.checkpoint.archive import expect, read_file, write_file
 from lightkeras.checkpoint.storage import MANIFEST, CheckpointError, Files
-from lightkeras.checks import check
+from lightkeras.utils.checks import require
 
 FORMAT = 1
 
 
 def checked_state(state: Any) -> dict[str, Any]:
     """A copy of `state` in JSON's own types, or a ValueError that names the place."""
-    check(isinstance(state, dict), "state", "a dict", state)
+    require(isinstance(state, dict), "state", "a dict", state)
     return _to_json(state, "state")
 
 
@@ -26,12 +26,12 @@ def _to_json(value: Any, where: str) -> Any:
         value = value.item()
     if isinstance(value, dict):
         for key in value:
-            check(isinstance(key, str), where, "a dict with str keys", key)
+            require(isinstance(key, str), where, "a dict with str keys", key)
         return {key: _to_json(item, f"{where}[{key!r}]") for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_to_json(item, f"{where}[{index}]") for index, item in enumerate(value)]
     plain = value is None or isinstance(value, bool | int | float | str)
-    check(plain, where, "a JSON value (None, bool, int, float, str, list, dict)", value)
+    require(plain, where, "a JSON value (None, bool, int, float, str, list, dict)", value)
     return value
 
 

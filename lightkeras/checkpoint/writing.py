@@ -20,7 +20,7 @@ from lightkeras.checkpoint.storage import (
     latest_checkpoint,
     name_of,
 )
-from lightkeras.checks import check, check_int
+from lightkeras.utils.checks import require, require_int
 
 
 def save_checkpoint(
@@ -68,9 +68,9 @@ def prepare_checkpoint(
     Returns:
         The checkpoint's path, and the second half: it may run in another thread, if the arrays stay as they are.
     """
-    check_int("step", step, minimum=0)
-    check_int("keep", keep, optional=True)
-    check(not isinstance(protect, str), "protect", "several paths, not one str", protect)
+    require_int("step", step, minimum=0)
+    require_int("keep", keep, optional=True)
+    require(not isinstance(protect, str), "protect", "several paths, not one str", protect)
     content = (checked_arrays(arrays), checked_state(state))
     folder = os.fspath(folder)
     path = posixpath.join(folder, f"step_{step:09d}")

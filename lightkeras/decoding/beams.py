@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from lightkeras.checks import check
 from lightkeras.decoding.search import Hypotheses, NextFn, Scorer, as_tensors, check_search, first_ids, limits
+from lightkeras.utils.checks import require
 
 # The least attention that a slot counts as having had: its logarithm is finite, -87.3.
 LEAST_COVERAGE = 2.0**-126
@@ -70,7 +70,7 @@ def beam_search(
     """
     check_search(max_length, beam_size, n_best, length_penalty, coverage_penalty, min_length)
     covers = tf.is_tensor(coverage_penalty) or coverage_penalty > 0
-    check(not covers or attention_mask is not None, "attention_mask", "given with `coverage_penalty`", attention_mask)
+    require(not covers or attention_mask is not None, "attention_mask", "given with `coverage_penalty`", attention_mask)
     scorer = Scorer(next_fn, end_id, min_length, forbidden)
     ids, rows = first_ids(start_ids)
     limit, width = limits(max_length, rows, capacity)
@@ -190,7 +190,7 @@ class _Beams:
         """The coverage with this step's attention, (rows * beam, slots), added."""
         if self.penalties.mask is None:
             return ()
-        check(self.scorer.attends, "next_fn", "a function that returns attention, for `coverage_penalty`", None)
+        require(self.scorer.attends, "next_fn", "a function that returns attention, for `coverage_penalty`", None)
         return coverage + tf.reshape(attention, tf.shape(coverage))
 
     def _collect(self, t: tf.Tensor, ended: _Ended, found: _Candidates, ends: tf.Tensor, coverage: Any) -> _Ended:

@@ -16,7 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from lightkeras.checks import check, check_int, check_number
+from lightkeras.utils.checks import require, require_int, require_number
 
 # Temperatures below this count as 0: float32 logits, divided by so little, are told apart by their last bits.
 GREEDY_BELOW = 1e-6
@@ -29,12 +29,12 @@ def check_sampling(temperature: Any, top_k: Any, top_p: Any, vocabulary_size: in
         ValueError: unless `temperature` is finite and at least 0, `top_k` is None or an int from 1 to
             `vocabulary_size`, and `top_p` is None or above 0 and at most 1.
     """
-    check_number("temperature", temperature, inclusive=True, below=math.inf)
-    check_int("top_k", top_k, optional=True)
+    require_number("temperature", temperature, inclusive=True, below=math.inf)
+    require_int("top_k", top_k, optional=True)
     at_most = f"at most the vocabulary's size ({vocabulary_size})"
-    check(top_k is None or top_k <= vocabulary_size, "top_k", at_most, top_k)
-    check_number("top_p", top_p, optional=True)
-    check(top_p is None or top_p <= 1, "top_p", "a number above 0 and at most 1", top_p)
+    require(top_k is None or top_k <= vocabulary_size, "top_k", at_most, top_k)
+    require_number("top_p", top_p, optional=True)
+    require(top_p is None or top_p <= 1, "top_p", "a number above 0 and at most 1", top_p)
 
 
 def filter_logits(logits: Any, temperature: Any = 1.0, top_k: int | None = None, top_p: Any = None) -> tf.Tensor:
@@ -174,7 +174,7 @@ def generate(
     """
     prompt = tf.cast(prompt, tf.int32)
     shape = prompt.shape
-    check(shape.rank == 2 and shape[1] != 0, "prompt", "(batch, prompt_length) ids, one or more a row", shape)
+    require(shape.rank == 2 and shape[1] != 0, "prompt", "(batch, prompt_length) ids, one or more a row", shape)
     states = _read(next_fn, states, prompt[:, :-1])
 
     def step(t, ids, states, written):

@@ -1,6 +1,6 @@
 """Sequences that end: greedy search, sampling and beam search over a model that scores the next token.
 
-A model takes part through the function of `lk.generate`, `next_fn(ids, states) -> (logits, states)`,
+A model takes part through the function of `lk.decoding.generate`, `next_fn(ids, states) -> (logits, states)`,
 or `(logits, states, attention)` where it attends to something: ids (rows,) int32, logits (rows, vocabulary),
 attention (rows, slots), its weights over the slots of a source. `states` is any nest of tensors with rows
 first, of shapes that stay the same from step to step; scalars, such as a count of steps, may be among them.
@@ -17,7 +17,7 @@ What a model only reads, such as an encoded source, goes in with the states and 
             return logits, {**states, "hidden": hidden}, attention
 
         states, start = {"hidden": hidden, "memory": memory, "mask": mask}, tf.fill(tf.shape(source)[:1], START)
-        return lk.beam_search(next_fn, states, start, beam_size=5, max_length=2 * lengths + 10, end_id=END,
+        return lk.decoding.beam_search(next_fn, states, start, beam_size=5, max_length=2 * lengths + 10, end_id=END,
                               length_penalty=1.0, coverage_penalty=0.2, attention_mask=mask, forbidden=[PAD, START])
 
     found = translate(batch)
@@ -34,8 +34,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from lightkeras.checks import check, check_int, check_number
 from lightkeras.decoding.sampling import fold_in, sample
+from lightkeras.utils.checks import require, require_int, require_number
 
 NextFn = Callable[[tf.Tensor, Any], tuple]
 
@@ -75,18 +75,18 @@ def check_search(
             positive int or one for each row; `min_length` is a non-negative int and at most a `max_length` that
             is an int; the penalties are finite and at least 0.
     """
-    check_int("beam_size", beam_size)
-    check_int("n_best", n_best)
-    check(n_best <= beam_size, "n_best", f"at most `beam_size` ({beam_size})", n_best)
-    check_int("min_length", min_length, minimum=0)
+    require_int("beam_size", beam_size)
+    require_int("n_best", n_best)
+    require(n_best <= beam_size, "n_best", f"at most `beam_size` ({beam_size})", n_best)
+    require_int("min_length", min_length, minimum=0)
     if _is_array(max_length):
         _check_lengths(max_length)
     else:
-        check_int("max_length", max_length)
-        check(min_length <= max_length, "min_length", f"at most `max_length` ({max_length})", min_length)
+        require_int("max_length", max_length)
+        require(min_length <= max_length, "min_length", f"at most `max_length` ({max_length})", min_length)
     for name, penalty in (("length_penalty", length_penalty), ("coverage_penalty", coverage_penalty)):
         if not tf.is_tensor(penalty):
-            check_number(name, penalty, inclusive=True, below=math.inf)
+            require_number(name, penalty, inclusive=True, below=math.inf)
 
 
 def _is_array(value: Any) -> bool:
@@ -98,7 +98,7 @@ def _check_lengths(max_length: Any) -> None:
     known = tf.get_static_value(max_length)
     fit = max_length.dtype.is_integer and max_length.shape.rank in (0, 1) and (known is None or (known >= 1).all())
     received = max_length if known is None else known.tolist()
-    check(fit, "max_length", "a positive int, or a (rows,) tensor of them", received)
+    require(fit, "max_length", "a positive int, or a (rows,) tensor of them", received)
 
 
 def greedy_search(
@@ -152,14 +152,14 @@ def sample_search(
     forbidden: Sequence[int] = (),
     capacity: int | None = None,
 ) -> Hypotheses:
-    """One draw of `lightkeras.sample` at every step, up to the end; stops when every row has ended.
+    """One draw of `lightkeras.decoding.sample` at every step, up to the end; stops when every row has ended.
 
     Token t is drawn with `seed` folded with t. The draws of a row depend on `seed` and its place i in the batch,
     not on the other rows. The scores are those of the model, whatever the temperature and the filters.
 
     Args:
         seed: (2,), int32.
-        temperature, top_k, top_p: as in `lightkeras.generate`; `lightkeras.check_sampling` checks a user's.
+        temperature, top_k, top_p: as in `generate`; `check_sampling` checks them.
         next_fn, states, start_ids, max_length, end_id, min_length, forbidden, capacity: as in `greedy_search`.
 
     Raises:
@@ -205,10 +205,10 @@ class Scorer:
     """`next_fn` as the loops call it: checked, in log-probabilities, and with what may not be chosen at -inf."""
 
     def __init__(self, next_fn: NextFn, end_id: int, min_length: int, forbidden: Sequence[int]) -> None:
-        check_int("end_id", end_id, minimum=0)
+        require_int("end_id", end_id, minimum=0)
         for token in forbidden:
-            check_int("forbidden", token, minimum=0)
-        check(end_id not in forbidden, "forbidden", f"other ids than `end_id` ({end_id})", forbidden)
+            require_int("forbidden", token, minimum=0)
+        require(end_id not in forbidden, "forbidden", f"other ids than `end_id` ({end_id})", forbidden)
         self._next_fn, self.end_id, self._min_length, self._forbidden = next_fn, end_id, min_length, tuple(forbidden)
         self.attends = False  # known once it has been called
 
@@ -216,11 +216,11 @@ class Scorer:
         """Log-probabilities (rows, vocabulary), states, and attention (rows, slots): of 0 slots where there is none."""
         result = self._next_fn(ids, states)
         fit = isinstance(result, tuple) and len(result) in (2, 3)
-        check(fit, "next_fn", "a function that returns (logits, states) or (logits, states, attention)", result)
+        require(fit, "next_fn", "a function that returns (logits, states) or (logits, states, attention)", result)
         logits, states, *attention = result
         self.attends = bool(attention)
         attention = tf.cast(attention[0] if attention else tf.zeros((tf.shape(ids)[0], 0)), tf.float32)
-        check(attention.shape.rank == 2, "attention", "(rows, slots)", attention.shape)
+        require(attention.shape.rank == 2, "attention", "(rows, slots)", attention.shape)
         return self._log_probs(t, tf.cast(logits, tf.float32)), states, attention
 
     def _log_probs(self, t: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -236,25 +236,25 @@ class Scorer:
 
     def _check_vocabulary(self, shape: tf.TensorShape) -> None:
         fit = shape.rank == 2 and (shape[1] or 0) > 1
-        check(fit, "logits", "(rows, vocabulary), a vocabulary of a known size of 2 or more", shape)
+        require(fit, "logits", "(rows, vocabulary), a vocabulary of a known size of 2 or more", shape)
         for name, token in (("end_id", self.end_id), *(("forbidden", token) for token in self._forbidden)):
-            check(token < shape[1], name, f"below the vocabulary's size ({shape[1]})", token)
+            require(token < shape[1], name, f"below the vocabulary's size ({shape[1]})", token)
 
 
 def first_ids(start_ids: Any) -> tuple[tf.Tensor, Any]:
     """The first ids, (rows,) int32, and their number: an int where it is known."""
     ids = tf.cast(start_ids, tf.int32)
-    check(ids.shape.rank == 1, "start_ids", "(rows,) ids", ids.shape)
+    require(ids.shape.rank == 1, "start_ids", "(rows,) ids", ids.shape)
     return ids, ids.shape[0] or tf.shape(ids)[0]
 
 
 def limits(max_length: Any, rows: Any, capacity: int | None) -> tuple[tf.Tensor, Any]:
     """The most tokens of each row, (rows,) int32, and of any row."""
-    check_int("capacity", capacity, optional=True)
+    require_int("capacity", capacity, optional=True)
     limit = tf.cast(max_length, tf.int32)
     one_a_row = tf.TensorShape([rows if isinstance(rows, int) else None])
     fit = limit.shape.rank == 0 or limit.shape.is_compatible_with(one_a_row)
-    check(fit, "max_length", f"an int, or of shape {one_a_row}", limit.shape)
+    require(fit, "max_length", f"an int, or of shape {one_a_row}", limit.shape)
     width = capacity or (tf.reduce_max(limit) if _is_array(max_length) else max_length)
     return tf.broadcast_to(tf.minimum(limit, width), (rows,)), width
 

@@ -1,7 +1,7 @@
 """Layers in their fast formulation, shared by the tasks."""
 
 from .attention import AdditiveAttention, AttentionDecoder
-from .head import TokenHead
 from .recurrent import GRU, LSTM
+from .token_head import TokenHead
 
 __all__ = ["GRU", "LSTM", "AdditiveAttention", "AttentionDecoder", "TokenHead"]

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from lightkeras.checks import check_choice, check_int
 from lightkeras.layers.recurrent import GRU, LSTM, _flat_matmul, _stack
+from lightkeras.utils.checks import require_choice, require_int
 
 _CELLS = {"gru": GRU, "lstm": LSTM}
 
@@ -200,7 +200,7 @@ class AdditiveAttention(keras.layers.Layer):
 
     def __init__(self, units: int, **kwargs):
         super().__init__(**kwargs)
-        check_int("units", units)
+        require_int("units", units)
         self.units = units
 
     def build(self, query_shape, memory_shape):
@@ -269,8 +269,8 @@ class AttentionDecoder(keras.layers.Layer):
 
     def __init__(self, units: int, attention_units: int, cell: str = "gru", **kwargs):
         super().__init__(**kwargs)
-        check_int("units", units)
-        check_choice("cell", cell, _CELLS)
+        require_int("units", units)
+        require_choice("cell", cell, _CELLS)
         self.units, self.attention_units, self.cell = units, attention_units, cell
         self.attention = AdditiveAttention(attention_units, dtype=self.dtype_policy, name="attention")
         self.recurrent = _CELLS[cell](units, dtype=self.dtype_policy, name=cell)

@@ -1,7 +1,7 @@
 """Metrics as sums with weights: they merge by adding, over steps, micro-batches, replicas and workers.
 
 Beside them, what is computed from a model's outputs: `evaluate_gan`, and the figures of texts (`BLEU`, `ChrF`; of
-captions `CaptionBLEU`, `ROUGEL`, `CIDErD`), which are sums too (`Statistics`). All is imported when first used: NLTK
+captions `CaptionBLEU`, `ROUGEL`, `CIDErD`), which are sums too (`CorpusMetric`). All is imported when first used: NLTK
 takes a second, and a training without translations need not wait for it.
 """
 
@@ -17,8 +17,8 @@ _HOMES = {
     ),
     "gan": ("Labelled", "classifier_score", "evaluate_gan", "frechet_distance"),
     "pixels": ("PixelFrechetDistance",),
-    "statistics": ("Statistics",),
-    "sums": ("BitsPerCharacter", "Mean", "Perplexity"),
+    "statistics": ("CorpusMetric",),
+    "sums": ("BitsPerCharacter", "WeightedMean", "Perplexity"),
 }  # fmt: skip
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from nltk.translate import bleu_score
 
-from lightkeras.metrics.statistics import SignedStatistics, check_corpus, signed_header
+from lightkeras.metrics.statistics import CorpusMetricWithSignature, check_corpus, signed_header
 
 ORDER = 4
 _ENTITIES = {"&quot;": '"', "&amp;": "&", "&lt;": "<", "&gt;": ">"}  # in mteval-v13a's order
@@ -43,7 +43,7 @@ def ngram_statistics(hypothesis: list[str], references: list[list[str]], order: 
     return [len(hypothesis), bleu_score.closest_ref_length(references, len(hypothesis)), *matches, *totals]
 
 
-class BLEU(SignedStatistics):
+class BLEU(CorpusMetricWithSignature):
     """Corpus BLEU (Papineni et al. 2002) in percent: the figure of sacreBLEU (Post 2018) with its defaults.
 
     Tokens as of mteval-v13a, n-grams up to 4, zero counts smoothed as of mteval ("exp": Chen and Cherry 2014, method
@@ -53,7 +53,7 @@ class BLEU(SignedStatistics):
         print(f"{bleu.result():.2f}", bleu.signature)
     """
 
-    sizes = (SignedStatistics.header + 2 + 2 * ORDER,)
+    sizes = (CorpusMetricWithSignature.header + 2 + 2 * ORDER,)
     tags = "eff:no|tok:13a|smooth:exp"
 
     @classmethod

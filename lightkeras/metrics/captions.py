@@ -11,9 +11,9 @@ from collections.abc import Iterable
 import numpy as np
 from nltk.util import everygrams
 
-from lightkeras.checks import check, check_int
 from lightkeras.metrics.bleu import ngram_statistics
-from lightkeras.metrics.statistics import Statistics, check_corpus, check_references, on_grid
+from lightkeras.metrics.statistics import CorpusMetric, check_corpus, check_references, on_grid
+from lightkeras.utils.checks import require, require_int
 
 ORDER = 4
 TINY, SMALL = 1e-15, 1e-9  # the COCO evaluation's own, against divisions by 0
@@ -21,7 +21,7 @@ BETA = 1.2  # of ROUGE-L
 SIGMA = 6.0  # of CIDEr-D, in words
 
 
-class CaptionBLEU(Statistics):
+class CaptionBLEU(CorpusMetric):
     """Corpus BLEU of captions; BLEU-4, and by `up_to` BLEU-1, -2 and -3."""
 
     sizes = tuple(3 + 2 * order for order in range(1, ORDER + 1))
@@ -48,8 +48,8 @@ class CaptionBLEU(Statistics):
 
     def up_to(self, order: int) -> "CaptionBLEU":
         """BLEU of the n-grams up to `order`."""
-        check_int("order", order)
-        check(order <= self.order, "order", f"at most {self.order}", order)
+        require_int("order", order)
+        require(order <= self.order, "order", f"at most {self.order}", order)
         matches, totals = self._counts()
         return CaptionBLEU([*self.sums[:3], *matches[:order], *totals[:order]])
 
@@ -64,7 +64,7 @@ class CaptionBLEU(Statistics):
         return precision * (math.exp(1 - 1 / ratio) if ratio < 1 else 1.0)
 
 
-class ROUGEL(Statistics):
+class ROUGEL(CorpusMetric):
     """Mean of the images' ROUGE-L (Lin 2004): the F-score, beta 1.2, of longest common subsequences.
 
     An image's precision and recall are the best of its references, each by itself.
@@ -126,7 +126,7 @@ def _ngrams(text: str) -> Counter:
     return Counter(everygrams(text.split(), max_len=ORDER))
 
 
-class CIDErD(Statistics):
+class CIDErD(CorpusMetric):
     """Mean of the images' CIDEr-D (Vedantam et al. 2015), from 0 to 10.
 
     The cosine of TF-IDF vectors of n-grams up to 4, counts clipped to the reference's, with a Gaussian penalty (sigma
@@ -148,7 +148,7 @@ class CIDErD(Statistics):
             ValueError: No image, other lengths, an image without references, or anything but strings.
         """
         known = isinstance(frequencies, DocumentFrequencies)
-        check(known, "frequencies", "DocumentFrequencies of all references", frequencies)
+        require(known, "frequencies", "DocumentFrequencies of all references", frequencies)
         scores = [on_grid(_cider(*pair, frequencies)) for pair in check_corpus(hypotheses, references)]
         return cls([len(scores), sum(scores)])
 

@@ -5,20 +5,20 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from lightkeras.metrics.statistics import SignedStatistics, check_corpus, signed_header
+from lightkeras.metrics.statistics import CorpusMetricWithSignature, check_corpus, signed_header
 
 ORDER = 6
 BETA = 2
 
 
-class ChrF(SignedStatistics):
+class ChrF(CorpusMetricWithSignature):
     """chrF2 (Popović 2015) in percent: the figure of sacreBLEU's `CHRF` with its defaults.
 
     Character n-grams up to 6 without whitespace, recall weighted twice as much as precision (beta 2), the mean over
     the orders that both sides have. Of several references the one with the best score of the sentence counts.
     """
 
-    sizes = (SignedStatistics.header + 3 * ORDER,)
+    sizes = (CorpusMetricWithSignature.header + 3 * ORDER,)
     tags = f"eff:yes|nc:{ORDER}|nw:0|space:no"
 
     @classmethod

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from lightkeras.checks import check, check_int
-from lightkeras.metrics.sums import Mean
+from lightkeras.metrics.sums import WeightedMean
+from lightkeras.utils.checks import require, require_int
 
 
 def empty_share(texts: Iterable[str]) -> float:
@@ -25,17 +25,17 @@ def distinct_share(texts: Iterable[str]) -> float:
 
 
 def _checked(texts) -> list[str]:
-    check(not isinstance(texts, str | bytes), "texts", "a list of str", texts)
+    require(not isinstance(texts, str | bytes), "texts", "a list of str", texts)
     texts = list(texts)
-    check(len(texts) > 0, "texts", "at least one text", texts)
+    require(len(texts) > 0, "texts", "at least one text", texts)
     for index, text in enumerate(texts):
-        check(isinstance(text, str), f"texts[{index}]", "a str", text)
+        require(isinstance(text, str), f"texts[{index}]", "a str", text)
     return texts
 
 
 def is_repeating(text: str, times: int = 4) -> bool:
     """Whether words, or a sequence of words of any length, stand in `text` at least `times` times in a row."""
-    check_int("times", times, minimum=2)
+    require_int("times", times, minimum=2)
     words = text.split()
     return any(_longest_period(words, n) >= n * (times - 1) for n in range(1, len(words) // times + 1))
 
@@ -49,7 +49,9 @@ def _longest_period(words: list[str], period: int) -> int:
     return longest
 
 
-def attention_entropy(attention: np.ndarray, target_mask: np.ndarray, source_mask: np.ndarray | None = None) -> Mean:
+def attention_entropy(
+    attention: np.ndarray, target_mask: np.ndarray, source_mask: np.ndarray | None = None
+) -> WeightedMean:
     """Entropy of where the decoder looks, in nats: 0 for a single slot, ln(slots) for all alike.
 
     Args:
@@ -58,7 +60,7 @@ def attention_entropy(attention: np.ndarray, target_mask: np.ndarray, source_mas
         source_mask: True (or 1) for the real source tokens, (batch, slots); None where all are.
 
     Returns:
-        Sum over the real target tokens, and their number: `Mean.result(*mean)` is the mean, batches add up.
+        Sum over the real target tokens, and their number: `WeightedMean.result(*mean)` is the mean, batches add up.
 
     Raises:
         ValueError: Other shapes, or weights that are negative or do not sum to 1 (within 0.02, for half precision).
@@ -66,42 +68,44 @@ def attention_entropy(attention: np.ndarray, target_mask: np.ndarray, source_mas
     attention, target_mask, _ = _checked_attention(attention, target_mask, source_mask)
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = np.where(attention > 0, -attention * np.log(attention), 0.0)  # (batch, steps, slots)
-    return Mean(float(terms.sum()), float(target_mask.sum()))
+    return WeightedMean(float(terms.sum()), float(target_mask.sum()))
 
 
-def attention_coverage(attention: np.ndarray, target_mask: np.ndarray, source_mask: np.ndarray | None = None) -> Mean:
+def attention_coverage(
+    attention: np.ndarray, target_mask: np.ndarray, source_mask: np.ndarray | None = None
+) -> WeightedMean:
     """How much of the source was looked at: mean over its tokens of min(1, attention on it, summed over the steps).
 
     Args, errors:
         As of `attention_entropy`.
 
     Returns:
-        Sum over the real source tokens, and their number: `Mean.result(*mean)` is the mean, batches add up.
+        Sum over the real source tokens, and their number: `WeightedMean.result(*mean)` is the mean, batches add up.
     """
     attention, _, source_mask = _checked_attention(attention, target_mask, source_mask)
     covered = np.minimum(attention.sum(axis=1), 1.0)  # (batch, slots)
-    return Mean(float(covered.sum()), float(source_mask.sum()))
+    return WeightedMean(float(covered.sum()), float(source_mask.sum()))
 
 
 def _checked_attention(attention, target_mask, source_mask):
     """All three in float64; the attention of padding, on either side, 0."""
     attention = np.asarray(attention, np.float64)
-    check(attention.ndim == 3, "attention", "of the shape (batch, steps, slots)", attention.shape)
+    require(attention.ndim == 3, "attention", "of the shape (batch, steps, slots)", attention.shape)
     batch, steps, slots = attention.shape
     target_mask = _checked_mask("target_mask", target_mask, (batch, steps))
     source_mask = _checked_mask("source_mask", np.ones((batch, slots)) if source_mask is None else source_mask,
                                 (batch, slots))  # fmt: skip
     real = (target_mask[:, :, None] * source_mask[:, None, :]).astype(bool)  # (batch, steps, slots)
     attention = np.where(real, attention, 0.0)
-    check(bool((attention >= 0).all()), "attention", "at least 0", float(attention.min()))
+    require(bool((attention >= 0).all()), "attention", "at least 0", float(attention.min()))
     sums = attention.sum(axis=2)[target_mask > 0]
     off = sums[np.abs(sums - 1) > 0.02]
-    check(len(off) == 0, "attention", "weights that sum to 1 over the real slots", off[:3].tolist())
+    require(len(off) == 0, "attention", "weights that sum to 1 over the real slots", off[:3].tolist())
     return attention, target_mask, source_mask
 
 
 def _checked_mask(name: str, mask, shape: tuple[int, int]) -> np.ndarray:
     mask = np.asarray(mask, np.float64)
-    check(mask.shape == shape, name, f"of the shape {shape}", mask.shape)
-    check(bool(np.isin(mask, (0, 1)).all()), name, "of 0 and 1", np.unique(mask)[:5].tolist())
+    require(mask.shape == shape, name, f"of the shape {shape}", mask.shape)
+    require(bool(np.isin(mask, (0, 1)).all()), name, "of 0 and 1", np.unique(mask)[:5].tolist())
     return mask

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from lightkeras.checks import check, check_int
+from lightkeras.utils.checks import require, require_int
 
 VERSION = 1  # of the classifier: another one for another architecture or training
 EPOCHS = 3
@@ -245,9 +245,9 @@ def evaluate_gan(
     _check_labelled("train", train)
     _check_labelled("test", test, train.images.shape[1:])
     _check_images("images", images, train.images.shape[1:])
-    check_int("neighbours", neighbours)
+    require_int("neighbours", neighbours)
     n = min(len(images), len(test.images))
-    check(n >= 2, "images", "at least 2, and as many test images", n)
+    require(n >= 2, "images", "at least 2, and as many test images", n)
     model = image_classifier(train, cache)
     reference, _ = _look(model, train.images)
     accuracy = np.mean(_look(model, test.images)[1].argmax(axis=1) == test.labels)
@@ -282,11 +282,11 @@ def _check_images(name: str, images, shape=None) -> None:
     array = getattr(images, "dtype", None) == np.uint8 and images.ndim == 4
     expected = "uint8 (n, height, width, channels)" + (f" of the shape {shape}" if shape else "")
     received = f"{images.dtype} {images.shape}" if hasattr(images, "dtype") else type(images).__name__
-    check(array and (shape is None or images.shape[1:] == shape), name, expected, received)
+    require(array and (shape is None or images.shape[1:] == shape), name, expected, received)
 
 
 def _check_labelled(name: str, data: Labelled, shape=None) -> None:
     images, labels = data
     _check_images(f"{name}.images", images, shape)
     count = None if labels is None else np.shape(labels)
-    check(count == (len(images),), f"{name}.labels", f"a label for each of {len(images)} images", count)
+    require(count == (len(images),), f"{name}.labels", f"a label for each of {len(images)} images", count)

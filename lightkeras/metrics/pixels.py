@@ -3,15 +3,15 @@
 import numpy as np
 import tensorflow as tf
 
-from lightkeras.checks import check
 from lightkeras.metrics.gan import frechet_distance_of_gaussians
-from lightkeras.metrics.statistics import Statistics
+from lightkeras.metrics.statistics import CorpusMetric
+from lightkeras.utils.checks import require
 
 SIDE = 8  # pixels that images are shrunk to
 _COARSE = (SIDE**2, 3 * SIDE**2)  # numbers of a gray or a coloured image
 
 
-class PixelFrechetDistance(Statistics):
+class PixelFrechetDistance(CorpusMetric):
     """Fréchet distance (Heusel et al. 2017) of real and generated images that are shrunk to 8 x 8 pixels.
 
     FID without a network: the Gaussians are those of pixels from 0 to 1. It sees the images' large shapes, how these
@@ -39,8 +39,8 @@ class PixelFrechetDistance(Statistics):
         Raises:
             ValueError: They are no such images, or not of one shape.
         """
-        check(real.ndim == 4 and real.shape[-1] in (1, 3), "real", "(n, height, width, 1 or 3)", real.shape)
-        check(generated.shape == real.shape, "generated", f"the real images' shape {real.shape}", generated.shape)
+        require(real.ndim == 4 and real.shape[-1] in (1, 3), "real", "(n, height, width, 1 or 3)", real.shape)
+        require(generated.shape == real.shape, "generated", f"the real images' shape {real.shape}", generated.shape)
         kept = np.ones(len(real), bool) if kept is None else kept
         return cls(np.concatenate([[kept.sum()], *(_moments(images, kept) for images in (real, generated))]))
 

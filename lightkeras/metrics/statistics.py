@@ -6,13 +6,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from lightkeras.checks import check
+from lightkeras.utils.checks import require
 
 SACREBLEU = "2.6.0"  # the release whose figures BLEU and ChrF equal, as the tests check
 GRID = 2.0**32  # scores that are no counts are rounded to multiples of 1 / GRID
 
 
-class Statistics:
+class CorpusMetric:
     """Sums over sentences (images), from which a figure of the whole corpus is made.
 
     A subclass has `of(hypotheses, references, ...)`, which makes them of some sentences. The statistics of batches or
@@ -32,17 +32,17 @@ class Statistics:
     def __init__(self, sums: Sequence[float] | np.ndarray):
         self.sums = np.array(sums, np.float64)
         expected = f"a vector of {' or '.join(map(str, self.sizes))} sums"
-        check(self.sums.ndim == 1 and len(self.sums) in self.sizes, "sums", expected, self.sums.shape)
+        require(self.sums.ndim == 1 and len(self.sums) in self.sizes, "sums", expected, self.sums.shape)
 
     @classmethod
-    def zero(cls) -> "Statistics":
+    def zero(cls) -> "CorpusMetric":
         """Those of no sentence at all: for a worker that has none."""
         return cls(np.zeros(cls.sizes[-1]))
 
-    def __add__(self, other: "Statistics") -> "Statistics":
+    def __add__(self, other: "CorpusMetric") -> "CorpusMetric":
         if type(other) is not type(self):
             return NotImplemented
-        check(self.sums.shape == other.sums.shape, "other", f"of {len(self.sums)} sums", len(other.sums))
+        require(self.sums.shape == other.sums.shape, "other", f"of {len(self.sums)} sums", len(other.sums))
         return type(self)(self.sums + other.sums)
 
     def __repr__(self) -> str:
@@ -56,7 +56,7 @@ class Statistics:
         raise NotImplementedError(f"{type(self).__name__} has no `_figure()`.")
 
 
-class SignedStatistics(Statistics):
+class CorpusMetricWithSignature(CorpusMetric):
     """With the four sums that a signature of sacreBLEU's kind is made of, before all others.
 
     They are the sentences, their references, the squares of each sentence's number of references, and the sentences
@@ -69,7 +69,7 @@ class SignedStatistics(Statistics):
     def __init__(self, sums: Sequence[float] | np.ndarray):
         super().__init__(sums)
         sentences, lowercased = self.sums[0], self.sums[3]
-        check(lowercased in (0, sentences), "lowercased sentences", f"none or all {sentences:g}", float(lowercased))
+        require(lowercased in (0, sentences), "lowercased sentences", f"none or all {sentences:g}", float(lowercased))
 
     @property
     def signature(self) -> str:
@@ -84,7 +84,7 @@ class SignedStatistics(Statistics):
 
 
 def signed_header(pairs: list[tuple[str, list[str]]], lowercase: bool) -> list[int]:
-    """The first four sums of `SignedStatistics`, of hypotheses with their references."""
+    """The first four sums of `CorpusMetricWithSignature`, of hypotheses with their references."""
     counts = [len(references) for _, references in pairs]
     return [len(counts), sum(counts), sum(count**2 for count in counts), lowercase * len(counts)]
 
@@ -100,13 +100,13 @@ def check_references(references: Iterable[str | Iterable[str]]) -> list[list[str
     Raises:
         ValueError: No sentence, a sentence without references, or anything but strings.
     """
-    check(not isinstance(references, str | bytes), "references", "a list of lists of str", references)
+    require(not isinstance(references, str | bytes), "references", "a list of lists of str", references)
     lists = [[entry] if isinstance(entry, str | bytes) else list(entry) for entry in references]
-    check(len(lists) > 0, "references", "those of at least one sentence", lists)
+    require(len(lists) > 0, "references", "those of at least one sentence", lists)
     for index, entry in enumerate(lists):
-        check(len(entry) > 0, f"references[{index}]", "at least one reference", entry)
+        require(len(entry) > 0, f"references[{index}]", "at least one reference", entry)
         for reference in entry:
-            check(isinstance(reference, str), f"references[{index}]", "strings", reference)
+            require(isinstance(reference, str), f"references[{index}]", "strings", reference)
     return lists
 
 
@@ -116,12 +116,12 @@ def check_corpus(hypotheses: Iterable[str], references: Iterable) -> list[tuple[
     Raises:
         ValueError: As `check_references`, or other lengths, or a hypothesis that is no str.
     """
-    check(not isinstance(hypotheses, str | bytes), "hypotheses", "a list of str", hypotheses)
+    require(not isinstance(hypotheses, str | bytes), "hypotheses", "a list of str", hypotheses)
     hypotheses = list(hypotheses)
-    check(len(hypotheses) > 0, "hypotheses", "at least one sentence", hypotheses)
+    require(len(hypotheses) > 0, "hypotheses", "at least one sentence", hypotheses)
     for index, hypothesis in enumerate(hypotheses):
-        check(isinstance(hypothesis, str), f"hypotheses[{index}]", "a str", hypothesis)
+        require(isinstance(hypothesis, str), f"hypotheses[{index}]", "a str", hypothesis)
     references = check_references(references)
     expected = f"{len(hypotheses)} lists of references, one for each hypothesis"
-    check(len(references) == len(hypotheses), "references", expected, len(references))
+    require(len(references) == len(hypotheses), "references", expected, len(references))
     return list(zip(hypotheses, references, strict=True))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 
-class Mean(NamedTuple):
+class WeightedMean(NamedTuple):
     """A weighted mean before its division: `total / weight`.
 
     Args:
@@ -23,20 +23,20 @@ class Mean(NamedTuple):
         return float(np.float64(total) / weight) if weight else math.nan
 
 
-class Perplexity(Mean):
+class Perplexity(WeightedMean):
     """`exp(total / weight)` of a negative log-likelihood in nats and its number of tokens."""
 
     @classmethod
     def result(cls, total: float, weight: float) -> float:
         """exp of the mean; inf where that is beyond a float."""
         with np.errstate(over="ignore"):
-            return float(np.exp(np.float64(Mean.result(total, weight))))
+            return float(np.exp(np.float64(WeightedMean.result(total, weight))))
 
 
-class BitsPerCharacter(Mean):
+class BitsPerCharacter(WeightedMean):
     """`total / weight / ln 2` of a negative log-likelihood in nats and its number of characters."""
 
     @classmethod
     def result(cls, total: float, weight: float) -> float:
         """The mean in bits."""
-        return Mean.result(total, weight) / math.log(2)
+        return WeightedMean.result(total, weight) / math.log(2)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lightkeras.tuning.files import JOB, LOG, RESULT, failed_result, locked, read_json, write_json
+from lightkeras.utils.files import JOB, LOG, RESULT, failed_result, locked, read_json, write_json
 
 NAMES = "metric_names.json"
 MODULE = "lightkeras.tuning.isolated"

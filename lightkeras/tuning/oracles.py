@@ -15,7 +15,7 @@ import keras_tuner
 import numpy as np
 from keras_tuner.engine.trial import Trial
 
-from lightkeras.tuning.files import RESULT, failed_result, read_json, trial_folder, write_json
+from lightkeras.utils.files import RESULT, failed_result, read_json, trial_folder, write_json
 
 ORACLE = "oracle.json"
 LOST_TWICE = 2  # workers that a trial may lose before it is taken for the reason

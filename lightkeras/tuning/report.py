@@ -13,7 +13,7 @@ from tensorboard.plugins.hparams.summary_v2 import hparams_config_pb, hparams_pb
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from lightkeras.tuning import page
-from lightkeras.tuning.files import write_text
+from lightkeras.utils.files import write_text
 
 TRIALS, BEST, PAGE, TENSORBOARD = "trials.csv", "best_config.yaml", "trials.png", "tensorboard"
 

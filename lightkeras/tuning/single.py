@@ -13,13 +13,13 @@ import keras
 import tensorflow as tf
 
 from lightkeras import checkpoint as checkpoints
-from lightkeras import run_folder
 from lightkeras.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightkeras.callbacks.model_checkpoint import CHECKPOINTS
 from lightkeras.configuration import Configuration
-from lightkeras.hyperparameters import import_class
-from lightkeras.tuning.files import JOB, LOG, RESULT, failed_result, locked, read_json, write_json
+from lightkeras.runs import folder as run_folder
 from lightkeras.tuning.progress import ObjectiveError, TrialProgress, best
+from lightkeras.utils.files import JOB, LOG, RESULT, failed_result, locked, read_json, write_json
+from lightkeras.utils.hparams import import_class
 
 COMPLETED, UNFINISHED = "COMPLETED", "UNFINISHED"
 

@@ -19,7 +19,7 @@ import keras_tuner
 import yaml
 from keras_tuner.engine import hyperparameters as kinds
 
-from lightkeras.checks import check, nearest
+from lightkeras.utils.checks import nearest, require
 
 KINDS = ("int", "float", "choice", "bool")
 SAMPLINGS = ("linear", "log")
@@ -40,7 +40,7 @@ def search_space(given: Any) -> keras_tuner.HyperParameters:
     if isinstance(given, str | Path):
         given = yaml.safe_load(Path(given).read_text(encoding="utf-8"))
     space = _declared(given)
-    check(bool(space.space), "space", f"at least one argument to search ({', '.join(KINDS)}); it is empty", given)
+    require(bool(space.space), "space", f"at least one argument to search ({', '.join(KINDS)}); it is empty", given)
     for parameter in space.space:
         _check_range(parameter)
     return space
@@ -54,7 +54,7 @@ def _declared(given: Any) -> keras_tuner.HyperParameters:
         _declare_all(given, space)
         return space
     known = isinstance(given, dict | None)
-    check(known, "space", "a dict, a YAML file, HyperParameters or a function of them", given)
+    require(known, "space", "a dict, a YAML file, HyperParameters or a function of them", given)
     for name, how in (given or {}).items():
         _declare(space, name, how)
     return space
@@ -77,13 +77,13 @@ def _declare_all(declare: Callable, space: keras_tuner.HyperParameters) -> None:
 def _declare(space: keras_tuner.HyperParameters, name: str, how: Any) -> None:
     """Adds one parameter of the YAML form."""
     form = f"{{KIND: values}} with one KIND of {', '.join(KINDS)}, and `default` and `when` if wanted"
-    check(isinstance(how, dict), name, form, how)
+    require(isinstance(how, dict), name, form, how)
     found = [kind for kind in KINDS if kind in how]
-    check(len(found) == 1 and not set(how) - {*KINDS, "default", "when"}, name, form, how)
+    require(len(found) == 1 and not set(how) - {*KINDS, "default", "when"}, name, form, how)
     options = {"default": how["default"]} if "default" in how else {}
     with contextlib.ExitStack() as scopes:
         for parent, values in (how.get("when") or {}).items():
-            check(
+            require(
                 space._exists(parent, []) or parent in space._hps, f"{name}.when", "of a name declared before", parent
             )
             scopes.enter_context(space.conditional_scope(parent, values if isinstance(values, list) else [values]))
@@ -99,7 +99,7 @@ def _range(name: str, values: Any, number: Callable) -> dict:
         numbers = [number(value) for value in values]  # YAML 1.1 reads 1e-4 as a string
     except (TypeError, ValueError):
         numbers = []
-    check(len(numbers) in (2, 3), name, form, values)
+    require(len(numbers) in (2, 3), name, form, values)
     step = {"step": numbers[2]} if len(numbers) == 3 else {}
     given = {"min_value": numbers[0], "max_value": numbers[1], "sampling": sampling, **step}
     _check_order(name, numbers[0], numbers[1], sampling)
@@ -113,10 +113,10 @@ def _whole(value: Any) -> int:
 
 
 def _choices(name: str, values: Any) -> list:
-    check(isinstance(values, list | tuple) and len(values) > 0, name, "a list of values to choose from", values)
+    require(isinstance(values, list | tuple) and len(values) > 0, name, "a list of values to choose from", values)
     same = len({type(value) for value in values}) == 1 and isinstance(values[0], int | float | str | bool)
-    check(same, name, "a list of numbers, strings or bools, all of one type", values)
-    check(len(set(values)) == len(values), name, "a list of values that differ", values)
+    require(same, name, "a list of numbers, strings or bools, all of one type", values)
+    require(len(set(values)) == len(values), name, "a list of values that differ", values)
     return list(values)
 
 
@@ -134,8 +134,8 @@ def _check_range(parameter: kinds.HyperParameter) -> None:
 
 
 def _check_order(name: str, least: float, most: float, sampling: str) -> None:
-    check(least < most, name, "a range whose least value is below its most", [least, most])
-    check(sampling != "log" or least > 0, name, "a range above 0 to be searched by logarithms", [least, most])
+    require(least < most, name, "a range whose least value is below its most", [least, most])
+    require(sampling != "log" or least > 0, name, "a range above 0 to be searched by logarithms", [least, most])
 
 
 def check_names(space: keras_tuner.HyperParameters, classes: dict[str, type], taken: tuple[str, ...] = ()) -> None:
@@ -155,8 +155,8 @@ def check_names(space: keras_tuner.HyperParameters, classes: dict[str, type], ta
         kind = classes.get(name.split(".")[0])
         owner = kind.__name__ if kind else "task, data or trainer (task.NAME, data.NAME, trainer.NAME)"
         expected = f"an argument of {owner}.{nearest(name, known)}"
-        check(name in known, "space", expected, name)
-        check(name not in taken, "space", f"without {', '.join(taken)}, which the search decides", name)
+        require(name in known, "space", expected, name)
+        require(name not in taken, "space", f"without {', '.join(taken)}, which the search decides", name)
 
 
 def _arguments(kind: type) -> list[str]:

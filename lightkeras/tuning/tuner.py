@@ -11,21 +11,21 @@ import pandas
 import yaml
 from keras_tuner.engine.trial import Trial
 
-from lightkeras.checks import check, check_choice, check_int, check_number, nearest
 from lightkeras.configuration import Configuration
-from lightkeras.hyperparameters import class_path, import_class
-from lightkeras.quiet import has_gpu
-from lightkeras.run_folder import newest_run, task_name
-from lightkeras.run_state import differences
+from lightkeras.runs.folder import newest_run, task_name
+from lightkeras.runs.state import differences
 from lightkeras.task import TaskModule
 from lightkeras.trainer import Trainer
 from lightkeras.tuning import report, table
 from lightkeras.tuning import workers as parallel
-from lightkeras.tuning.files import JOB, LOG, RESULT, locked, read_json, trial_folder, write_json, write_text
 from lightkeras.tuning.isolated import isolated_names, run_isolated
 from lightkeras.tuning.oracles import ALGORITHMS, ORACLE, KeptOracle, Limits, make_oracle
 from lightkeras.tuning.single import metric_names, run_trial
 from lightkeras.tuning.space import check_names, configured, extremes, search_space
+from lightkeras.utils.checks import nearest, require, require_choice, require_int, require_number
+from lightkeras.utils.environment import has_gpu
+from lightkeras.utils.files import JOB, LOG, RESULT, locked, read_json, trial_folder, write_json, write_text
+from lightkeras.utils.hparams import class_path, import_class
 
 SEARCH = "search.yaml"  # what the search is, in its folder
 TAKEN = ("trainer.default_root_dir", "trainer.strategy", "trainer.callbacks", "trainer.seed")
@@ -78,18 +78,20 @@ class Tuner:
         factor: int = 3, iterations: int = 1, initial_points: int | None = None, seed: int = 0,
         isolate: bool | str = "auto", max_failures: int = 3,
     ):  # fmt: skip
-        check_choice("algorithm", algorithm, ALGORITHMS)
-        check_int("max_trials", max_trials, optional=True)
+        require_choice("algorithm", algorithm, ALGORITHMS)
+        require_int("max_trials", max_trials, optional=True)
         ends = max_trials is not None or max_time is not None or max_epochs is not None
-        check(ends or algorithm in ("grid", "hyperband"), "max_trials", "a positive int, or another limit", max_trials)
-        check_number("max_time", max_time, optional=True)
-        check_number("max_epochs", max_epochs, optional=True)
-        check_int("factor", factor, minimum=2)
-        check_int("iterations", iterations)
-        check_int("initial_points", initial_points, optional=True)
-        check_int("seed", seed, minimum=0)
-        check_choice("isolate", isolate, (True, False, "auto"))
-        check_int("max_failures", max_failures)
+        require(
+            ends or algorithm in ("grid", "hyperband"), "max_trials", "a positive int, or another limit", max_trials
+        )
+        require_number("max_time", max_time, optional=True)
+        require_number("max_epochs", max_epochs, optional=True)
+        require_int("factor", factor, minimum=2)
+        require_int("iterations", iterations)
+        require_int("initial_points", initial_points, optional=True)
+        require_int("seed", seed, minimum=0)
+        require_choice("isolate", isolate, (True, False, "auto"))
+        require_int("max_failures", max_failures)
         self.task_class, self.data_class = task_class, data_class or task_class.data_module
         self.folder, self.algorithm, self.seed = Path(folder), algorithm, seed
         self.max_trials, self.max_time, self.max_epochs = max_trials, max_time, max_epochs
@@ -106,7 +108,7 @@ class Tuner:
         monitor, mode = self.task_class.monitor
         objective = objective or monitor
         direction = direction or (mode if objective == monitor else None)
-        check(direction in ("min", "max"), "direction", f'"min" or "max", for {objective}', direction)
+        require(direction in ("min", "max"), "direction", f'"min" or "max", for {objective}', direction)
         return objective, direction
 
     def _checked_config(self, given: dict[str, dict]) -> dict[str, dict]:
@@ -121,9 +123,9 @@ class Tuner:
                 self._configuration.checked(configured(config, {parameter.name: value}))
         trainer = config["trainer"]
         for name, needed in (("enable_checkpointing", True), ("fast_dev_run", False)):
-            check(trainer[name] == needed, f"trainer.{name}", f"{needed} in a search", trainer[name])
+            require(trainer[name] == needed, f"trainer.{name}", f"{needed} in a search", trainer[name])
         several = trainer["strategy"] == "multi_worker"
-        check(not several, "trainer.strategy", '"auto" or "mirrored": a trial has one process', trainer["strategy"])
+        require(not several, "trainer.strategy", '"auto" or "mirrored": a trial has one process', trainer["strategy"])
         self._check_end(trainer)
         return config
 
@@ -132,7 +134,7 @@ class Tuner:
         limits = ("max_epochs",) if self.algorithm == "hyperband" else ("max_epochs", "max_steps", "max_time")
         searched = {parameter.name.removeprefix("trainer.") for parameter in self.space.space}
         ends = any(trainer[name] or name in searched for name in limits)
-        check(ends, "trainer.max_epochs", "a positive int: the epochs of a trial", trainer["max_epochs"])
+        require(ends, "trainer.max_epochs", "a positive int: the epochs of a trial", trainer["max_epochs"])
 
     def _new_oracle(self) -> KeptOracle:
         own, given = self._of_algorithm, {"seed": self.seed + 1}  # KerasTuner takes 0 for none
@@ -163,9 +165,9 @@ class Tuner:
             ValueError: The objective is not logged; what is, is listed. Or a run of one batch fails.
             SearchError: `max_failures` trials failed one after the other.
         """
-        check_int("workers", workers)
+        require_int("workers", workers)
         role = parallel.role()
-        check(role is None or workers == 1, "workers", f"1 in a {role} by KERASTUNER_TUNER_ID", workers)
+        require(role is None or workers == 1, "workers", f"1 in a {role} by KERASTUNER_TUNER_ID", workers)
         if role == "worker":
             self._be_worker()
             return self.trials()
@@ -243,7 +245,7 @@ class Tuner:
         else:
             names = metric_names(job)
         listed, hint = ", ".join(names), nearest(self.objective, names)
-        check(self.objective in names, "objective", f"one of {listed}.{hint}", self.objective)
+        require(self.objective in names, "objective", f"one of {listed}.{hint}", self.objective)
 
     def begin(self, changed: Any) -> None:
         """Gives the oracle its state and its limits."""

@@ -22,7 +22,7 @@ from keras_tuner.src.distribute.oracle_chief import OracleServicer
 from keras_tuner.src.distribute.oracle_client import OracleClient
 from keras_tuner.src.distribute.utils import has_chief_oracle, is_chief_oracle
 
-from lightkeras.launch import free_ports
+from lightkeras.distribution.launch import free_ports
 from lightkeras.tuning.isolated import passing_signals
 from lightkeras.tuning.oracles import SILENCE, KeptOracle
 

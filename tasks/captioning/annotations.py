@@ -56,9 +56,9 @@ def read_annotations(file: str | os.PathLike, folder: str | os.PathLike) -> list
             listed, an image without a caption, an image listed twice, a file name that leaves the folder.
     """
     file, folder = pathlib.Path(file), pathlib.Path(folder)
-    lk.check_choice("suffix of the annotations", file.suffix.lower(), (".json", ".csv"))
+    lk.utils.require_choice("suffix of the annotations", file.suffix.lower(), (".json", ".csv"))
     photos = _read_csv(file, folder) if file.suffix.lower() == ".csv" else _read_json(file, folder)
-    lk.check_that(bool(photos), "annotations", "a file with captions", str(file))
+    lk.utils.require(bool(photos), "annotations", "a file with captions", str(file))
     names = [str(photo.path.relative_to(folder)) for photo in photos]
     twice = [name for name, count in collections.Counter(names).items() if count > 1]
     _refuse(twice, f"every image of {file} to be listed once", "listed more often")
@@ -103,7 +103,7 @@ def _read_csv(file: pathlib.Path, folder: pathlib.Path) -> list[Photo]:
 
 def _csv_rows(file: pathlib.Path) -> Iterator[tuple[int, list[str]]]:
     """The rows that are not empty, and the line in which each ends."""
-    rows = csv.reader(io.StringIO(lk.read_text(file), newline=""), strict=True)  # an open quote swallows no rows
+    rows = csv.reader(io.StringIO(lk.text.read_text(file), newline=""), strict=True)  # an open quote swallows no rows
     try:
         for row in rows:
             if row:
@@ -122,7 +122,7 @@ def _written(texts: list[str]) -> tuple[str, ...]:
 
 def _read_json(file: pathlib.Path, folder: pathlib.Path) -> list[Photo]:
     try:
-        document = json.loads(lk.read_text(file))
+        document = json.loads(lk.text.read_text(file))
     except json.JSONDecodeError as error:
         raise ValueError(f"Expected {file} to be JSON. Received: {error}") from error
     images = _list(document, "images", file)
@@ -140,7 +140,7 @@ def _list(document: Any, key: str, file: pathlib.Path) -> list[dict]:
         )
     entries = document[key]
     good = isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)
-    lk.check_that(good, key, f"a list of objects in {file}", type(entries).__name__)
+    lk.utils.require(good, key, f"a list of objects in {file}", type(entries).__name__)
     return entries
 
 
@@ -156,7 +156,7 @@ def _split(image: dict, file: pathlib.Path) -> str | None:
     name = image.get("split")
     if name is None or name in COCO_PARTS:
         return None
-    lk.check_choice(f"split of an image in {file}", name, (*SPLITS, *COCO_PARTS))
+    lk.utils.require_choice(f"split of an image in {file}", name, (*SPLITS, *COCO_PARTS))
     return SPLITS[name] or "none"
 
 

@@ -24,7 +24,7 @@ KEY = 0xCA9710  # keys the split apart from any other permutation
 SPLITS = ("train", "validation", "test")
 SCENES = 3000
 WORDS = 5000  # of the vocabulary, where there are as many
-Words = lk.WordVocabulary
+Words = lk.text.WordVocabulary
 
 
 class CaptionData(lk.DataModule):
@@ -100,14 +100,14 @@ class CaptionData(lk.DataModule):
         skip_corrupt: bool = False,
     ):
         drawn = source == "sample"
-        lk.check_that(not drawn or encoder in (None, PIXELS), "encoder", '"small" or None for the sample', encoder)
-        lk.check_int("max_images", max_images, minimum=3, optional=True)
-        lk.check_int("vocabulary_size", vocabulary_size, optional=True)
-        lk.check_int("max_length", max_length)
-        lk.check_int("batch_size", batch_size)
-        lk.check_number("val_fraction", val_fraction, below=1.0)
-        lk.check_number("test_fraction", test_fraction, below=1.0)
-        lk.check_that(val_fraction + test_fraction < 1, "val_fraction", "below 1 with test_fraction", val_fraction)
+        lk.utils.require(not drawn or encoder in (None, PIXELS), "encoder", '"small" or None for the sample', encoder)
+        lk.utils.require_int("max_images", max_images, minimum=3, optional=True)
+        lk.utils.require_int("vocabulary_size", vocabulary_size, optional=True)
+        lk.utils.require_int("max_length", max_length)
+        lk.utils.require_int("batch_size", batch_size)
+        lk.utils.require_number("val_fraction", val_fraction, below=1.0)
+        lk.utils.require_number("test_fraction", test_fraction, below=1.0)
+        lk.utils.require(val_fraction + test_fraction < 1, "val_fraction", "below 1 with test_fraction", val_fraction)
         self.encoder = Encoder(
             encoder or (PIXELS if drawn else "InceptionV3"), encoder_weights, image_size, preprocessing
         )
@@ -116,7 +116,7 @@ class CaptionData(lk.DataModule):
         self.batch_size, self.skip_corrupt = batch_size, skip_corrupt
         self.fractions = (val_fraction, test_fraction)
         self.input_name = "image" if self.encoder.is_pixels else "features"
-        self.vocabulary: lk.WordVocabulary | None = None
+        self.vocabulary: lk.text.WordVocabulary | None = None
         self.caption_length: int | None = None
         self.input_shape: tuple[int, ...] | None = None
         self._trained_encoder: dict | None = None
@@ -230,7 +230,7 @@ class CaptionData(lk.DataModule):
 
     def references(self, split: str) -> list[tuple[str, ...]]:
         """All captions of each photo of a split, as they were written."""
-        lk.check_choice("split", split, SPLITS)
+        lk.utils.require_choice("split", split, SPLITS)
         return [self._captions[i] for i in self._splits[split]]
 
     def references_at(self, photos) -> list[tuple[str, ...]]:
@@ -243,7 +243,7 @@ class CaptionData(lk.DataModule):
 
     def inputs(self, split: str) -> Iterator[np.ndarray]:
         """Every photo of a split once, in order, as the task takes it: `features` or `image`, of up to 32 photos."""
-        lk.check_choice("split", split, SPLITS)
+        lk.utils.require_choice("split", split, SPLITS)
         for start in range(0, len(self._splits[split]), ROWS):
             yield self._scaled(self._pictures.features.read(self._splits[split][start : start + ROWS]))
 
@@ -257,7 +257,7 @@ class CaptionData(lk.DataModule):
 
     def scene(self, split: str, index: int) -> Scene:
         """A scene of the sample, which knows where its objects are."""
-        lk.check_that(self.source == "sample", "source", '"sample": photos have no known objects', self.source)
+        lk.utils.require(self.source == "sample", "source", '"sample": photos have no known objects', self.source)
         return self._pictures.scenes[int(self._splits[split][index])]
 
     def encode_images(self, photos: Iterable[str | os.PathLike | Image.Image]) -> np.ndarray:
@@ -304,7 +304,7 @@ class CaptionData(lk.DataModule):
     def _check_encoder(self) -> None:
         """Refuses another encoder than that of the run that was loaded."""
         there, wanted = self.encoder.settings, self._trained_encoder
-        lk.check_that(wanted in (None, there), "encoder", f"as in training, {wanted}", there)
+        lk.utils.require(wanted in (None, there), "encoder", f"as in training, {wanted}", there)
 
 
 class _Drawn:
@@ -357,7 +357,7 @@ def _split(usable: np.ndarray, splits: list[str | None] | None, fractions: tuple
     if any(carried):
         without = sum(split is None for split in carried)
         expected = "given of all photos or of none"
-        lk.check_that(not without, "split", expected, f"{without} of {len(carried)} photos without")
+        lk.utils.require(not without, "split", expected, f"{without} of {len(carried)} photos without")
         parts = [usable[[split == name for split in carried]] for name in SPLITS]
     else:
         order = usable[np.random.Generator(np.random.Philox(key=KEY)).permutation(len(usable))]
@@ -365,7 +365,7 @@ def _split(usable: np.ndarray, splits: list[str | None] | None, fractions: tuple
         train = max(len(usable) - val - test, 0)
         parts = [np.sort(part) for part in np.split(order, [train, train + val])]
     for name, part in zip(SPLITS, parts, strict=True):
-        lk.check_that(len(part) > 0, "source", f"photos for {', '.join(SPLITS)}", f"none for {name}")
+        lk.utils.require(len(part) > 0, "source", f"photos for {', '.join(SPLITS)}", f"none for {name}")
     return parts
 
 
@@ -373,14 +373,14 @@ def _words(caption: str) -> list[str]:
     return list(map(sys.intern, lk.metrics.tokenize_caption(caption).split()))  # one object a word, not one each time
 
 
-def _vocabulary(sentences: list[list[str]], size: int | None) -> lk.WordVocabulary:
+def _vocabulary(sentences: list[list[str]], size: int | None) -> lk.text.WordVocabulary:
     distinct = len({word for sentence in sentences for word in sentence})
     expected = f"at most {distinct}, the different words of the training captions"
-    lk.check_that(size is None or size <= distinct, "vocabulary_size", expected, size)
+    lk.utils.require(size is None or size <= distinct, "vocabulary_size", expected, size)
     return Words.from_tokens(sentences, max_size=Words.FIRST_WORD + min(size or WORDS, distinct))
 
 
-def _report(sentences: list[list[str]], vocabulary: lk.WordVocabulary, max_length: int) -> None:
+def _report(sentences: list[list[str]], vocabulary: lk.text.WordVocabulary, max_length: int) -> None:
     """What of the training captions is lost, where something is."""
     cut = sum(len(sentence) > max_length for sentence in sentences)
     if cut:

@@ -52,14 +52,16 @@ class Encoder:
 
     def __post_init__(self) -> None:
         if not self.is_file:
-            lk.check_choice("encoder", self.name, (PIXELS, *names()))
+            lk.utils.require_choice("encoder", self.name, (PIXELS, *names()))
         own = self.weights != "imagenet"
         with_weights = not self.is_file and not self.is_pixels
-        lk.check_that(not own or with_weights, "encoder_weights", f"left out with encoder={self.name!r}", self.weights)
-        lk.check_int("image_size", self.image_size, minimum=8, optional=True)
-        lk.check_choice("preprocessing", self.preprocessing, (None, *PREPROCESSING))
+        lk.utils.require(
+            not own or with_weights, "encoder_weights", f"left out with encoder={self.name!r}", self.weights
+        )
+        lk.utils.require_int("image_size", self.image_size, minimum=8, optional=True)
+        lk.utils.require_choice("preprocessing", self.preprocessing, (None, *PREPROCESSING))
         unused = self.is_pixels and self.preprocessing is not None
-        lk.check_that(not unused, "preprocessing", 'left out with encoder="small"', self.preprocessing)
+        lk.utils.require(not unused, "preprocessing", 'left out with encoder="small"', self.preprocessing)
 
     @property
     def is_file(self) -> bool:
@@ -96,7 +98,7 @@ class Encoder:
         if self.is_pixels:
             return {"model": PIXELS, "image_size": self.size, "dtype": self.dtype.name}
         name, file = ("encoder", self.name) if self.is_file else ("encoder_weights", self.weights)
-        lk.check_that(file == "imagenet" or os.path.isfile(file), name, "an existing file", file)
+        lk.utils.require(file == "imagenet" or os.path.isfile(file), name, "an existing file", file)
         weights = "imagenet" if file == "imagenet" else f"sha256:{sha256(file)}"
         own = "tf" if self.is_file else "its own"
         return {

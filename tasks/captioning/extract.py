@@ -30,8 +30,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--limit", type=int, help="so many photos")
     options = vars(parser.parse_args(arguments))
     limit = options.pop("limit")
-    lk.check_int("limit", limit, optional=True)
-    lk.check_that(options["source"] != "sample", "source", 'any but "sample", which has no features', "sample")
+    lk.utils.require_int("limit", limit, optional=True)
+    lk.utils.require(options["source"] != "sample", "source", 'any but "sample", which has no features', "sample")
     data = CaptionData(**options)
     paths = [photo.path for photo in data.photos_on_disk()]
     paths = list(itertools.islice(itertools.cycle(paths), limit or len(paths)))

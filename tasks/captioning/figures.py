@@ -14,7 +14,7 @@ def tokenized(captions: Iterable[Iterable[str]]) -> list[list[str]]:
 
 def figures(
     texts: list[str], references: list[list[str]], frequencies: lk.metrics.DocumentFrequencies | None
-) -> dict[str, lk.metrics.Statistics]:
+) -> dict[str, lk.metrics.CorpusMetric]:
     """BLEU-1 to -4 and ROUGE-L, from 0 to 1, and CIDEr-D, from 0 to 10, as statistics that add up.
 
     Args:

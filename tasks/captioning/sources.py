@@ -23,15 +23,15 @@ TIMEOUT = 30.0  # seconds without a byte
 CONNECTIONS = 16
 
 
-def _annotations(year: int, size: int, checksum: str) -> lk.Download:
-    return lk.Download(
+def _annotations(year: int, size: int, checksum: str) -> lk.data.Download:
+    return lk.data.Download(
         url=f"{COCO}/annotations/annotations_trainval{year}.zip", size=size, checksum=f"sha256:{checksum}",
         folder="coco", name=f"annotations/captions_train{year}.json", member=f"annotations/captions_train{year}.json",
     )  # fmt: skip
 
 
-def _photos(year: int, size: int, checksum: str) -> lk.Download:
-    return lk.Download(
+def _photos(year: int, size: int, checksum: str) -> lk.data.Download:
+    return lk.data.Download(
         url=f"{COCO}/zips/train{year}.zip", size=size, checksum=f"sha256:{checksum}",
         folder="coco", name=f"train{year}", member=f"train{year}",
     )  # fmt: skip
@@ -82,7 +82,7 @@ def find_photos(source: str, image_folder: str | None, max_images: int | None, s
     if missing:
         warnings.warn(f"Left out {len(missing)} of {len(chosen)} photos that are missing", stacklevel=2)
     there = [photo for photo in chosen if photo.path.is_file()]
-    lk.check_that(bool(there), "source", "photos with captions", source)
+    lk.utils.require(bool(there), "source", "photos with captions", source)
     return there
 
 
@@ -102,22 +102,22 @@ def _listed(source: str, image_folder: str | None) -> list[Photo]:
 def _subset(source: str) -> pathlib.Path:
     root = os.environ.get("LIGHTKERAS_DATA")
     expected = f"set to a folder with {SUBSETS[source]} for source={source!r}"
-    lk.check_that(bool(root), "LIGHTKERAS_DATA", expected, root)
+    lk.utils.require(bool(root), "LIGHTKERAS_DATA", expected, root)
     file = pathlib.Path(root).expanduser() / SUBSETS[source]
-    lk.check_that(file.is_file(), "LIGHTKERAS_DATA", expected, root)
+    lk.utils.require(file.is_file(), "LIGHTKERAS_DATA", expected, root)
     return file
 
 
 def _annotation_file(path: pathlib.Path) -> pathlib.Path:
     """`path`, or the one file with captions in it or in its folder `annotations`."""
     choices = ", ".join(f'"{name}"' for name in (*EDITIONS, *SUBSETS, BOTH, "sample"))
-    lk.check_that(path.exists(), "source", f"{choices}, or an existing file or folder", str(path))
+    lk.utils.require(path.exists(), "source", f"{choices}, or an existing file or folder", str(path))
     if path.is_file():
         return path
     found = sorted(
         f for folder in (path, path / "annotations") for end in ("json", "csv") for f in folder.glob(f"*.{end}")
     )
-    lk.check_that(len(found) == 1, "source", "a folder with one .json or .csv file with captions (or that file)",
+    lk.utils.require(len(found) == 1, "source", "a folder with one .json or .csv file with captions (or that file)",
                   f"{path} with {', '.join(f.name for f in found) or 'none'}")  # fmt: skip
     return found[0]
 
@@ -125,7 +125,7 @@ def _annotation_file(path: pathlib.Path) -> pathlib.Path:
 def _image_folder(file: pathlib.Path, given: str | None) -> pathlib.Path:
     if given is not None:
         folder = pathlib.Path(given).expanduser()
-        lk.check_that(folder.is_dir(), "image_folder", "an existing folder", given)
+        lk.utils.require(folder.is_dir(), "image_folder", "an existing folder", given)
         return folder
     beside = (file.parent / "images", file.parent.parent / "images")
     return next((folder for folder in beside if folder.is_dir()), file.parent)
@@ -136,10 +136,10 @@ def _image_folder(file: pathlib.Path, given: str | None) -> pathlib.Path:
 
 def _downloaded(source: str, max_images: int | None) -> list[Photo]:
     annotations, archive = EDITIONS[source]
-    captions = lk.find_data("download", annotations)
+    captions = lk.data.find_data("download", annotations)
     own = captions.parent.parent / archive.name  # of an earlier download, or the user's
     if max_images is None or own.is_dir():
-        folder = lk.find_data("download", archive)
+        folder = lk.data.find_data("download", archive)
         return _in_order(read_annotations(captions, folder))[:max_images]
     folder = cache_folder() / "coco" / f"{archive.name}_some"
     photos = _in_order(read_annotations(captions, folder))[:max_images]
@@ -179,12 +179,12 @@ def _fetch(photo: Photo) -> None:
             image.load()
             size = image.size
     except (*UNREADABLE, http.client.HTTPException) as error:
-        raise lk.DownloadError(
+        raise lk.data.DownloadError(
             f"Could not download {photo.url} ({error}). The photos so far are kept: call again to go on. Without the "
             'network: use a folder of your own, or source="sample"'
         ) from error
     if photo.size not in (None, size):
-        raise lk.DownloadError(f"Expected {photo.url} to have {photo.size} pixels. Received: {size}")
+        raise lk.data.DownloadError(f"Expected {photo.url} to have {photo.size} pixels. Received: {size}")
     partial = photo.path.with_suffix(f".{os.getpid()}.partial")
     partial.write_bytes(content)
     partial.rename(photo.path)

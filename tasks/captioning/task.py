@@ -91,16 +91,16 @@ class Captioning(lk.TaskModule):
         warmup_steps: int = 200,
     ):
         super().__init__()
-        lk.check_int("embedding_dim", embedding_dim)
-        lk.check_int("units", units)
-        lk.check_choice("cell", cell, ("gru", "lstm"))
-        lk.check_choice("initial_state", initial_state, ("mean", "zeros"))
-        lk.check_number("dropout", dropout, inclusive=True, below=1.0)
-        lk.check_number("label_smoothing", label_smoothing, inclusive=True, below=1.0)
-        lk.check_number("attention_regularization", attention_regularization, inclusive=True)
-        lk.check_number("learning_rate", learning_rate)
-        lk.check_number("weight_decay", weight_decay, inclusive=True)
-        lk.check_int("warmup_steps", warmup_steps, minimum=0)
+        lk.utils.require_int("embedding_dim", embedding_dim)
+        lk.utils.require_int("units", units)
+        lk.utils.require_choice("cell", cell, ("gru", "lstm"))
+        lk.utils.require_choice("initial_state", initial_state, ("mean", "zeros"))
+        lk.utils.require_number("dropout", dropout, inclusive=True, below=1.0)
+        lk.utils.require_number("label_smoothing", label_smoothing, inclusive=True, below=1.0)
+        lk.utils.require_number("attention_regularization", attention_regularization, inclusive=True)
+        lk.utils.require_number("learning_rate", learning_rate)
+        lk.utils.require_number("weight_decay", weight_decay, inclusive=True)
+        lk.utils.require_int("warmup_steps", warmup_steps, minimum=0)
 
     def configure_model(self, data) -> None:
         """Makes the network for the data's vocabulary and pictures."""
@@ -112,16 +112,16 @@ class Captioning(lk.TaskModule):
     def configure_optimizers(self):
         """Adam, warmed up, then a cosine to 0 at the end of the run."""
         h = self.hparams
-        rate = lk.warmup_cosine(h["learning_rate"], h["warmup_steps"], self.total_steps)
+        rate = lk.schedules.warmup_cosine(h["learning_rate"], h["warmup_steps"], self.total_steps)
         return keras.optimizers.Adam(rate, weight_decay=h["weight_decay"] or None)
 
     def train_step(self, batch):
         """One update."""
-        return self.descend(self.word_losses, batch)
+        return self.minimize(self.word_losses, batch)
 
     def test_step(self, batch):
         """Nats per word, without smoothing or regularisation."""
-        return self.measure(self.word_losses, batch)
+        return self.evaluate_loss(self.word_losses, batch)
 
     def predict_step(self, batch):
         """Float32 logits (batch, time, vocabulary), each given the words of the reference before it."""
@@ -133,11 +133,11 @@ class Captioning(lk.TaskModule):
         logits, attention = self.network(batch[self.data.input_name], given, training=training)
         steps = tf.cast(wanted != PAD, tf.float32)
         weights = steps * batch["weight"][:, None]
-        sums = lk.token_sums(logits, wanted, weights, self.hparams["label_smoothing"] if training else 0.0)
+        sums = lk.losses.token_sums(logits, wanted, weights, self.hparams["label_smoothing"] if training else 0.0)
         if training and self.hparams["attention_regularization"]:
             unevenness = tf.reduce_sum(uncovered(attention, steps) * batch["weight"])
             loss = sums["loss"].total + self.hparams["attention_regularization"] * unevenness
-            sums["loss"] = lk.Mean(loss, sums["loss"].weight)
+            sums["loss"] = lk.metrics.WeightedMean(loss, sums["loss"].weight)
         return sums
 
     # ---- captioning
@@ -166,8 +166,8 @@ class Captioning(lk.TaskModule):
         self, photos: Iterable[Photo], beam_size: int = 3, length_penalty: float = 1.0, n_best: int = 1
     ) -> list[list[Captioned]]:
         """The `n_best` captions of each photo, the best first, with scores and attention; see `caption`."""
-        lk.check_that(not isinstance(photos, Photo), "photos", "a list of photos", photos, TypeError)
-        lk.check_search(1, beam_size, n_best, length_penalty)
+        lk.utils.require(not isinstance(photos, Photo), "photos", "a list of photos", photos, TypeError)
+        lk.decoding.check_search(1, beam_size, n_best, length_penalty)
         found = []
         for some in _chunks(photos):
             inputs = self.data.encode_pixels(np.stack([self._pixels(photo) for photo in some]))
@@ -192,7 +192,7 @@ class Captioning(lk.TaskModule):
         self, inputs: np.ndarray, beam_size: int = 3, length_penalty: float = 1.0, n_best: int = 1
     ) -> list[list[Captioned]]:
         """`search` of what `CaptionData.encode_images` makes of photos: (rows, slots, channels), or images."""
-        lk.check_search(1, beam_size, n_best, length_penalty)
+        lk.decoding.check_search(1, beam_size, n_best, length_penalty)
         found = []
         for start in range(0, len(inputs), ROWS):
             rows = tf.constant(inputs[start : start + ROWS])
@@ -200,7 +200,7 @@ class Captioning(lk.TaskModule):
             found += self._captioned(made)
         return found
 
-    def _captioned(self, made: lk.Hypotheses) -> Iterator[list[Captioned]]:
+    def _captioned(self, made: lk.decoding.Hypotheses) -> Iterator[list[Captioned]]:
         for ids, lengths, scores, attention in zip(*(part.numpy() for part in made), strict=True):
             yield [
                 self._one(ids[n, : lengths[n] + 1], scores[n], attention[n])
@@ -225,9 +225,11 @@ class Captioning(lk.TaskModule):
         common = {"max_length": self.data.caption_length - 1, "end_id": END, "forbidden": (PAD, UNKNOWN, START)}
         start = (self.network.next, self.network.encode(inputs), tf.fill(tf.shape(inputs)[:1], START))
         if beam_size == 1:
-            found = lk.greedy_search(*start, **common)
+            found = lk.decoding.greedy_search(*start, **common)
             return tf.nest.map_structure(lambda part: part[:, None], found)  # (rows, 1, ...)
-        return lk.beam_search(*start, **common, beam_size=beam_size, n_best=n_best, length_penalty=length_penalty)
+        return lk.decoding.beam_search(
+            *start, **common, beam_size=beam_size, n_best=n_best, length_penalty=length_penalty
+        )
 
     # ---- evaluating and showing
 
@@ -245,8 +247,8 @@ class Captioning(lk.TaskModule):
         return {
             **figures(texts, tokenized(self.data.references_at(photos)), frequencies),
             "attention_entropy": _sum(lk.metrics.attention_entropy(*_steps(one)) for one in found),
-            "empty": _sum(lk.Mean(lk.metrics.empty_share([text]), 1) for text in texts),
-            "repeating": _sum(lk.Mean(lk.metrics.repeating_share([text]), 1) for text in texts),
+            "empty": _sum(lk.metrics.WeightedMean(lk.metrics.empty_share([text]), 1) for text in texts),
+            "repeating": _sum(lk.metrics.WeightedMean(lk.metrics.repeating_share([text]), 1) for text in texts),
         }
 
     def _frequencies(self, split: str) -> lk.metrics.DocumentFrequencies:
@@ -290,10 +292,10 @@ class Captioning(lk.TaskModule):
             beam_size: Words that the search keeps at every step.
             length_penalty: 0 favours short captions, 1 none.
         """
-        lk.check_that((image is None) != (folder is None), "image", "given, or else `folder`", image)
-        lk.check_that(folder is None or out is not None, "out", "a new CSV file for the captions of --folder", out)
-        lk.check_search(1, beam_size, 1, length_penalty)
-        target = out and lk.new_file("out", out)
+        lk.utils.require((image is None) != (folder is None), "image", "given, or else `folder`", image)
+        lk.utils.require(folder is None or out is not None, "out", "a new CSV file for the captions of --folder", out)
+        lk.decoding.check_search(1, beam_size, 1, length_penalty)
+        target = out and lk.utils.new_file("out", out)
         options = {"beam_size": beam_size, "length_penalty": length_penalty}
         if folder is not None:
             return self._caption_folder(_files(folder), target, options)
@@ -328,9 +330,9 @@ class Captioning(lk.TaskModule):
 
 
 def _files(folder: str) -> list[Path]:
-    lk.check_that(Path(folder).is_dir(), "folder", "an existing folder", folder)
+    lk.utils.require(Path(folder).is_dir(), "folder", "an existing folder", folder)
     files = sorted(path for path in Path(folder).iterdir() if path.is_file() and not path.name.startswith("."))
-    lk.check_that(len(files) > 0, "folder", "a folder with photos", folder)
+    lk.utils.require(len(files) > 0, "folder", "a folder with photos", folder)
     return files
 
 
@@ -344,7 +346,7 @@ def _steps(one: Captioned) -> tuple[np.ndarray, np.ndarray]:
     return one.attention[None], np.ones((1, len(one.words)), bool)
 
 
-def _sum(means: Iterable[lk.Mean]) -> lk.Mean:
+def _sum(means: Iterable[lk.metrics.WeightedMean]) -> lk.metrics.WeightedMean:
     """All of them added up; (0, 0) where there are none."""
     totals = [tuple(mean) for mean in means]
-    return lk.Mean(*(float(sum(part)) for part in zip((0.0, 0.0), *totals, strict=True)))
+    return lk.metrics.WeightedMean(*(float(sum(part)) for part in zip((0.0, 0.0), *totals, strict=True)))

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 import lightkeras as lk
 from tasks.dcgan.model import check_image_size
 
-MNIST = lk.Download(
+MNIST = lk.data.Download(
     url="https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz",
     size=11_490_434,
     checksum="sha256:731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1",
@@ -66,11 +66,11 @@ class MNISTData(lk.DataModule):
     ):
         if image_size is not None:
             check_image_size(image_size)
-        lk.check_choice("channels", channels, (None, *MODES))
-        lk.check_int("batch_size", batch_size)
-        lk.check_number("val_fraction", val_fraction, below=1.0)
-        lk.check_number("test_fraction", test_fraction, below=1.0)
-        lk.check_that(val_fraction + test_fraction < 1, "val_fraction", "below 1 with test_fraction", val_fraction)
+        lk.utils.require_choice("channels", channels, (None, *MODES))
+        lk.utils.require_int("batch_size", batch_size)
+        lk.utils.require_number("val_fraction", val_fraction, below=1.0)
+        lk.utils.require_number("test_fraction", test_fraction, below=1.0)
+        lk.utils.require(val_fraction + test_fraction < 1, "val_fraction", "below 1 with test_fraction", val_fraction)
         self.source, self.image_size, self.channels, self.batch_size = source, image_size, channels, batch_size
         self.val_fraction, self.test_fraction, self.skip_corrupt = val_fraction, test_fraction, skip_corrupt
         self.image_shape: tuple[int, int, int] | None = None
@@ -78,7 +78,7 @@ class MNISTData(lk.DataModule):
     def prepare_data(self) -> None:
         """Downloads the images, if they are the official ones."""
         if self.source != "sample":
-            lk.find_data(self.source, MNIST)
+            lk.data.find_data(self.source, MNIST)
 
     def setup(self, stage: str) -> None:
         """Reads the images and makes the splits; of a trained run, they must have the shape it was trained on."""
@@ -86,12 +86,12 @@ class MNISTData(lk.DataModule):
         shape = images.shape[1:]
         check_image_size(shape[0])
         expected = f"{self.image_shape}, as in training"
-        lk.check_that(self.image_shape in (None, shape), "shape of the images", expected, shape)
+        lk.utils.require(self.image_shape in (None, shape), "shape of the images", expected, shape)
         self.image_shape = shape
         order = np.random.Generator(np.random.Philox(key=KEY)).permutation(len(images))
         test = 0 if tests else max(1, round(len(images) * self.test_fraction))
         val = max(1, round(len(images) * self.val_fraction))
-        lk.check_that(len(images) > val + test, "source", f"more than {val + test} images", f"{len(images)} images")
+        lk.utils.require(len(images) > val + test, "source", f"more than {val + test} images", f"{len(images)} images")
         parts = np.split(order, [len(images) - val - test, len(images) - test])
         splits = [(images[part], None if labels is None else labels[part]) for part in parts]
         if tests:
@@ -103,7 +103,7 @@ class MNISTData(lk.DataModule):
         if self.source == "sample":
             images, labels, tests = _scikit_learn_digits()
         else:
-            path = lk.find_data(self.source, MNIST)
+            path = lk.data.find_data(self.source, MNIST)
             if path.is_dir():
                 return _read_folder(path, self.image_size, self.channels, self.skip_corrupt), None, None
             images, labels, tests = _read_npz(path)
@@ -115,7 +115,7 @@ class MNISTData(lk.DataModule):
         size, channels = self.image_size, self.channels or images.shape[3]
         if images.shape[1:] == (size or images.shape[1], size or images.shape[1], channels):
             return images
-        lk.check_that(size or images.shape[1] == images.shape[2], "image_size", _SQUARE, self.image_size)
+        lk.utils.require(size or images.shape[1] == images.shape[2], "image_size", _SQUARE, self.image_size)
         pictures = (Image.fromarray(image.squeeze()) for image in images)
         return np.stack([_array(picture, size or images.shape[1], channels) for picture in pictures])
 
@@ -181,16 +181,16 @@ def _checked(name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
     gray = images.ndim == 3
     good = images.dtype == np.uint8 and len(images) and (gray or (images.ndim == 4 and images.shape[3] in MODES))
     expected = "uint8 (n, height, width) or (n, height, width, 1 or 3) with n > 0"
-    lk.check_that(bool(good), name, expected, f"{images.dtype} {images.shape}")
+    lk.utils.require(bool(good), name, expected, f"{images.dtype} {images.shape}")
     counted = labels is None or labels.shape == (len(images),)
-    lk.check_that(counted, name.replace("x_", "y_"), f"a label for each of {len(images)} images", np.shape(labels))
+    lk.utils.require(counted, name.replace("x_", "y_"), f"a label for each of {len(images)} images", np.shape(labels))
     return images[..., None] if gray else images
 
 
 def _read_folder(folder: pathlib.Path, size: int | None, channels: int | None, skip_corrupt: bool) -> np.ndarray:
     """The images of a folder in the order of their paths: uint8 (n, size, size, channels)."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    lk.check_that(bool(paths), "source", f"a folder with {', '.join(SUFFIXES)} files", str(folder))
+    lk.utils.require(bool(paths), "source", f"a folder with {', '.join(SUFFIXES)} files", str(folder))
     arrays, broken = [], []
     for path in paths:
         try:
@@ -200,7 +200,7 @@ def _read_folder(folder: pathlib.Path, size: int | None, channels: int | None, s
             broken.append(f"{path.relative_to(folder)} ({error})")
     if broken:
         _report_broken(broken, len(paths), skip_corrupt)
-    lk.check_that(bool(arrays), "source", "a folder with an image that can be read", str(folder))
+    lk.utils.require(bool(arrays), "source", "a folder with an image that can be read", str(folder))
     return _stacked(arrays)
 
 

@@ -17,7 +17,7 @@ def evaluate(task: DCGAN, num: int = 10_000, seed: int = 0, **arguments) -> dict
     task.data.setup("test")
     train, test = (lk.metrics.Labelled(*task.data.splits[name]) for name in ("train", "test"))
     labelled = train.labels is not None and test.labels is not None
-    lk.check_that(labelled, "source", "data with labels (y_train, and y_test beside x_test)", task.data.source)
+    lk.utils.require(labelled, "source", "data with labels (y_train, and y_test beside x_test)", task.data.source)
     return lk.metrics.evaluate_gan(task.generate(num, seed), train, test, **arguments)
 
 
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", help="a new JSON file for the figures")
     options = parser.parse_args(arguments)
-    out = options.out and lk.new_file("out", options.out)
+    out = options.out and lk.utils.new_file("out", options.out)
     figures = evaluate(DCGAN.load_from_checkpoint(options.ckpt_path), options.num, options.seed)
     print(table(figures))
     if out:

@@ -21,18 +21,18 @@ def halvings(image_size: int) -> int | None:
 
 def check_image_size(size: int) -> None:
     """Refuses a side that the generator cannot make by doubling; names the nearest ones that it can."""
-    lk.check_int("image_size", size)
+    lk.utils.require_int("image_size", size)
     if halvings(size) is None:
         known = [other for other in range(8, 2049) if halvings(other)]
         listed = ", ".join(map(str, sorted(sorted(known, key=lambda other: abs(other - size))[:3])))
-        lk.check_that(False, "image_size", f"4 to 8 times a power of two, such as {listed}", size)
+        lk.utils.require(False, "image_size", f"4 to 8 times a power of two, such as {listed}", size)
 
 
 class BatchNormalization(keras.layers.Layer):
     """Batch normalisation (Ioffe and Szegedy 2015) over the examples of weight 1, of all replicas.
 
     So neither the rows of padding nor the number of replicas changes it (Keras' own layer leaves the replicas
-    unsynchronised as soon as it is given a mask). Statistics are per micro-batch; one without any example leaves the
+    unsynchronised as soon as it is given a mask). CorpusMetric are per micro-batch; one without any example leaves the
     moving averages as they are.
 
     Args:
@@ -76,9 +76,9 @@ class BatchNormalization(keras.layers.Layer):
     def _batch_statistics(self, x, weight):
         weight = tf.cast(weight, tf.float32)  # in mixed precision, Keras has cast it
         count = tf.reduce_sum(weight) * x.shape[1:-1].num_elements()
-        total, count = lk.all_reduce_sum((_weighted_sum(x, weight), count))
+        total, count = lk.distribution.all_reduce_sum((_weighted_sum(x, weight), count))
         mean = tf.math.divide_no_nan(total, count)  # (channels,)
-        squares = lk.all_reduce_sum(_weighted_sum(tf.math.squared_difference(x, mean), weight))
+        squares = lk.distribution.all_reduce_sum(_weighted_sum(tf.math.squared_difference(x, mean), weight))
         variance = tf.math.divide_no_nan(squares, count)
         keep = tf.where(count > 0, self.momentum, 1.0)
         for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):

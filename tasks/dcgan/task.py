@@ -83,17 +83,19 @@ class DCGAN(lk.TaskModule):
         beta_1: float = 0.9,
     ):
         super().__init__()
-        lk.check_int("noise_dim", noise_dim)
-        lk.check_int("generator_filters", generator_filters)
-        lk.check_int("discriminator_filters", discriminator_filters)
-        lk.check_number("dropout", dropout, inclusive=True, below=1.0)
-        lk.check_choice("loss", loss, LOSSES)
-        lk.check_number("label_smoothing", label_smoothing, inclusive=True, below=1.0)
-        lk.check_that(loss != "hinge" or not label_smoothing, "label_smoothing", '0 with loss="hinge"', label_smoothing)
-        lk.check_int("critic_steps", critic_steps, minimum=0)
-        lk.check_number("generator_learning_rate", generator_learning_rate)
-        lk.check_number("discriminator_learning_rate", discriminator_learning_rate)
-        lk.check_number("beta_1", beta_1, inclusive=True, below=1.0)
+        lk.utils.require_int("noise_dim", noise_dim)
+        lk.utils.require_int("generator_filters", generator_filters)
+        lk.utils.require_int("discriminator_filters", discriminator_filters)
+        lk.utils.require_number("dropout", dropout, inclusive=True, below=1.0)
+        lk.utils.require_choice("loss", loss, LOSSES)
+        lk.utils.require_number("label_smoothing", label_smoothing, inclusive=True, below=1.0)
+        lk.utils.require(
+            loss != "hinge" or not label_smoothing, "label_smoothing", '0 with loss="hinge"', label_smoothing
+        )
+        lk.utils.require_int("critic_steps", critic_steps, minimum=0)
+        lk.utils.require_number("generator_learning_rate", generator_learning_rate)
+        lk.utils.require_number("discriminator_learning_rate", discriminator_learning_rate)
+        lk.utils.require_number("beta_1", beta_1, inclusive=True, below=1.0)
 
     def configure_model(self, data) -> None:
         """Makes the networks for the data's images."""
@@ -114,14 +116,14 @@ class DCGAN(lk.TaskModule):
         """One update of both networks from one forward pass; or the discriminator's, and then the generator's."""
         critic_steps = self.hparams["critic_steps"]
         if not critic_steps:
-            return self.descend(self.adversarial_losses, batch)
+            return self.minimize(self.adversarial_losses, batch)
         for number in range(critic_steps):
-            critic = self.descend(functools.partial(self.discriminator_losses, draw=number + 1), batch)
-        return {**critic, **self.descend(self.generator_losses, batch)}
+            critic = self.minimize(functools.partial(self.discriminator_losses, draw=number + 1), batch)
+        return {**critic, **self.minimize(self.generator_losses, batch)}
 
     def test_step(self, batch):
         """The losses on images that were not trained on, nothing dropped, with the moving averages."""
-        return self.measure(self.adversarial_losses, batch)
+        return self.evaluate_loss(self.adversarial_losses, batch)
 
     def score(self, batches):
         """How far as many generated images are from the real ones, with the noise of validation."""
@@ -186,7 +188,7 @@ class DCGAN(lk.TaskModule):
             n: How many.
             seed: The same seed gives the same images; more of them begin with the same.
         """
-        lk.check_int("n", n)
+        lk.utils.require_int("n", n)
         return self._images(self._seeded_noise(n, seed))
 
     def interpolate(self, n: int = 8, seed: int = 0) -> np.ndarray:
@@ -194,13 +196,13 @@ class DCGAN(lk.TaskModule):
 
         The noise turns at an even speed on a sphere (White 2016): on a straight line it would become too short.
         """
-        lk.check_int("n", n, minimum=2)
+        lk.utils.require_int("n", n, minimum=2)
         first, last = self._seeded_noise(2, seed)
         return self._images(slerp(first, last, np.linspace(0.0, 1.0, n)))
 
     def _seeded_noise(self, n: int, seed: int) -> np.ndarray:
-        lk.check_int("seed", seed, minimum=0)
-        lk.check_that(seed < 2**32, "seed", "below 2**32", seed)
+        lk.utils.require_int("seed", seed, minimum=0)
+        lk.utils.require(seed < 2**32, "seed", "below 2**32", seed)
         keys = np.stack([np.arange(n), np.full(n, seed)], axis=1)
         return normal(tf.constant(keys, tf.int64), self.hparams["noise_dim"], stream=GENERATING).numpy()
 
@@ -233,7 +235,7 @@ class DCGAN(lk.TaskModule):
             out: The PNG file, a new one.
             interpolate: Instead, `num` images on the way from one to another.
         """
-        path = lk.new_file("out", out)
+        path = lk.utils.new_file("out", out)
         images = self.interpolate(num, seed) if interpolate else self.generate(num, seed)
         pictures.write_grid(path, images)
         return f"Wrote {path}: {num} images"

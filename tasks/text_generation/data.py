@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import lightkeras as lk
 
-SHAKESPEARE = lk.Download(
+SHAKESPEARE = lk.data.Download(
     url="https://storage.googleapis.com/download.tensorflow.org/data/shakespeare.txt",
     size=1_115_394,
     checksum="sha256:86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
@@ -46,24 +46,24 @@ class TextData(lk.DataModule):
         val_fraction: float = 0.1,
         test_fraction: float = 0.0,
     ):
-        lk.check_int("seq_len", seq_len)
-        lk.check_int("batch_size", batch_size)
-        lk.check_number("val_fraction", val_fraction, below=1.0)
-        lk.check_number("test_fraction", test_fraction, inclusive=True, below=1.0)
-        lk.check_that(val_fraction + test_fraction < 1, "val_fraction", "below 1 with test_fraction", val_fraction)
+        lk.utils.require_int("seq_len", seq_len)
+        lk.utils.require_int("batch_size", batch_size)
+        lk.utils.require_number("val_fraction", val_fraction, below=1.0)
+        lk.utils.require_number("test_fraction", test_fraction, inclusive=True, below=1.0)
+        lk.utils.require(val_fraction + test_fraction < 1, "val_fraction", "below 1 with test_fraction", val_fraction)
         self.source, self.seq_len, self.batch_size = source, seq_len, batch_size
         self.fractions = (val_fraction, test_fraction)
-        self.vocabulary: lk.Vocabulary | None = None
+        self.vocabulary: lk.text.Vocabulary | None = None
 
     def prepare_data(self) -> None:
         """Downloads the text, if it is the official one."""
         if self.source != "sample":
-            lk.find_data(self.source, SHAKESPEARE)
+            lk.data.find_data(self.source, SHAKESPEARE)
 
     def setup(self, stage: str) -> None:
         """Reads the text and makes its vocabulary, unless one was loaded: then it must cover the text."""
         text = self._read()
-        self.vocabulary = self.vocabulary or lk.Vocabulary.from_text(text)
+        self.vocabulary = self.vocabulary or lk.text.CharacterVocabulary.from_text(text)
         ids = self.vocabulary.encode(text)
         small = ids.astype(np.uint8) if len(self.vocabulary) <= 256 else ids
         test = round(len(ids) * self.fractions[1])
@@ -80,7 +80,7 @@ class TextData(lk.DataModule):
     def _read(self) -> str:
         if self.source == "sample":
             return "\n\n".join(pydoc_data.topics.topics.values())
-        return lk.read_text(lk.find_data(self.source, SHAKESPEARE))
+        return lk.text.read_text(lk.data.find_data(self.source, SHAKESPEARE))
 
     def _check_length(self, name: str, length: int) -> None:
         needed = 2 * self.seq_len if name == "train" else self.seq_len + 1
@@ -123,7 +123,7 @@ class TextData(lk.DataModule):
 
     def load_state_dict(self, state: dict) -> None:
         """Takes the vocabulary of a trained run."""
-        self.vocabulary = lk.Vocabulary.from_state_dict(state["vocabulary"])
+        self.vocabulary = lk.text.CharacterVocabulary.from_state_dict(state["vocabulary"])
 
 
 def _windows(ids: tf.Tensor, starts: tf.Tensor, length: int) -> dict[str, tf.Tensor]:

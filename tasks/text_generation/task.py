@@ -49,12 +49,12 @@ class TextGeneration(lk.TaskModule):
     ):
         super().__init__()
         for name, value in (("embedding_dim", embedding_dim), ("units", units), ("num_layers", num_layers)):
-            lk.check_int(name, value)
-        lk.check_choice("cell", cell, CELLS)
-        lk.check_number("dropout", dropout, inclusive=True, below=1.0)
-        lk.check_number("embedding_dropout", embedding_dropout, inclusive=True, below=1.0)
-        lk.check_number("learning_rate", learning_rate)
-        lk.check_int("warmup_steps", warmup_steps, minimum=0)
+            lk.utils.require_int(name, value)
+        lk.utils.require_choice("cell", cell, CELLS)
+        lk.utils.require_number("dropout", dropout, inclusive=True, below=1.0)
+        lk.utils.require_number("embedding_dropout", embedding_dropout, inclusive=True, below=1.0)
+        lk.utils.require_number("learning_rate", learning_rate)
+        lk.utils.require_int("warmup_steps", warmup_steps, minimum=0)
 
     def configure_model(self, data) -> None:
         """Makes the network for the data's vocabulary."""
@@ -72,15 +72,17 @@ class TextGeneration(lk.TaskModule):
     def configure_optimizers(self):
         """Adam, warmed up, then a cosine to 0 at the end of the run."""
         h = self.hparams
-        return keras.optimizers.Adam(lk.warmup_cosine(h["learning_rate"], h["warmup_steps"], self.total_steps))
+        return keras.optimizers.Adam(
+            lk.schedules.warmup_cosine(h["learning_rate"], h["warmup_steps"], self.total_steps)
+        )
 
     def train_step(self, batch):
         """One update."""
-        return self.descend(self.character_losses, batch)
+        return self.minimize(self.character_losses, batch)
 
     def test_step(self, batch):
         """Nats per character, and the same in bits and as a perplexity."""
-        return self.measure(self.character_losses, batch)
+        return self.evaluate_loss(self.character_losses, batch)
 
     def predict_step(self, batch):
         """Logits (batch, time, vocabulary)."""
@@ -94,8 +96,8 @@ class TextGeneration(lk.TaskModule):
         characters = tf.reduce_sum(batch["weight"]) * nats.shape[1]
         return {
             "loss": (total, characters),
-            "bits_per_character": lk.BitsPerCharacter(total, characters),
-            "perplexity": lk.Perplexity(total, characters),
+            "bits_per_character": lk.metrics.BitsPerCharacter(total, characters),
+            "perplexity": lk.metrics.Perplexity(total, characters),
         }
 
     # ---- writing
@@ -128,11 +130,11 @@ class TextGeneration(lk.TaskModule):
             ValueError: The prompt is empty or has characters that the vocabulary lacks (they are named), or an
                 argument is out of its range.
         """
-        lk.check_that(len(prompt) > 0, "prompt", "at least one character", prompt)
-        lk.check_int("length", length)
-        lk.check_int("num_samples", num_samples)
-        lk.check_int("seed", seed, minimum=0)
-        lk.check_sampling(temperature, top_k, top_p, len(self.vocabulary))
+        lk.utils.require(len(prompt) > 0, "prompt", "at least one character", prompt)
+        lk.utils.require_int("length", length)
+        lk.utils.require_int("num_samples", num_samples)
+        lk.utils.require_int("seed", seed, minimum=0)
+        lk.decoding.check_sampling(temperature, top_k, top_p, len(self.vocabulary))
         ids = np.tile(self.vocabulary.encode(prompt), (num_samples, 1))  # (samples, time)
         states = self._writing["read"](ids[:, :-1]) if len(prompt) > 1 else self._no_states(num_samples)
         with_top_p = None if top_p is None else tf.constant(top_p, tf.float32)
@@ -159,7 +161,7 @@ class TextGeneration(lk.TaskModule):
 
     def _write(self, last, states, length, temperature, top_k, top_p, seed, capacity):
         draw = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-        return lk.generate(self.network.stepper(), states, last, length, **draw, capacity=capacity)
+        return lk.decoding.generate(self.network.stepper(), states, last, length, **draw, capacity=capacity)
 
     def write_samples(self, folder: Path, name: str) -> None:
         """A text for the run's folder, from the same seed each time."""

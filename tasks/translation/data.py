@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 import lightkeras as lk
 from tasks.translation import grammar
 
-SPA_ENG = lk.Download(
+SPA_ENG = lk.data.Download(
     url="https://storage.googleapis.com/download.tensorflow.org/data/spa-eng.zip",
     size=2_638_744,
     member="spa-eng/spa.txt",
@@ -23,7 +23,7 @@ SPA_ENG = lk.Download(
     name="spa.txt",
 )
 DIRECTIONS = ("second-to-first", "first-to-second")
-VOCABULARIES = {"word": lk.WordVocabulary, "subword": lk.SubwordVocabulary}
+VOCABULARIES = {"word": lk.text.WordVocabulary, "subword": lk.text.SubwordVocabulary}
 SUBWORDS = 8000  # ids of a subword vocabulary, unless told otherwise
 SPLITS = ("train", "validation", "test")
 
@@ -50,8 +50,8 @@ class TranslationData(lk.DataModule):
             sentence on each line, their lines in the same order), or "sample" (a small grammar, which comes with it).
         direction: "second-to-first" (the second column is translated into the first: Spanish into English) or
             "first-to-second".
-        vocabulary: "word", words and signs with their case (`lk.tokenize`), or "subword", pieces of words
-            (`lk.SubwordVocabulary`).
+        vocabulary: "word", words and signs with their case (`lk.text.tokenize`), or "subword", pieces of words
+            (`lk.text.SubwordVocabulary`).
         vocabulary_size: Ids of each vocabulary at most, the four special ones included. None: of words all that
             `min_count` leaves, of subwords 8,000.
         min_count: How often a word must occur in training to get an id (words only).
@@ -87,29 +87,29 @@ class TranslationData(lk.DataModule):
         test_fraction: float = 0.02,
         skip_bad_lines: bool = False,
     ):
-        lk.check_choice("direction", direction, DIRECTIONS)
-        lk.check_choice("vocabulary", vocabulary, VOCABULARIES)
-        lk.check_choice("cleaning", cleaning, CLEANING)
-        lk.check_int("vocabulary_size", vocabulary_size, minimum=5, optional=True)
-        lk.check_int("batch_tokens", batch_tokens, optional=True)
+        lk.utils.require_choice("direction", direction, DIRECTIONS)
+        lk.utils.require_choice("vocabulary", vocabulary, VOCABULARIES)
+        lk.utils.require_choice("cleaning", cleaning, CLEANING)
+        lk.utils.require_int("vocabulary_size", vocabulary_size, minimum=5, optional=True)
+        lk.utils.require_int("batch_tokens", batch_tokens, optional=True)
         for name, value in (("min_count", min_count), ("max_length", max_length), ("batch_size", batch_size)):
-            lk.check_int(name, value)
-        lk.check_number("val_fraction", val_fraction, below=1.0)
-        lk.check_number("test_fraction", test_fraction, below=1.0)
-        lk.check_that(val_fraction + test_fraction < 1, "val_fraction", "below 1 with test_fraction", val_fraction)
+            lk.utils.require_int(name, value)
+        lk.utils.require_number("val_fraction", val_fraction, below=1.0)
+        lk.utils.require_number("test_fraction", test_fraction, below=1.0)
+        lk.utils.require(val_fraction + test_fraction < 1, "val_fraction", "below 1 with test_fraction", val_fraction)
         self.source, self.direction, self.skip_bad_lines = source, direction, skip_bad_lines
         self.vocabulary, self.vocabulary_size, self.min_count = vocabulary, vocabulary_size, min_count
         self.max_length, self.cleaning = max_length, cleaning
         self.batch_size, self.batch_tokens = batch_size, batch_tokens
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
-        self.source_vocabulary: lk.WordVocabulary | lk.SubwordVocabulary | None = None
-        self.target_vocabulary: lk.WordVocabulary | lk.SubwordVocabulary | None = None
+        self.source_vocabulary: lk.text.WordVocabulary | lk.text.SubwordVocabulary | None = None
+        self.target_vocabulary: lk.text.WordVocabulary | lk.text.SubwordVocabulary | None = None
         self.pairs: list[Pair] | None = None
 
     def prepare_data(self) -> None:
         """Downloads the pairs, if they are the official ones."""
         if self.source == "download":
-            lk.find_data(self.source, SPA_ENG)
+            lk.data.find_data(self.source, SPA_ENG)
 
     def setup(self, stage: str) -> None:
         """Reads the pairs, makes the splits and, unless they were loaded, the vocabularies."""
@@ -136,8 +136,8 @@ class TranslationData(lk.DataModule):
     def _read_files(self) -> list[Pair]:
         names = self.source.split(",")
         if len(names) == 2 and not pathlib.Path(self.source).expanduser().exists():
-            return read_aligned([lk.find_data(name, SPA_ENG) for name in names], self.skip_bad_lines)
-        return read_pairs(lk.find_data(self.source, SPA_ENG), self.skip_bad_lines)
+            return read_aligned([lk.data.find_data(name, SPA_ENG) for name in names], self.skip_bad_lines)
+        return read_pairs(lk.data.find_data(self.source, SPA_ENG), self.skip_bad_lines)
 
     def clean(self, text: str) -> str:
         """`text` as the vocabularies know it: see `cleaning`."""
@@ -154,10 +154,10 @@ class TranslationData(lk.DataModule):
         train = [self.pairs[place] for place in self._places["train"]]
         self.source_vocabulary, self.target_vocabulary = map(self._vocabulary_of, zip(*train, strict=True))
 
-    def _vocabulary_of(self, texts) -> lk.WordVocabulary | lk.SubwordVocabulary:
+    def _vocabulary_of(self, texts) -> lk.text.WordVocabulary | lk.text.SubwordVocabulary:
         if self.vocabulary == "subword":
-            return lk.SubwordVocabulary.from_texts(texts, self.vocabulary_size or SUBWORDS)
-        return lk.WordVocabulary.from_tokens(map(lk.tokenize, texts), self.vocabulary_size, self.min_count)
+            return lk.text.SubwordVocabulary.from_texts(texts, self.vocabulary_size or SUBWORDS)
+        return lk.text.WordVocabulary.from_tokens(map(lk.text.tokenize, texts), self.vocabulary_size, self.min_count)
 
     def _encoded(self, split: str) -> dict[str, np.ndarray | tf.RaggedTensor]:
         """The arrays of a split's batches."""
@@ -170,10 +170,10 @@ class TranslationData(lk.DataModule):
             longest = np.array([max(len(s), len(t)) for s, t in zip(sources, targets, strict=True)])
             kept = np.flatnonzero(longest <= self.max_length)
             expected = f"{longest.min()} or more, the length of the shortest training pair"
-            lk.check_that(len(kept) > 0, "max_length", expected, self.max_length)
+            lk.utils.require(len(kept) > 0, "max_length", expected, self.max_length)
             places, sources, targets = places[kept], [sources[i] for i in kept], [targets[i] for i in kept]
         source = _ragged([], sources, self.max_length)
-        target = _ragged([lk.WordVocabulary.START], targets, self.max_length)
+        target = _ragged([lk.text.WordVocabulary.START], targets, self.max_length)
         return {"source": source, "target": target, "index": places.astype(np.int32)}
 
     def train_dataset(self) -> lk.AddressedDataset:
@@ -194,12 +194,12 @@ class TranslationData(lk.DataModule):
 
     def sources(self, split: str) -> list[str]:
         """The source sentences of "train", "validation" or "test", in the order of its data set: plain text."""
-        lk.check_choice("split", split, SPLITS)
+        lk.utils.require_choice("split", split, SPLITS)
         return [self.pairs[place][0] for place in self._arrays[split]["index"]]
 
     def references(self, split: str) -> list[list[str]]:
         """All translations of each of `sources(split)`, the first one that of its data set's target."""
-        lk.check_choice("split", split, SPLITS)
+        lk.utils.require_choice("split", split, SPLITS)
         return self.references_at(self._arrays[split]["index"])
 
     def references_at(self, index) -> list[list[str]]:
@@ -209,7 +209,7 @@ class TranslationData(lk.DataModule):
 
     def encode(self, text: str) -> np.ndarray:
         """A sentence to translate as ids with `END`: (length,) int32. Of an empty one there is `END` alone."""
-        return np.append(self.source_vocabulary.encode_texts([self.clean(text)])[0], [lk.WordVocabulary.END])
+        return np.append(self.source_vocabulary.encode_texts([self.clean(text)])[0], [lk.text.WordVocabulary.END])
 
     def decode(self, ids) -> str:
         """The text of a translation: ids (length,) up to the first `END`."""
@@ -227,7 +227,7 @@ class TranslationData(lk.DataModule):
 
 def _ragged(before: list[int], sentences: list[np.ndarray], longest: int) -> tf.RaggedTensor:
     """Sentences of at most `longest` ids between `before` and `END`: int32 (sentences, None)."""
-    before, end = np.array(before, np.int32), np.array([lk.WordVocabulary.END], np.int32)
+    before, end = np.array(before, np.int32), np.array([lk.text.WordVocabulary.END], np.int32)
     flat = np.concatenate([part for ids in sentences for part in (before, ids[:longest], end)])
     lengths = np.minimum([len(ids) for ids in sentences], longest) + len(before) + 1
     return tf.RaggedTensor.from_row_lengths(flat, lengths, validate=False)
@@ -240,12 +240,12 @@ def clean_as_tutorial(text: str) -> str:
     """What the TensorFlow tutorial "Neural machine translation with attention" leaves of a text.
 
     Compatible decomposition (NFKD), lower case, and of that only a to z, space and .?!,¿: no accents, digits,
-    apostrophes or quotation marks. (The tutorial puts spaces around signs; here `lk.tokenize` cuts them off.)
+    apostrophes or quotation marks. (The tutorial puts spaces around signs; here `lk.text.tokenize` cuts them off.)
     """
-    return lk.normalize_text(re.sub("[^ a-z.?!,¿]", "", unicodedata.normalize("NFKD", text).lower()))
+    return lk.text.normalize_text(re.sub("[^ a-z.?!,¿]", "", unicodedata.normalize("NFKD", text).lower()))
 
 
-CLEANING = {"none": lk.normalize_text, "tutorial": clean_as_tutorial}
+CLEANING = {"none": lk.text.normalize_text, "tutorial": clean_as_tutorial}
 
 # ---- splits
 
@@ -276,7 +276,7 @@ def split_pairs(pairs: list[Pair], val_fraction: float, test_fraction: float) ->
             if sizes[group] <= room:
                 side[group], room = number, room - sizes[group]
     counts = np.bincount(side, minlength=3)
-    lk.check_that(
+    lk.utils.require(
         counts.min() > 0, "source", "3 groups of pairs or more that share no sentence, for training, validation, test",
         f"{len(pairs)} pairs in {len(names)} groups",
     )  # fmt: skip
@@ -339,7 +339,7 @@ def _lines(path: pathlib.Path, lenient: bool) -> list[str]:
     if lenient:
         text = path.read_bytes().decode(errors="surrogateescape").removeprefix("\ufeff")
     else:
-        text = lk.read_text(path)
+        text = lk.text.read_text(path)
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
 
 

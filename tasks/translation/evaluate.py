@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--length_penalty", type=float, default=1.0)
     parser.add_argument("--out", help="a new JSON file for the figures and every translation")
     options = parser.parse_args(arguments)
-    out = options.out and lk.new_file("out", options.out)
+    out = options.out and lk.utils.new_file("out", options.out)
     search = {"beam_size": options.beam_size, "length_penalty": options.length_penalty}
     figures = evaluate(Translation.load_from_checkpoint(options.ckpt_path), options.split, **search)
     for name, value in figures.items():

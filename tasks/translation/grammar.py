@@ -13,13 +13,13 @@ import lightkeras as lk
 
 SENTENCES = 4000
 KEY = 0x6AA6  # of the draws
-J = "\uffed"  # the mark of `lk.tokenize`
+J = "\uffed"  # the mark of `lk.text.tokenize`
 
 
 class Sentence(NamedTuple):
     """A pair of sentences.
 
-    `links` are (English place, Spanish place) of the words that belong together, places among the `lk.tokenize`d ones.
+    `links` are (English place, Spanish place) of the words that belong together, places in `lk.text.tokenize`.
     """
 
     english: str
@@ -175,7 +175,7 @@ class _Writer:
 
 def _sentence(english: Words, spanish: Words) -> Sentence:
     links = tuple((i, j) for i, (_, a) in enumerate(english) for j, (_, b) in enumerate(spanish) if a == b)
-    texts = (lk.detokenize([word for word, _ in words]) for words in (english, spanish))
+    texts = (lk.text.detokenize([word for word, _ in words]) for words in (english, spanish))
     return Sentence(*(_capitalized(text) for text in texts), links)
 
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 CELL = 0.42  # inches
 MARGIN = 1.6  # inches for the words
-JOINT = "\uffed"  # the mark of `lk.tokenize`, which fonts lack
+JOINT = "\uffed"  # the mark of `lk.text.tokenize`, which fonts lack
 
 
 def write_attention(path: Path, source: list[str], target: list[str], weights: np.ndarray) -> None:

@@ -89,12 +89,12 @@ class Translation(lk.TaskModule):
         super().__init__()
         sizes = {"embedding_dim": embedding_dim, "units": units, "encoder_units": encoder_units}
         for name, value in {**sizes, "num_layers": num_layers}.items():
-            lk.check_int(name, value)
-        lk.check_choice("cell", cell, ("gru", "lstm"))
-        lk.check_number("dropout", dropout, inclusive=True, below=1.0)
-        lk.check_number("label_smoothing", label_smoothing, inclusive=True, below=1.0)
-        lk.check_number("learning_rate", learning_rate)
-        lk.check_int("warmup_steps", warmup_steps, minimum=0)
+            lk.utils.require_int(name, value)
+        lk.utils.require_choice("cell", cell, ("gru", "lstm"))
+        lk.utils.require_number("dropout", dropout, inclusive=True, below=1.0)
+        lk.utils.require_number("label_smoothing", label_smoothing, inclusive=True, below=1.0)
+        lk.utils.require_number("learning_rate", learning_rate)
+        lk.utils.require_int("warmup_steps", warmup_steps, minimum=0)
 
     def configure_model(self, data) -> None:
         """Makes the network for the vocabularies of both languages."""
@@ -109,15 +109,17 @@ class Translation(lk.TaskModule):
     def configure_optimizers(self):
         """Adam, warmed up, then a cosine to 0 at the end of the run."""
         h = self.hparams
-        return keras.optimizers.Adam(lk.warmup_cosine(h["learning_rate"], h["warmup_steps"], self.total_steps))
+        return keras.optimizers.Adam(
+            lk.schedules.warmup_cosine(h["learning_rate"], h["warmup_steps"], self.total_steps)
+        )
 
     def train_step(self, batch):
         """One update."""
-        return self.descend(self.token_losses, batch)
+        return self.minimize(self.token_losses, batch)
 
     def test_step(self, batch):
         """Nats per token, without smoothing."""
-        return self.measure(self.token_losses, batch)
+        return self.evaluate_loss(self.token_losses, batch)
 
     def predict_step(self, batch):
         """Float32 logits (batch, time, vocabulary), each given the reference's tokens before it."""
@@ -128,7 +130,7 @@ class Translation(lk.TaskModule):
         given, wanted = batch["target"][:, :-1], batch["target"][:, 1:]  # (batch, time)
         logits, _ = self.network(batch["source"], given, training=training)  # (batch, time, vocabulary)
         weights = tf.cast(wanted != PAD, tf.float32) * batch["weight"][:, None]
-        return lk.token_sums(logits, wanted, weights, self.hparams["label_smoothing"] if training else 0.0)
+        return lk.losses.token_sums(logits, wanted, weights, self.hparams["label_smoothing"] if training else 0.0)
 
     # ---- translating
 
@@ -159,8 +161,8 @@ class Translation(lk.TaskModule):
         n_best: int = 1,
     ) -> list[list[Translated]]:  # fmt: skip
         """The `n_best` translations of each text, the best first, with scores and attention; see `translate`."""
-        lk.check_that(not isinstance(texts, str), "texts", "a list of texts", texts, TypeError)
-        lk.check_search(1, beam_size, n_best, length_penalty, coverage_penalty)
+        lk.utils.require(not isinstance(texts, str), "texts", "a list of texts", texts, TypeError)
+        lk.decoding.check_search(1, beam_size, n_best, length_penalty, coverage_penalty)
         sources = [self.data.encode(text) for text in texts]
         order = sorted(range(len(sources)), key=lambda place: len(sources[place]))  # alike in length: less padding
         found = {}
@@ -174,7 +176,7 @@ class Translation(lk.TaskModule):
             found.update(zip(places, self._translated(rows, made), strict=True))
         return [found[place] for place in range(len(sources))]
 
-    def _translated(self, sources: list[np.ndarray], made: lk.Hypotheses) -> Iterator[list[Translated]]:
+    def _translated(self, sources: list[np.ndarray], made: lk.decoding.Hypotheses) -> Iterator[list[Translated]]:
         ids, lengths, scores, attention = (part.numpy() for part in made)
         for row, source in enumerate(sources):
             labels = self.data.source_vocabulary.labels(source)
@@ -210,9 +212,9 @@ class Translation(lk.TaskModule):
         common = {"max_length": LONGEST[0] * lengths + LONGEST[1], "end_id": END, "forbidden": (PAD, START)}
         start = (self.network.next, self.network.encode(source), tf.fill(tf.shape(source)[:1], START))
         if beam_size == 1 and not covers:
-            found = lk.greedy_search(*start, **common)
+            found = lk.decoding.greedy_search(*start, **common)
             return tf.nest.map_structure(lambda part: part[:, None], found)  # (rows, 1, ...)
-        return lk.beam_search(
+        return lk.decoding.beam_search(
             *start, **common, beam_size=beam_size, n_best=n_best, length_penalty=length_penalty,
             coverage_penalty=coverage_penalty if covers else 0.0, attention_mask=mask,
         )  # fmt: skip
@@ -236,10 +238,14 @@ class Translation(lk.TaskModule):
             diagnostics.append(_diagnosed(source, made))
         if not texts:  # of several workers, one may have no sentence
             figures = {"bleu": lk.metrics.BLEU.zero(), "chrf": lk.metrics.ChrF.zero()}
-            return figures | {name: lk.Mean(0.0, 0.0) for name in self.score_names if name not in figures}
-        entropy, coverage, unknown = (lk.Mean(*np.sum(of_all, axis=0)) for of_all in zip(*diagnostics, strict=True))
+            return figures | {
+                name: lk.metrics.WeightedMean(0.0, 0.0) for name in self.score_names if name not in figures
+            }
+        entropy, coverage, unknown = (
+            lk.metrics.WeightedMean(*np.sum(of_all, axis=0)) for of_all in zip(*diagnostics, strict=True)
+        )
         empty, repeating = (
-            lk.Mean(share(texts) * len(texts), len(texts))
+            lk.metrics.WeightedMean(share(texts) * len(texts), len(texts))
             for share in (lk.metrics.empty_share, lk.metrics.repeating_share)
         )
         return {
@@ -288,10 +294,10 @@ class Translation(lk.TaskModule):
             n_best: Translations of each sentence.
             attention: A new PNG file: where the translation of `input` looked.
         """
-        lk.check_that(input is None or file is None, "file", "left out beside --input", file)
-        lk.check_that(attention is None or input is not None, "attention", "left out without --input", attention)
-        lk.check_search(1, beam_size, n_best, length_penalty, coverage_penalty)
-        picture = attention and lk.new_file("attention", attention)
+        lk.utils.require(input is None or file is None, "file", "left out beside --input", file)
+        lk.utils.require(attention is None or input is not None, "attention", "left out without --input", attention)
+        lk.decoding.check_search(1, beam_size, n_best, length_penalty, coverage_penalty)
+        picture = attention and lk.utils.new_file("attention", attention)
         options = {"beam_size": beam_size, "length_penalty": length_penalty, "coverage_penalty": coverage_penalty}
         if picture:
             self.write_attention(picture, input, **options)
@@ -308,18 +314,18 @@ def _chunks(text: str | None, file: str | None) -> Iterator[list[str]]:
     if text is not None:
         yield [text]
     elif file is not None:
-        yield lk.read_text(file).splitlines()
+        yield lk.text.read_text(file).splitlines()
     else:
         for line in sys.stdin:
             yield [line.removesuffix("\n")]
 
 
-def _diagnosed(source: np.ndarray, made: lk.Hypotheses) -> list[lk.Mean]:
+def _diagnosed(source: np.ndarray, made: lk.decoding.Hypotheses) -> list[lk.metrics.WeightedMean]:
     """Entropy and coverage of the attention, and the share of unknown tokens, of translations (rows, capacity)."""
     steps = np.arange(made.ids.shape[1]) <= made.lengths[:, None]  # the end's step included
     attended = steps & (made.attention.sum(axis=-1) > 0)  # a translation that was cut has no end
     words = np.arange(made.ids.shape[1]) < made.lengths[:, None]
-    unknown = lk.Mean(float(((made.ids == UNKNOWN) & words).sum()), float(words.sum()))
+    unknown = lk.metrics.WeightedMean(float(((made.ids == UNKNOWN) & words).sum()), float(words.sum()))
     mask = source != PAD
     entropy = lk.metrics.attention_entropy(made.attention, attended, mask)
     return [entropy, lk.metrics.attention_coverage(made.attention, attended, mask), unknown]

@@ -1,0 +1,34 @@
+"""The state of Keras' own callbacks."""
+
+import warnings
+
+import keras
+from keras import callbacks as keras_callbacks
+
+
+class _KerasState:
+    """The state of Keras' own callbacks, which have no `state_dict`: the attributes that training changes."""
+
+    NAMES = {
+        keras_callbacks.History: ("epoch", "history"),
+        keras_callbacks.EarlyStopping: ("wait", "stopped_epoch", "best", "best_epoch"),
+        keras_callbacks.ReduceLROnPlateau: ("best", "wait", "cooldown_counter"),
+        keras_callbacks.ModelCheckpoint: ("best",),
+    }
+
+    def __init__(self, callback: keras.callbacks.Callback):
+        self._callback = callback
+        self._names = [name for kind, names in self.NAMES.items() if isinstance(callback, kind) for name in names]
+
+    def state_dict(self) -> dict:
+        return {name: getattr(self._callback, name) for name in self._names}
+
+    def load_state_dict(self, state: dict) -> None:
+        for name in state:
+            setattr(self._callback, name, state[name])
+        if getattr(self._callback, "restore_best_weights", False) and state["best"] is not None:
+            warnings.warn(
+                "keras.callbacks.EarlyStopping(restore_best_weights=True) forgot the weights of before the resume. "
+                'If none is better from here on, take the run\'s best checkpoint (ckpt_path="best").',
+                stacklevel=2,
+            )

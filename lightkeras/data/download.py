@@ -1,0 +1,349 @@
+"""Official data files: found in a folder of the user's own or in the cache, or else downloaded and verified.
+
+Nothing here imports TensorFlow. A file is written under another name, verified, and only then renamed, so a
+partial file is never taken for a whole one; a lock lets one process at a time download or extract a file
+(Linux and macOS; it ends with its process, however that ends).
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import hashlib
+import http.client
+import os
+import pathlib
+import shutil
+import stat
+import sys
+import tarfile
+import urllib.parse
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from typing import IO
+
+from rich import progress
+
+from lightkeras.utils.checks import require, require_int
+
+_TIMEOUT = 30.0  # seconds without a byte
+_CHUNK = 1 << 18  # bytes
+_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError)  # what reading a bad archive raises
+_HEX_DIGITS = {"md5": 32, "sha1": 40, "sha256": 64}
+
+
+class DownloadError(RuntimeError):
+    """A data file could not be had: the network, the server, or the file is not as expected."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Download:
+    """One official data file, or one folder of an official archive.
+
+    Args:
+        url: its address.
+        size: bytes of the file at `url`.
+        folder: the dataset's folder: `mnist`.
+        name: the file (or folder) in `folder` that `fetch` returns: `mnist.npz`, `annotations/captions.json`.
+        checksum: of the file at `url`, as `"sha256:..."`, `"sha1:..."` or `"md5:..."` in hexadecimal. None is
+            for an archive of which only the member's checksum is known.
+        member: where `url` is an archive (zip, or tar of any compression), the file or folder in it that
+            becomes `name`; nothing else is extracted. `"."` is the whole archive. None: not an archive.
+        member_checksum: of the member, a file.
+
+    Raises:
+        ValueError: for a size or checksum that cannot be, and where there is no checksum at all.
+    """
+
+    url: str
+    size: int
+    folder: str
+    name: str
+    checksum: str | None = None
+    member: str | None = None
+    member_checksum: str | None = None
+
+    def __post_init__(self) -> None:
+        require_int("size", self.size)
+        _check_checksum("checksum", self.checksum)
+        _check_checksum("member_checksum", self.member_checksum)
+        extracted = self.member is not None
+        require(extracted or not self.member_checksum, "member", "given with `member_checksum`", self.member)
+        known = self.checksum or self.member_checksum
+        require(bool(known), "checksum", 'given, such as "sha256:..." (or `member_checksum`)', self.checksum)
+
+
+def _check_checksum(name: str, checksum: str | None) -> None:
+    if checksum is not None:
+        algorithm, _, digits = checksum.partition(":")
+        good = len(digits) == _HEX_DIGITS.get(algorithm) and set(digits) <= set("0123456789abcdef")
+        require(good, name, '"sha256:", "sha1:" or "md5:" and its digits in lower-case hexadecimal', checksum)
+
+
+def find_data(source: str | os.PathLike, download: Download) -> pathlib.Path:
+    """The data that `source` names: `fetch(download)` for `"download"`, else the user's own file or folder.
+
+    `"sample"` is the task's own business, before it calls this. A file that is really called `download` is
+    `"./download"`.
+
+    Raises:
+        ValueError: where `source` is neither `"download"` nor there.
+        DownloadError: see `fetch`.
+    """
+    if source == "download":
+        return fetch(download)
+    path = pathlib.Path(source).expanduser()
+    require(path.exists(), "source", '"download", "sample", or an existing file or folder', source)
+    return path
+
+
+def fetch(download: Download, cache: str | os.PathLike | None = None) -> pathlib.Path:
+    """The path of a data file: in `$LIGHTKERAS_DATA`, in the cache, or downloaded into the cache.
+
+    What is found as `$LIGHTKERAS_DATA/<folder>/<name>` is the user's own and taken as it is. In the cache, a
+    downloaded file must have the official size; its checksum was verified when it was written. An archive is
+    kept for its other members; once all that is wanted is extracted, it can be deleted.
+
+    Args:
+        download: what to get.
+        cache: the folder of all datasets: `~/.keras/datasets`, or `$KERAS_HOME/datasets` where that is set.
+
+    Raises:
+        DownloadError: offline; the server refuses; the connection is cut (the next call goes on from there);
+            wrong checksum or size; an archive that is damaged, lacks the member, or has paths that climb out.
+        ValueError: where `LIGHTKERAS_DATA` is set, but not to a folder.
+    """
+    own = _own_file(download)
+    if own is not None:
+        return own
+    folder = _cache_folder(cache) / download.folder
+    target = folder / download.name
+    fetched = target if download.member is None else folder / _basename(download.url)
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(fetched.with_name(f".{fetched.name}.lock")):
+            if not fetched.exists():
+                _download(download, fetched)
+            if not target.exists():
+                _check_size(download, fetched)
+                _extract(download, fetched, target)
+    if download.member is None:
+        _check_size(download, target)
+    return target
+
+
+def _own_file(download: Download) -> pathlib.Path | None:
+    """What the user has put into `$LIGHTKERAS_DATA`, if there is such a file or folder."""
+    root = os.environ.get("LIGHTKERAS_DATA")
+    if not root:
+        return None
+    folder = pathlib.Path(root).expanduser()
+    require(folder.is_dir(), "LIGHTKERAS_DATA", "an existing folder", root)
+    path = folder / download.folder / download.name
+    return path if path.exists() else None
+
+
+def _cache_folder(cache: str | os.PathLike | None) -> pathlib.Path:
+    if cache is not None:
+        return pathlib.Path(cache).expanduser()
+    return pathlib.Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "datasets"
+
+
+def _basename(url: str) -> str:
+    return pathlib.PurePosixPath(urllib.parse.urlparse(url).path).name
+
+
+def _check_size(download: Download, file: pathlib.Path) -> None:
+    size = file.stat().st_size
+    if size != download.size:
+        raise DownloadError(
+            f"Expected {file} to have {download.size} bytes. Received: {size} bytes. "
+            f"Delete this file to download it again from {download.url}"
+        )
+
+
+def _check_digest(checksum: str, file: pathlib.Path, what: str, remedy: str) -> None:
+    algorithm = checksum.partition(":")[0]
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    with open(file, "rb") as data:
+        while chunk := data.read(_CHUNK):
+            digest.update(chunk)
+    received = f"{algorithm}:{digest.hexdigest()}"
+    if received != checksum:
+        raise DownloadError(f"Expected {what} to have the checksum {checksum}. Received: {received}, {remedy}")
+
+
+@contextlib.contextmanager
+def _lock(path: pathlib.Path) -> Iterator[None]:
+    """Lets one process (and thread) at a time in; the others wait."""
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"Waiting for another process that downloads into {path.parent}", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+# Downloading
+
+
+def _download(download: Download, file: pathlib.Path) -> None:
+    """Downloads to `NAME.partial`, going on where an earlier call was cut, and renames what is verified."""
+    partial = file.with_name(file.name + ".partial")
+    have = partial.stat().st_size if partial.exists() else 0
+    if have != download.size:
+        have = have if have < download.size else 0  # too long to be a part of this file: start again
+        with _open(download, have, file) as response:
+            _receive(download, response, partial, have)
+    if download.checksum is not None:
+        try:
+            _check_digest(download.checksum, partial, f"the file at {download.url}", "which was removed")
+        except DownloadError:
+            partial.unlink()
+            raise
+    partial.rename(file)
+
+
+def _open(download: Download, have: int, file: pathlib.Path) -> http.client.HTTPResponse:
+    """The server's answer to a request for all bytes from `have` on."""
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    request = urllib.request.Request(download.url, headers=headers)
+    try:
+        return urllib.request.urlopen(request, timeout=_TIMEOUT)
+    except (OSError, http.client.HTTPException) as error:
+        raise DownloadError(
+            f"Could not download {download.url} ({error}). Without the network: put that file into the cache "
+            f"as {file}, or set the environment variable LIGHTKERAS_DATA to a folder that has "
+            f'{download.folder}/{download.name}, or use source="sample"'
+        ) from error
+
+
+def _receive(download: Download, response: http.client.HTTPResponse, partial: pathlib.Path, have: int) -> None:
+    """Writes the answer to `partial`: appended where the server resumes at `have`, else from the start."""
+    have = _start_of(response, have)
+    announced = response.headers["Content-Length"]
+    if announced is not None and have + int(announced) != download.size:
+        raise DownloadError(
+            f"Expected {download.url} to have {download.size} bytes. Received: {have + int(announced)} bytes"
+        )
+    with open(partial, "ab" if have else "wb") as file, _progress(download, partial, have) as advance:
+        for chunk in _chunks(download, response, have):
+            file.write(chunk)
+            advance(len(chunk))
+
+
+def _start_of(response: http.client.HTTPResponse, have: int) -> int:
+    """The offset of the answer's first byte: `have` where the server resumes, 0 where it sends everything."""
+    if response.status != http.client.PARTIAL_CONTENT:
+        return 0
+    content_range = response.headers["Content-Range"] or ""
+    if not content_range.startswith(f"bytes {have}-"):
+        raise DownloadError(f"Expected {response.url} to resume at byte {have}. Received: {content_range!r}")
+    return have
+
+
+def _chunks(download: Download, response: http.client.HTTPResponse, have: int) -> Iterator[bytes]:
+    """The answer's bytes, as they come in, up to the official size; an error where they end before."""
+    while have < download.size:
+        reason = "connection closed"
+        try:
+            chunk = response.read1(min(_CHUNK, download.size - have))
+        except (OSError, http.client.HTTPException) as error:
+            chunk, reason = b"", repr(error)
+        if not chunk:
+            raise DownloadError(
+                f"Expected {download.size} bytes from {download.url}. Received: {have} bytes ({reason}). "
+                "They are kept: call again to go on from there"
+            )
+        yield chunk
+        have += len(chunk)
+
+
+@contextlib.contextmanager
+def _progress(download: Download, partial: pathlib.Path, have: int) -> Iterator[Callable[[int], None]]:
+    """A function to call with the bytes of each chunk: a progress bar in a terminal, else one line."""
+    terminal = sys.stdout.isatty()
+    if not terminal:
+        print(f"Downloading {download.url} ({download.size} bytes) into {partial.parent}", flush=True)
+    columns = [
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.DownloadColumn(),
+        progress.TransferSpeedColumn(),
+        progress.TimeRemainingColumn(),
+    ]
+    with progress.Progress(*columns, disable=not terminal) as bar:
+        task = bar.add_task(_basename(download.url), total=download.size, completed=have)
+        yield functools.partial(bar.advance, task)
+
+
+# Extracting
+
+
+def _extract(download: Download, archive: pathlib.Path, target: pathlib.Path) -> None:
+    """Extracts `download.member` beside `target`, and renames it to `target` when all of it is there."""
+    print(f"Extracting {archive} to {target}", flush=True)
+    staging = target.with_name(f".{target.name}.extracting")
+    _remove(staging)  # left by a process that was killed
+    try:
+        _extract_member(archive, download.member, staging)
+        if download.member_checksum is not None:
+            what, remedy = f"{download.member} in {archive}", f"delete {archive} to download it again"
+            _check_digest(download.member_checksum, staging / download.member, what, remedy)
+        (staging / download.member).rename(target)
+    except _DAMAGED as error:
+        raise DownloadError(
+            f"Expected {archive} to be a zip or tar archive. Received: {error!r}, delete it to download it again"
+        ) from error
+    finally:
+        _remove(staging)
+
+
+def _remove(folder: pathlib.Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def _extract_member(archive: pathlib.Path, member: str, folder: pathlib.Path) -> None:
+    names = []
+    for name, open_file in _files(archive):
+        names.append(str(name))
+        if name.is_relative_to(member):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            with open_file() as source, open(folder / name, "wb") as copy:
+                shutil.copyfileobj(source, copy, _CHUNK)
+    if not (folder / member).exists():
+        listed = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+        raise DownloadError(f"Expected {archive} to contain {member}. Received: {listed or 'no files'}")
+
+
+def _files(archive: pathlib.Path) -> Iterator[tuple[pathlib.PurePosixPath, Callable[[], IO[bytes]]]]:
+    """The path of each file in the archive, and a function that opens it.
+
+    Raises:
+        DownloadError: for a link, a device, or a path that is absolute or climbs up, on any system.
+    """
+    entries = _tar_entries if tarfile.is_tarfile(archive) else _zip_entries
+    for name, is_plain_file, open_file in entries(archive):
+        path = pathlib.PureWindowsPath(name)  # it knows drives and both kinds of slashes
+        if path.anchor or ".." in path.parts or not is_plain_file:
+            raise DownloadError(f"Expected {archive} to hold plain files in its folder. Received: {name!r}")
+        yield pathlib.PurePosixPath(name), open_file
+
+
+def _zip_entries(archive: pathlib.Path) -> Iterator[tuple[str, bool, Callable[[], IO[bytes]]]]:
+    with zipfile.ZipFile(archive) as opened:
+        for info in opened.infolist():
+            if not info.is_dir():
+                is_link = stat.S_ISLNK(info.external_attr >> 16)
+                yield info.filename, not is_link, functools.partial(opened.open, info)
+
+
+def _tar_entries(archive: pathlib.Path) -> Iterator[tuple[str, bool, Callable[[], IO[bytes]]]]:
+    with tarfile.open(archive) as opened:
+        for info in opened:
+            if not info.isdir():
+                yield info.name, info.isreg(), functools.partial(opened.extractfile, info)

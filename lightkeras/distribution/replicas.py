@@ -1,0 +1,111 @@
+"""Sums and decisions over replicas and workers."""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+SEED_STRIDE = 0x1E3779B1  # far from the seeds that a user gives to neighbouring layers
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process writes the run's files: the only one, or the first worker."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or not strategy.extended._in_multi_worker_mode():
+        return True
+    chief = resolver.cluster_spec().as_dict().get("chief")
+    return resolver.task_type == "chief" or (not chief and resolver.task_id == 0)
+
+
+def any_worker(strategy: tf.distribute.Strategy, flag: bool) -> bool:
+    """Whether any worker says so: all of them must stop at the same update. One process just asks itself."""
+    if not strategy.extended._in_multi_worker_mode():
+        return flag
+    votes = strategy.run(_vote, args=(tf.constant(float(flag)),))
+    return float(strategy.experimental_local_results(votes)[0]) > 0
+
+
+@tf.function
+def _vote(flag):
+    return all_reduce_sum(tf.identity(flag))
+
+
+def num_replicas(strategy: tf.distribute.Strategy) -> int:
+    """Replicas over all workers."""
+    return strategy.num_replicas_in_sync
+
+
+def one_cpu(strategy: tf.distribute.Strategy) -> bool:
+    """Whether all training is on one CPU of one process."""
+    alone = num_replicas(strategy) == 1 and not strategy.extended._in_multi_worker_mode()
+    return alone and not tf.config.list_logical_devices("GPU")
+
+
+def all_reduce_sum(values):
+    """Sums a structure of tensors over all replicas; called in the replica context, on every replica."""
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return values
+    flat = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.nest.flatten(values))
+    return tf.nest.pack_sequence_as(values, flat)
+
+
+def run_if(condition: tf.Tensor, function: Callable[[list[tf.Tensor]], None], tensors: list[tf.Tensor]) -> None:
+    """`function(tensors)` where `condition` holds; called in the replica context, on every replica alike.
+
+    A branch within the replica context must not wait for other replicas, as an optimizer does: so the branch lies
+    outside of it (Keras' `LossScaleOptimizer` does the same).
+    """
+    if tf.__internal__.distribute.strategy_supports_no_merge_call():
+        tf.cond(condition, lambda: function(tensors), lambda: None)
+        return
+
+    def branch(strategy, condition, tensors):
+        def run():
+            strategy.extended.call_for_each_replica(function, args=(tensors,))
+
+        tf.cond(strategy.experimental_local_results(condition)[0], run, lambda: None)
+
+    tf.distribute.get_replica_context().merge_call(branch, args=(condition, tensors))
+
+
+def sum_over_workers(strategy: tf.distribute.Strategy, sums: np.ndarray) -> np.ndarray:
+    """Each worker's `sums` (k,) added up over all workers."""
+    if not strategy.extended._in_multi_worker_mode():
+        return sums
+    local = len(strategy.extended.worker_devices)
+
+    def of_replica(context):  # each worker's sums once, however many replicas it has
+        return tf.constant(np.zeros_like(sums) if context.replica_id_in_sync_group % local else sums)
+
+    parts = strategy.experimental_distribute_values_from_function(of_replica)
+    return on_every_replica(strategy, _sum, parts).numpy()
+
+
+@tf.function
+def _sum(part):
+    return all_reduce_sum(tf.identity(part))  # a function's argument has no device, which collectives want
+
+
+def draw_by_replica(generator: keras.random.SeedGenerator) -> None:
+    """Makes each replica draw seeds of its own: Keras gives all of them the same, so the same dropout masks.
+
+    Their one state goes on alike, so a checkpoint holds it; replica 0 draws what a single device draws.
+    """
+    draw = generator.next
+
+    def of_replica(ordered: bool = True):
+        seed, context = draw(ordered), tf.distribute.get_replica_context()
+        if context is None or context.num_replicas_in_sync == 1:
+            return seed
+        replica = tf.cast(context.replica_id_in_sync_group, seed.dtype)
+        return seed + tf.stack([replica * SEED_STRIDE, tf.zeros_like(replica)])
+
+    generator.next = of_replica
+
+
+def on_every_replica(strategy: tf.distribute.Strategy, function: Callable, *args):
+    """Runs `function` on every replica and returns the first local result (the replicas' results are equal)."""
+    result = strategy.run(function, args=args)
+    return tf.nest.map_structure(lambda value: strategy.experimental_local_results(value)[0], result)

@@ -1,0 +1,98 @@
+"""A vocabulary of subwords."""
+
+import base64
+import dataclasses
+import functools
+import hashlib
+import io
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import sentencepiece
+
+from lightkeras.text.tokenize import normalize_text
+from lightkeras.text.words import WordVocabulary, _before_end
+from lightkeras.utils.checks import require_int
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class SubwordVocabulary:
+    """Pieces of words found by byte-pair encoding (Sennrich et al. 2016), with `WordVocabulary`'s four special ids.
+
+    A frequent word is one piece, a rare one several, so that only characters never seen are unknown. Made by
+    SentencePiece (Kudo and Richardson 2018).
+
+    Args:
+        model: SentencePiece's model file, as bytes.
+    """
+
+    PAD = WordVocabulary.PAD
+    UNKNOWN = WordVocabulary.UNKNOWN
+    START = WordVocabulary.START
+    END = WordVocabulary.END
+
+    model: bytes
+
+    @classmethod
+    def from_texts(cls, texts: Iterable[str], size: int = 8000) -> "SubwordVocabulary":
+        """`size` ids, the four special ones included, from the words of `texts`; the same texts give the same.
+
+        Raises:
+            ValueError: where the texts have more characters, or fewer pieces, than `size`.
+        """
+        require_int("size", size, WordVocabulary.FIRST_WORD + 1)
+        model = io.BytesIO()
+        ids = {"pad_id": cls.PAD, "unk_id": cls.UNKNOWN, "bos_id": cls.START, "eos_id": cls.END}
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=map(normalize_text, texts), model_writer=model, vocab_size=size, model_type="bpe",
+                character_coverage=1.0, normalization_rule_name="identity", max_sentence_length=1 << 30,
+                unk_surface=f" {WordVocabulary.UNKNOWN_WORD} ", minloglevel=3, **ids,
+            )  # fmt: skip
+        except RuntimeError as error:
+            raise ValueError(f"Expected texts with {size} pieces of words. Received: {error}") from error
+        return cls(model.getvalue())
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Any]) -> "SubwordVocabulary":
+        """The vocabulary whose `state_dict()` was `state`."""
+        return cls(base64.b64decode(state["sentencepiece"]))
+
+    def state_dict(self) -> dict[str, str]:
+        """The vocabulary as plain values that JSON can hold."""
+        return {"sentencepiece": base64.b64encode(self.model).decode("ascii")}
+
+    def __len__(self) -> int:
+        """The number of ids, the four special ones included."""
+        return self._processor.get_piece_size()
+
+    def __repr__(self) -> str:
+        return f"SubwordVocabulary({len(self)} ids, fingerprint={self.fingerprint!r})"
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits of the model's sha256."""
+        return hashlib.sha256(self.model).hexdigest()[:16]
+
+    @functools.cached_property
+    def _processor(self):
+        return sentencepiece.SentencePieceProcessor(model_proto=self.model)
+
+    def labels(self, ids: Any) -> list[str]:
+        """The piece of each of `ids`, the special ones included (`"</s>"` is the end): the ticks of a plot."""
+        return [self._processor.id_to_piece(int(i)) for i in np.asarray(ids)]
+
+    def encode_texts(self, texts: Iterable[str]) -> list[np.ndarray]:
+        """The ids of every text: int32 (pieces,) each; nothing is added."""
+        ids = self._processor.encode([normalize_text(text) for text in texts], out_type=int)
+        return [np.array(of_text, np.int32) for of_text in ids]
+
+    def decode_text(self, ids: Any) -> str:
+        """The text of `ids`, an integer array or list (length,), before the first `END`; `"<unk>"` for the unknown.
+
+        Raises:
+            ValueError: where `ids` are not integers in one dimension, or an id is not in the vocabulary.
+        """
+        shown = _before_end(ids, len(self))
+        return " ".join(self._processor.decode(shown.tolist()).split())

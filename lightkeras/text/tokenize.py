@@ -1,0 +1,75 @@
+"""Reading, normalizing and tokenizing text."""
+
+import codecs
+import functools
+import pathlib
+import re
+import unicodedata
+from collections.abc import Iterable
+
+JOIN = "\uffed"  # the mark of `tokenize`: a halfwidth black square
+
+
+def read_text(path: str | pathlib.Path) -> str:
+    r"""Reads a UTF-8 file as it is: `\r\n` stays `\r\n`; only a byte order mark at the start is dropped.
+
+    Raises:
+        ValueError: for a file that is not UTF-8 (naming line, column and byte offset of the first bad byte;
+            the line and column count from 1, the offset from 0), and for an empty file.
+        OSError: where the file cannot be read.
+    """
+    data = pathlib.Path(path).read_bytes()
+    text_start = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0
+    if len(data) == text_start:
+        raise ValueError(f"Expected a text file that is not empty. Received: {path}, 0 characters")
+    try:
+        return str(memoryview(data)[text_start:], "utf-8")
+    except UnicodeDecodeError as error:
+        bad = text_start + error.start
+        line_start = max(data.rfind(b"\n", 0, bad) + 1, text_start)
+        line, column = data.count(b"\n", 0, bad) + 1, len(data[line_start:bad].decode()) + 1
+        where = f"{path}, line {line}, column {column} (byte {bad}): 0x{data[bad]:02x}"
+        raise ValueError(f"Expected UTF-8 text. Received: {where}") from error
+
+
+def normalize_text(text: str) -> str:
+    """`text` in Unicode's composed form (NFC) with one space between words and none around.
+
+    Zero-width spaces and byte order marks go; a halfwidth black square, with which `tokenize` marks joints, becomes a
+    black square, its compatible form.
+    """
+    text = unicodedata.normalize("NFC", text)
+    return " ".join(text.replace("\u200b", "").replace("\ufeff", "").replace(JOIN, "\u25a0").split())
+
+
+@functools.cache
+def _signs() -> tuple[re.Pattern, re.Pattern]:
+    """What `tokenize` cuts off (an apostrophe within a word and what follows it; all that is no letter and no digit),
+    and a letter or digit.
+    """
+    marks = (chr(c) for c in range(0x10000) if unicodedata.category(chr(c)).startswith("M"))
+    word = f"\\w\u200c\u200d{''.join(marks)}"  # letters are joined by combining marks and by two format characters
+    return re.compile(f"(?<=[{word}])['\u2019][{word}]+|[^\\s{word}]"), re.compile(f"[{word}]")
+
+
+def _marked(match: re.Match) -> str:
+    """A sign between spaces, with `JOIN` on the sides where it touches what stood there."""
+    text, start, end = match.string, match.start(), match.end()
+    left = JOIN if start and text[start - 1] != " " else ""
+    right = JOIN if _signs()[1].match(text, end) else ""  # of two signs that touch, the second has the mark
+    return f" {left}{match.group()}{right} "
+
+
+def tokenize(text: str) -> list[str]:
+    """The words and signs of `normalize_text(text)`, case and all; `detokenize` gives that text back.
+
+    A sign is a token of its own, with a mark (`JOIN`) on each side where no space stood, so that words need none: with
+    the mark written as `_`, `"I'm here," he said.` is `"_ I _'m here _, _" he said _.`.
+    """
+    return _signs()[0].sub(_marked, normalize_text(text)).split()
+
+
+def detokenize(tokens: Iterable[str]) -> str:
+    """The text of `tokens`, whatever they are: one with a mark touches its neighbour."""
+    text = " ".join(tokens)
+    return text.replace(" " + JOIN, "").replace(JOIN + " ", "").replace(JOIN, "")

@@ -1,0 +1,69 @@
+"""Moving averages of the weights, kept by Keras' optimizers with `use_ema=True` (Polyak and Juditsky 1992).
+
+An optimizer makes them on every update, within the graph and on every replica alike, and they are among its variables:
+average = momentum * average + (1 - momentum) * weight; after its first update, the weight. Only the weights that it
+trains have one: batch normalisation's statistics are moving averages already.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+import keras
+import tensorflow as tf
+
+from lightkeras.utils.checks import require
+
+Pairs = list[tuple[keras.Variable, keras.Variable]]  # a weight and its average
+
+
+def prepare(optimizer: keras.optimizers.Optimizer) -> None:
+    """Begins the averages of a built optimizer at the weights, and lets `finish` be the one to end them."""
+    optimizer.finalize_variable_values = lambda variables: None  # Keras' would know of a single optimizer only
+    begin(pairs([optimizer]))
+
+
+def pairs(optimizers: Iterable[keras.optimizers.Optimizer]) -> Pairs:
+    """The averaged weights, each with its average.
+
+    Raises:
+        ValueError: Two optimizers average one weight.
+    """
+    found = []
+    for optimizer in optimizers:
+        if optimizer.use_ema:
+            found += zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True)
+    counts = Counter(id(weight) for weight, _ in found)
+    twice = {weight.path for weight, _ in found if counts[id(weight)] > 1}
+    require(not twice, "use_ema", "True of one optimizer alone for a weight", f"several for {', '.join(twice)}")
+    return found
+
+
+def begin(found: Pairs) -> None:
+    """Gives the averages the weights' values."""
+    for weight, average in found:
+        average.assign(weight)
+
+
+def finish(found: Pairs) -> None:
+    """Gives the weights their averages' values."""
+    for weight, average in found:
+        weight.assign(average)
+
+
+def swapping(strategy: tf.distribute.Strategy, found: Pairs) -> Callable[[], None]:
+    """A function that exchanges weights and averages, to the bit (Keras' callback adds and subtracts).
+
+    It is one call in the graph: an interrupt comes before it or after it, and never finds some of them exchanged.
+    """
+
+    def swap():
+        for weight, average in found:
+            strategy.extended.update(weight.value, _swap_one, args=(average.value,), group=False)
+
+    return tf.function(swap, autograph=False)
+
+
+def _swap_one(weight, average) -> None:
+    kept = tf.identity(weight)
+    weight.assign(average)
+    average.assign(kept)

@@ -1,0 +1,81 @@
+"""Argument checks: one wording for every error.
+
+Every message says what was expected and what was received::
+
+    Expected `devices` to be a positive int or "auto". Received: devices=0
+"""
+
+import difflib
+import numbers
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+
+def require(condition: bool, name: str, expected: str, received: Any, error: type[Exception] = ValueError) -> None:
+    """Raises `error` unless `condition` holds: the wording that every check shares."""
+    if not condition:
+        raise error(f"Expected `{name}` to be {expected}. Received: {name}={received!r}")
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def require_int(name: str, value: Any, minimum: int = 1, optional: bool = False) -> None:
+    """Checks that `value` is an int of at least `minimum` (or None, where `optional`)."""
+    expected = {0: "a non-negative int", 1: "a positive int"}.get(minimum, f"an int of at least {minimum}")
+    ok = (optional and value is None) or (_is_int(value) and value >= minimum)
+    require(ok, name, expected + (" or None" if optional else ""), value)
+
+
+def require_number(
+    name: str,
+    value: Any,
+    above: float = 0.0,
+    optional: bool = False,
+    inclusive: bool = False,
+    below: float | None = None,
+) -> None:
+    """Checks that `value` is a number above (`inclusive`: or equal to) a bound, and below another if given."""
+    ok = _is_number(value) and (value >= above if inclusive else value > above) and (below is None or value < below)
+    expected = f"a number {'of at least' if inclusive else 'above'} {above:g}"
+    expected += f" and below {below:g}" if below is not None else ""
+    require((optional and value is None) or ok, name, expected + (" or None" if optional else ""), value)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`' Did you mean "x"?'` for the known name closest to `name`, or an empty string."""
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f' Did you mean "{close[0]}"?' if close else ""
+
+
+def nearest_multiples(value: int, of: int) -> str:
+    """`"60 or 66"` for 64 and 6: the nearest positive multiples below and above."""
+    below = value // of * of
+    return " or ".join(str(multiple) for multiple in (below, below + of) if multiple)
+
+
+def require_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
+    """Checks that `value` is one of `choices`; the error lists them and suggests the nearest."""
+    choices = list(choices)
+    if value not in choices:
+        listed = ", ".join(repr(c) for c in choices)
+        hint = nearest(value, [c for c in choices if isinstance(c, str)])
+        raise ValueError(f"Expected `{name}` to be one of {listed}. Received: {name}={value!r}.{hint}")
+
+
+def new_file(name: str, path: str) -> pathlib.Path:
+    """`path`, where it can be written without losing anything.
+
+    Raises:
+        FileExistsError: There is a file of that name.
+        FileNotFoundError: There is no folder for it.
+    """
+    require(not pathlib.Path(path).exists(), name, "a new file", str(path), FileExistsError)
+    require(pathlib.Path(path).parent.is_dir(), name, "a file in an existing folder", str(path), FileNotFoundError)
+    return pathlib.Path(path)

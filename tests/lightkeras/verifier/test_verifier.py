@@ -1,0 +1,384 @@
+"""A right task passes every check, and one broken in each way is caught by the right check, with its cause."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers.toys import Classifier
+
+import lightkeras as lk
+from lightkeras.verifier import checks as verifier
+from lightkeras.verifier.checks import check
+from lightkeras.verifier.short_run import difference, metrics_difference
+
+
+class Points(lk.DataModule):
+    """Points in 4 dimensions, of two classes; the splits share `shared` of them."""
+
+    def __init__(self, shared: int = 0, repeated_numbers: bool = False, size: int = 30):
+        numbers = np.random.default_rng(0)
+        self.x = numbers.normal(size=(60, 4)).astype(np.float32)
+        self.y = (self.x.sum(axis=1) > 0).astype(np.int32)
+        self.number = np.arange(60) % (30 if repeated_numbers else 60)
+        self.shared, self.size = shared, size
+
+    def _part(self, begin, end):
+        rows = slice(begin, end)
+        arrays = {"x": self.x[rows], "y": self.y[rows], "number": self.number[rows]}
+        return lk.AddressedDataset.from_arrays(arrays, 8)
+
+    def train_dataset(self):
+        return self._part(0, self.size)
+
+    def val_dataset(self):
+        return self._part(30 - self.shared, 50)
+
+    def test_dataset(self):
+        return self._part(50, 60)
+
+
+class Right(Classifier):
+    """What the broken tasks are made from: `nats` of every row, `logits`."""
+
+    data_module = Points
+
+    def __init__(self, units: int = 5):
+        super().__init__(units)
+
+    def logits(self, batch, training):
+        return self.network(batch["x"], training=training)
+
+    def nats(self, batch, training):
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(batch["y"], self.logits(batch, training))
+
+    def losses_of(self, batch, training):
+        return tf.reduce_sum(self.nats(batch, training) * batch["weight"]), tf.reduce_sum(batch["weight"])
+
+
+class WithLayer(Right):
+    """With another layer in the middle: `layer()` of the class."""
+
+    def configure_model(self, data):
+        self.network = keras.Sequential([keras.layers.Dense(8, "tanh"), self.layer(), keras.layers.Dense(2)])
+
+    def layer(self):
+        return keras.layers.Dropout(0.4)
+
+
+def test_a_right_task_passes_every_check():
+    task, data = WithLayer(), Points()
+    report = check(task, data)
+    assert report.passed and not report.failures, str(report)
+    assert [result.name for result in report.results] == list(verifier.CHECKS)
+    assert {result.status for result in report.results} == {"PASS"}, str(report)
+    assert all(result.measured <= result.allowed and not result.note for result in report.results)
+    assert not task.built and data.train_dataset().size == 30  # the two given are as they were
+    for name, (claim, *_) in verifier.CHECKS.items():
+        assert name in str(report) and claim in " ".join(str(report).split())
+
+
+class MeanOfTheBatch(Right):
+    """`keras.losses`' way: a mean over the rows, padding among them."""
+
+    def losses_of(self, batch, training):
+        return tf.reduce_mean(self.nats(batch, training)), tf.constant(1.0)
+
+
+class MeanByWeight(Right):
+    """A mean over the rows that count: micro-batches of unequal weight count alike."""
+
+    def losses_of(self, batch, training):
+        weight = batch["weight"]
+        return tf.reduce_sum(self.nats(batch, training) * weight) / tf.reduce_sum(weight), tf.constant(1.0)
+
+
+class MeanAndWeight(Right):
+    """Divided twice."""
+
+    def losses_of(self, batch, training):
+        weight = batch["weight"]
+        return tf.reduce_mean(self.nats(batch, training) * weight), tf.reduce_sum(weight)
+
+
+class WeightIgnored(Right):
+    def losses_of(self, batch, training):
+        nats = self.nats(batch, training)
+        return tf.reduce_sum(nats), tf.cast(tf.size(nats), tf.float32)
+
+
+class WeightIgnoredInEvaluation(Right):
+    def losses_of(self, batch, training):
+        if training:
+            return super().losses_of(batch, training)
+        nats = self.nats(batch, training)
+        return tf.reduce_sum(nats), tf.cast(tf.size(nats), tf.float32)
+
+
+class RowsCompared(Right):
+    """Scaled by the largest input of the batch."""
+
+    def logits(self, batch, training):
+        return self.network(batch["x"] / tf.reduce_max(batch["x"]), training=training)
+
+
+class NumPyChance(Right):
+    def nats(self, batch, training):
+        return super().nats(batch, training) * np.random.uniform(0.5, 1.5)  # noqa: NPY002  (that is what is wrong)
+
+
+class LayersInInit(Right):
+    def __init__(self, units: int = 5):
+        super().__init__(units)
+        self.network = keras.Sequential([keras.layers.Dense(5), keras.layers.Dense(2)])
+
+    def configure_model(self, data):
+        pass
+
+
+class CapturedValue(Right):
+    """`global_step` is a Python value: the compiled step keeps that of its trace."""
+
+    def nats(self, batch, training):
+        return super().nats(batch, training) / (1 + self.global_step)
+
+
+class CountsEvaluations(Right):
+    def configure_model(self, data):
+        super().configure_model(data)
+        self.seen = self.add_weight(name="seen", initializer="zeros", trainable=False)
+
+    def test_step(self, batch):
+        self.seen.assign_add(1.0)
+        return super().test_step(batch)
+
+
+class TracedEachEpoch(Right):
+    """A Python value that changes, and a new trace so that the step sees it."""
+
+    def begin_epoch(self, epoch):
+        super().begin_epoch(epoch)
+        self.factor = 1.0 + epoch
+        self.make_train_function(force=True)
+
+    def nats(self, batch, training):
+        return super().nats(batch, training) * getattr(self, "factor", 1.0)
+
+
+class Untracked(Right):
+    """A `tf.Variable` of the task's own is no Keras variable: no checkpoint has it."""
+
+    def configure_model(self, data):
+        super().configure_model(data)
+        self.factor = tf.Variable(1.0)
+
+    def train_step(self, batch):
+        self.factor.assign_add(0.5)
+        return super().train_step(batch)
+
+    def nats(self, batch, training):
+        return super().nats(batch, training) * self.factor
+
+
+class ClipsItself(Right):
+    """Clips the gradient of what it has of the batch, before anything is summed."""
+
+    def logits(self, batch, training):
+        @tf.custom_gradient
+        def clipped(values):
+            return values, lambda gradient: tf.clip_by_norm(gradient, 0.01)
+
+        return clipped(super().logits(batch, training))
+
+
+class AppliesItself(Right):
+    def train_step(self, batch):
+        if self._building:
+            return super().train_step(batch)
+        with tf.GradientTape() as tape:
+            total, weight = self.losses_of(batch, training=True)
+            mean = total / weight
+        gradients = tape.gradient(mean, [v.value for v in self.trainable_variables])
+        self.optimizers["loss"].apply(tf.clip_by_global_norm(gradients, 0.1)[0])
+        return {"loss": lk.metrics.WeightedMean(total, weight)}
+
+
+class NoGradient(Right):
+    def nats(self, batch, training):
+        nats = super().nats(batch, training)
+        return tf.stop_gradient(nats) + 0.0 * nats
+
+
+class NotEager(Right):
+    def nats(self, batch, training):
+        if tf.executing_eagerly():
+            raise RuntimeError("this needs a graph")
+        return super().nats(batch, training)
+
+
+BROKEN = [
+    (MeanOfTheBatch, "padding", "padding rows enter the loss: multiply by batch['weight']"),
+    (MeanByWeight, "micro_batches", "a short batch differs: the loss is a mean. Return (sum, weight)"),
+    (MeanByWeight, "replicas", "a short batch differs: the loss is a mean. Return (sum, weight)"),
+    (MeanAndWeight, "micro_batches", "half or twice the loss: of (sum, weight), one is a mean"),
+    (WeightIgnored, "padding", "padding rows enter the loss: multiply by batch['weight']"),
+    (WeightIgnoredInEvaluation, "padding", "Seen in a validation"),
+    (RowsCompared, "micro_batches", "the loss of a row depends on the other rows of its batch"),
+    (NumPyChance, "same_seed", "a number drawn outside Keras' seed generators (np.random"),
+    (NumPyChance, "eager", "keeps what Python had when it was traced (self.global_step, np.random"),
+    (LayersInInit, "same_seed", "layers made in __init__ instead of configure_model()"),
+    (CapturedValue, "eager", "keeps what Python had when it was traced (self.global_step"),
+    (CountsEvaluations, "evaluation", "/seen: give layers training=False, assign nothing"),
+    (TracedEachEpoch, "retrace", "train_step is traced again: a Python value that changes"),
+    (Untracked, "resume", "something that training changes is in no checkpoint (untracked"),
+    (ClipsItself, "micro_batches", "the losses agree, the update does not: gradients are changed before they are"),
+    (AppliesItself, "replicas", "let `minimize` apply"),
+    (NoGradient, "overfit", "60 updates on one batch leave 100% of loss: no gradient arrives (stop_gradient"),
+    (NotEager, "eager", "RuntimeError: this needs a graph"),
+]
+
+
+@pytest.mark.parametrize(("broken", "name", "cause"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
+def test_a_broken_task_is_caught_with_its_cause(broken, name, cause):
+    report = check(broken(), Points(), only=[name])
+    assert not report.passed and report[name].status == "FAIL", str(report)
+    assert cause in report[name].note
+
+
+def test_splits_that_share_examples_are_caught():
+    result = check(Right(), Points(shared=3), only=["splits"])["splits"]
+    assert (result.status, result.measured, result.allowed) == ("FAIL", 3, 0)
+    assert result.note.startswith("the splits share examples: 3 in train and val.")
+
+
+def test_splits_that_share_a_group_are_caught():
+    task, data = Right(), Points(repeated_numbers=True)
+    assert check(task, data, only=["splits"]).passed
+    result = check(task, data, only=["splits"], group="number")["splits"]
+    assert (result.status, result.measured) == ("FAIL", 30)  # 30 to 59 are 0 to 29: 20 in val, 10 in test
+    assert "share values of 'number': 20 in train and val, 10 in train and test." in result.note
+
+
+class RecurrentDropout(WithLayer):
+    """Keras' cells draw a mask whether it is used or not."""
+
+    def layer(self):
+        cell = keras.layers.SimpleRNN(2, dropout=0.3, recurrent_dropout=0.2)
+        return keras.Sequential([keras.layers.Reshape((2, 4)), cell])
+
+
+def test_recurrent_dropout_is_silenced_and_found_to_draw_in_evaluation():
+    report = check(RecurrentDropout(), Points(), only=["micro_batches", "evaluation"])
+    assert report["micro_batches"].status == "PASS"
+    assert report["evaluation"].status == "FAIL" and "draws from " in report["evaluation"].note
+
+
+class Shaken(keras.layers.Layer):
+    """Random, with no rate that could be set to 0."""
+
+    def __init__(self):
+        super().__init__(name="shaken")
+        self.seed_generator = keras.random.SeedGenerator(0)
+
+    def call(self, x, training=False):
+        return x + keras.random.normal(tf.shape(x), seed=self.seed_generator) if training else x
+
+
+class Random(WithLayer):
+    def layer(self):
+        return Shaken()
+
+
+class Normalised(WithLayer):
+    def layer(self):
+        return keras.layers.BatchNormalization(name="norm")
+
+
+def test_what_cannot_be_compared_is_skipped_with_the_reason():
+    report = check(Random(), Points(), only=["micro_batches", "replicas", "xla", "padding", "eager"])
+    assert {name: report[name].status for name in ("micro_batches", "replicas", "xla", "padding", "eager")} == {
+        "micro_batches": "SKIP", "replicas": "SKIP", "xla": "SKIP", "padding": "SKIP", "eager": "PASS",
+    }  # fmt: skip
+    assert report["padding"].note == "not comparable: random layer shaken" and report.passed
+
+
+def test_batch_norm_is_told_what_it_needs():
+    report = check(Normalised(), Points(), only=["micro_batches", "replicas", "padding"])
+    assert report["micro_batches"].status == "SKIP" and "norm takes its statistics" in report["micro_batches"].note
+    assert "BatchNormalization(synchronized=True) in norm" in report["replicas"].note
+    assert "padding enters the statistics of norm (give it a mask)" in report["padding"].note
+
+
+def test_one_device_is_no_failure(monkeypatch):
+    monkeypatch.setattr(verifier, "_two_devices", dict)
+    result = check(Right(), Points(), only=["replicas"])["replicas"]
+    assert result.status == "SKIP" and "tf.config.set_logical_device_configuration" in result.note
+
+
+class NoEvaluation(lk.TaskModule):
+    def configure_model(self, data):
+        self.network = keras.layers.Dense(2)
+
+    def configure_optimizers(self):
+        return keras.optimizers.SGD(0.1)
+
+    def train_step(self, batch):
+        return self.minimize(self.losses, batch)
+
+    def losses(self, batch, training):
+        weight = batch["weight"]
+        return tf.reduce_sum(tf.square(self.network(batch["x"])) * weight[:, None]), tf.reduce_sum(weight)
+
+
+def test_a_task_without_evaluation_is_checked_as_far_as_it_goes():
+    report = check(NoEvaluation(), Points(), only=["evaluation", "resume"])
+    assert [result.status for result in report.results] == ["SKIP", "PASS"]
+
+
+def test_equality_to_the_bit_is_asked_for_where_operations_are_deterministic():
+    result = check(WithLayer(), Points(), only=["same_seed"], deterministic=True)["same_seed"]
+    assert (result.status, result.measured, result.allowed) == ("PASS", 0.0, 0.0)
+
+
+class Unbuildable(Right):
+    def configure_model(self, data):
+        raise RuntimeError("no such thing")
+
+
+def test_a_task_that_cannot_be_trained_raises_its_error():
+    with pytest.raises(RuntimeError, match="no such thing"):
+        check(Unbuildable(), Points())
+
+
+def test_bad_arguments_are_refused():
+    with pytest.raises(ValueError, match="Expected `only` to be one of 'same_seed', 'replicas'"):
+        check(Right(), Points(), only=["paddings"])
+    with pytest.raises(ValueError, match=r"Expected `train_dataset` to be of 5 examples or more. Received: .*=4"):
+        check(Right(), Points(size=4))
+    with pytest.raises(TypeError, match="Expected `task` to be a TaskModule"):
+        check(Points(), Right())
+
+
+@pytest.mark.parametrize(
+    ("size", "batch_size", "expected"),
+    [(3, 7, (3, 2)), (5, 64, (5, 2)), (20, 64, (16, 6)), (99, 1, (5, 2)), (99, 7, (16, 6)), (99, 64, (21, 8))],
+)
+def test_few_examples_end_in_a_short_batch(size, batch_size, expected):
+    few = verifier.few(lk.AddressedDataset.from_arrays({"x": np.zeros(size)}, batch_size))
+    assert (few.size, few.batch_size) == expected and few.size % few.batch_size
+
+
+def test_more_padding_has_the_content_of_other_rows():
+    data = lk.AddressedDataset.from_arrays({"x": np.arange(1, 6), "s": np.array(list("abcde"))}, 3, shuffle=False)
+    whole, short = verifier.Padded(data, 2).stream(epochs=1).as_numpy_iterator()
+    assert whole["x"].tolist() == [1, 2, 3, 2, 1] and whole["weight"].tolist() == [1, 1, 1, 0, 0]
+    assert short["x"].tolist() == [4, 5, 1, 5, 4] and short["weight"].tolist() == [1, 1, 0, 0, 0]
+    assert short["s"].tolist() == [b"d", b"e", b"a", b"e", b"d"]
+
+
+def test_difference_is_what_allclose_compares():
+    assert difference([1.0, 2.0], [1.0, 2.5]) == 0.2
+    assert difference([1.0], [0.0]) == np.inf and difference([1.0], [0.0], floor=0.5) == 2.0
+    assert difference([0.0, np.nan, np.inf], [0.0, np.nan, np.inf]) == 0.0
+    assert difference([np.nan], [1.0]) == np.inf and difference([1.0], [1.0, 2.0]) == np.inf
+    assert metrics_difference([{"a": 1.0, "b": 3.0}], [{"b": 2.0, "a": 1.0}]) == [0.5]
+    assert metrics_difference([], [{"a": 1.0}]) == [np.inf]
