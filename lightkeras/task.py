@@ -17,6 +17,7 @@ from lightkeras.training import weight_averaging as averaging
 from lightkeras.training.loop import MetricSums, StepsPerCall, make_loop
 from lightkeras.training.loss_scale import LossScale
 from lightkeras.training.step import GRADIENT_NORM, LOSS, LossFunction, Sums, as_metrics, call, loss_name, minimize
+from lightkeras.utils import internals
 from lightkeras.utils.checks import require
 from lightkeras.utils.hparams import HyperparametersMixin
 
@@ -222,8 +223,8 @@ class TaskModule(HyperparametersMixin, keras.Model):
 
     def _trace(self, function, spec) -> dict[str, type[WeightedMean]]:
         """Runs `function` on symbolic tensors in a graph that is thrown away; layers make variables outside it."""
-        with tf.__internal__.FuncGraph("build").as_default():
-            batch = {name: tf.compat.v1.placeholder(of.dtype, of.shape) for name, of in spec.items()}
+        with internals.scratch_graph("build"):
+            batch = {name: internals.placeholder(of) for name, of in spec.items()}
             return {name: type(value) for name, value in as_metrics(function(batch)).items()}
 
     def _check_variables(self) -> None:
@@ -235,8 +236,8 @@ class TaskModule(HyperparametersMixin, keras.Model):
             )
 
     def _draw_by_replica(self) -> None:
-        for layer in self._flatten_layers():
-            for generator in layer._seed_generators:
+        for layer in internals.flatten_layers(self):
+            for generator in internals.seed_generators(layer):
                 draw_by_replica(generator)
 
     def build_optimizers(self) -> None:
@@ -246,15 +247,13 @@ class TaskModule(HyperparametersMixin, keras.Model):
         self._check_losses()
         norms = {self.label(name, GRADIENT_NORM): WeightedMean for name in self.optimizers if self.log_gradient_norm}
         self.train_totals = MetricSums({**self._train_kinds, **norms})
-        in_float16 = any(layer.compute_dtype == "float16" for layer in self._flatten_layers())
+        in_float16 = any(layer.compute_dtype == "float16" for layer in internals.flatten_layers(self))
         rows = next(iter(self.spec.values())).shape[0]
         self.loss_scales = {name: LossScale(rows or 1) for name in self.optimizers if in_float16}
         for name, optimizer in self.optimizers.items():
             _check_optimizer(name, optimizer)
             optimizer.build(self.optimizer_variables(name))
-            optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: (
-                gradients_and_variables
-            )  # ours come reduced
+            internals.expect_reduced_gradients(optimizer)
             averaging.prepare(optimizer)
         self._swap_averages = averaging.swapping(self.distribute_strategy, self._averages())
 

@@ -30,6 +30,7 @@ from lightkeras.runs import state as run_state
 from lightkeras.runs.folder import Folder, task_name
 from lightkeras.task import TaskModule
 from lightkeras.trainer_arguments import PRECISIONS, check_arguments, check_changes, check_pair
+from lightkeras.utils import internals
 from lightkeras.utils.checks import require, require_int
 from lightkeras.utils.hparams import HyperparametersMixin, class_path
 from lightkeras.utils.paths import as_path
@@ -244,7 +245,7 @@ class Trainer(HyperparametersMixin):
             wanted = num_replicas(make_strategy(self.devices, self.strategy))
             expected = f'{num_replicas(there)} or "auto" for a task that was built on so many'
             require(wanted == num_replicas(there), "devices", expected, self.devices)
-        policies = {layer.dtype_policy.name for layer in task._flatten_layers()}
+        policies = {layer.dtype_policy.name for layer in internals.flatten_layers(task)}
         policy = PRECISIONS[self.precision]
         as_built = policy == "float32" or policy in policies
         require(as_built, "precision", f"that of a task which is built already: {policies}", self.precision)
@@ -378,7 +379,7 @@ class Trainer(HyperparametersMixin):
         steps, jit = self.steps_per_execution, self.jit_compile
         if steps == "auto" and any(needs_every_batch(callback) for callback in self.callbacks):
             steps = 1
-        elif steps == "auto" and task.distribute_strategy.extended._in_multi_worker_mode():
+        elif steps == "auto" and internals.has_workers(task.distribute_strategy):
             steps = WORKERS_STEPS  # workers must agree: their clocks do not
         if jit == "auto":
             one = num_replicas(task.distribute_strategy) == 1

@@ -27,6 +27,7 @@ from lightkeras.data.addressing import (
     permutation,
 )
 from lightkeras.data.bucketing import _checked_lengths, _checked_widths
+from lightkeras.utils import internals
 from lightkeras.utils.checks import nearest_multiples, require, require_int
 
 
@@ -252,7 +253,7 @@ class AddressedDataset:
     def replica_stream(self, strategy: tf.distribute.Strategy, **address):
         """`stream(**address)` for every replica of `strategy`, each with its rows of the global batch."""
         total = strategy.num_replicas_in_sync
-        if total == 1 and not strategy.extended._in_multi_worker_mode():
+        if total == 1 and not internals.has_workers(strategy):
             return self.stream(**address)
 
         return strategy.distribute_datasets_from_function(lambda context: self._of_worker(context, total, address))
@@ -273,9 +274,9 @@ class AddressedDataset:
 
     def worker_stream(self, strategy: tf.distribute.Strategy, **address) -> tf.data.Dataset:
         """`stream(**address)` with this worker's rows of every batch, a replica's at a time; one process has all."""
-        if not strategy.extended._in_multi_worker_mode():
+        if not internals.has_workers(strategy):
             return self.stream(**address)
-        return self._of_worker(strategy.extended._make_input_context(), strategy.num_replicas_in_sync, address)
+        return self._of_worker(internals.input_context(strategy), strategy.num_replicas_in_sync, address)
 
     def index_table(self, seed: int, epoch: int, steps: int | None = None, micro_batches: int = 1) -> np.ndarray:
         """What `gather_from_memory` takes for every batch of `stream`'s epoch: int64 (steps, rows)."""

@@ -5,8 +5,7 @@ import os
 import re
 from collections.abc import Mapping
 
-from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver as slurm
-
+from lightkeras.utils import internals
 from lightkeras.utils.checks import require
 
 _ADDRESS = re.compile(r"\S+:\d+")
@@ -65,7 +64,7 @@ def slurm_config(environment: Mapping[str, str]) -> dict:
     missing = [name for name in names if name not in environment]
     require(not missing, "SLURM_...", "those of a process that `srun` started", f"no {', '.join(missing)}")
     rank, nodes, tasks, job = (environment[name] for name in names)
-    counts = zip(slurm.expand_hostlist(nodes), slurm.expand_tasks_per_node(tasks), strict=True)
+    counts = internals.expand_slurm_hosts(nodes, tasks)
     port = _SLURM_PORTS.start + int(job) % len(_SLURM_PORTS)
     hosts = [f"{host}:{port + local}" for host, count in counts for local in range(count)]
     return {"cluster": {"worker": hosts}, "task": {"type": "worker", "index": int(rank)}}

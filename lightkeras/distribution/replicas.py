@@ -6,13 +6,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from lightkeras.utils import internals
+
 SEED_STRIDE = 0x1E3779B1  # far from the seeds that a user gives to neighbouring layers
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process writes the run's files: the only one, or the first worker."""
     resolver = strategy.cluster_resolver
-    if resolver is None or not strategy.extended._in_multi_worker_mode():
+    if resolver is None or not internals.has_workers(strategy):
         return True
     chief = resolver.cluster_spec().as_dict().get("chief")
     return resolver.task_type == "chief" or (not chief and resolver.task_id == 0)
@@ -20,7 +22,7 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 def any_worker(strategy: tf.distribute.Strategy, flag: bool) -> bool:
     """Whether any worker says so: all of them must stop at the same update. One process just asks itself."""
-    if not strategy.extended._in_multi_worker_mode():
+    if not internals.has_workers(strategy):
         return flag
     votes = strategy.run(_vote, args=(tf.constant(float(flag)),))
     return float(strategy.experimental_local_results(votes)[0]) > 0
@@ -38,7 +40,7 @@ def num_replicas(strategy: tf.distribute.Strategy) -> int:
 
 def one_cpu(strategy: tf.distribute.Strategy) -> bool:
     """Whether all training is on one CPU of one process."""
-    alone = num_replicas(strategy) == 1 and not strategy.extended._in_multi_worker_mode()
+    alone = num_replicas(strategy) == 1 and not internals.has_workers(strategy)
     return alone and not tf.config.list_logical_devices("GPU")
 
 
@@ -57,7 +59,7 @@ def run_if(condition: tf.Tensor, function: Callable[[list[tf.Tensor]], None], te
     A branch within the replica context must not wait for other replicas, as an optimizer does: so the branch lies
     outside of it (Keras' `LossScaleOptimizer` does the same).
     """
-    if tf.__internal__.distribute.strategy_supports_no_merge_call():
+    if internals.supports_no_merge_call():
         tf.cond(condition, lambda: function(tensors), lambda: None)
         return
 
@@ -72,7 +74,7 @@ def run_if(condition: tf.Tensor, function: Callable[[list[tf.Tensor]], None], te
 
 def sum_over_workers(strategy: tf.distribute.Strategy, sums: np.ndarray) -> np.ndarray:
     """Each worker's `sums` (k,) added up over all workers."""
-    if not strategy.extended._in_multi_worker_mode():
+    if not internals.has_workers(strategy):
         return sums
     local = len(strategy.extended.worker_devices)
 

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import yaml
 
+from lightkeras.utils import internals
 from lightkeras import checkpoint as files
 from lightkeras.callbacks.model_checkpoint import CHECKPOINTS, best_of
 from lightkeras.checkpoint import CheckpointError
@@ -21,7 +21,7 @@ Folder = Path | RemotePath
 
 def task_name(task_class: type) -> str:
     """The folder of a task's runs: `TextGeneration` -> `text_generation`."""
-    return keras.src.utils.naming.to_snake_case(task_class.__name__)
+    return internals.to_snake_case(task_class.__name__)
 
 
 def trainer_config(trainer: Any) -> tuple[dict[str, Any], list[str]]:

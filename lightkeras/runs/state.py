@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from lightkeras.utils import internals
+
 from lightkeras import checkpoint as files
 from lightkeras.checkpoint import Checkpoint, CheckpointError
 from lightkeras.data.module import DataModule
@@ -80,7 +82,7 @@ def restore(task: TaskModule, saved: Checkpoint, keep_rates: bool = False) -> No
         keep_rates: The optimizers keep the learning rates that they were made with.
     """
     _check_metrics(task, saved)
-    rates = {id(optimizer._learning_rate) for optimizer in task.optimizers.values()} if keep_rates else set()
+    rates = {id(internals.learning_rate_variable(optimizer)) for optimizer in task.optimizers.values()} if keep_rates else set()
     _assign({name: v for name, v in task.state_variables().items() if id(v) not in rates}, saved)
     task.global_step = saved.state["step"]
     task.train_totals.values = tf.constant(saved.arrays["totals/values"])

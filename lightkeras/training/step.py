@@ -14,6 +14,7 @@ from lightkeras.distribution.replicas import all_reduce_sum, num_replicas
 from lightkeras.metrics import WeightedMean
 from lightkeras.training import compiled_update as update
 from lightkeras.training.loss_scale import all_finite
+from lightkeras.utils import internals
 
 LOSS = "loss"
 
@@ -59,9 +60,9 @@ def call(task, loss_function: LossFunction, batch, training: bool) -> Sums:
     Raises:
         ValueError: A layer keeps a loss to itself (`add_loss`, `activity_regularizer`), which nobody would count.
     """
-    task._clear_losses()
+    internals.clear_losses(task)
     sums = as_metrics(loss_function(batch, training=training))
-    hidden = [layer.path or layer.name for layer in task._flatten_layers() if layer._losses]
+    hidden = [layer.path or layer.name for layer in internals.flatten_layers(task) if internals.added_losses(layer)]
     if hidden:
         raise ValueError(
             "Expected every loss to be returned by the loss function, as a sum beside its weight. Received: `add_loss` "

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 import keras
 import tensorflow as tf
 
+from lightkeras.utils import internals
 from lightkeras.utils.checks import require
 
 Pairs = list[tuple[keras.Variable, keras.Variable]]  # a weight and its average
@@ -18,7 +19,7 @@ Pairs = list[tuple[keras.Variable, keras.Variable]]  # a weight and its average
 
 def prepare(optimizer: keras.optimizers.Optimizer) -> None:
     """Begins the averages of a built optimizer at the weights, and lets `finish` be the one to end them."""
-    optimizer.finalize_variable_values = lambda variables: None  # Keras' would know of a single optimizer only
+    internals.leave_averages_alone(optimizer)  # Keras would finish those of a single optimizer only
     begin(pairs([optimizer]))
 
 
@@ -30,8 +31,7 @@ def pairs(optimizers: Iterable[keras.optimizers.Optimizer]) -> Pairs:
     """
     found = []
     for optimizer in optimizers:
-        if optimizer.use_ema:
-            found += zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True)
+        found += internals.weights_and_averages(optimizer)
     counts = Counter(id(weight) for weight, _ in found)
     twice = {weight.path for weight, _ in found if counts[id(weight)] > 1}
     require(not twice, "use_ema", "True of one optimizer alone for a weight", f"several for {', '.join(twice)}")

@@ -30,6 +30,7 @@ from lightkeras.task import TaskModule
 from lightkeras.trainer import Trainer, seed_everything
 from lightkeras.trainer_arguments import check_pair
 from lightkeras.training.step import loss_name
+from lightkeras.utils import internals
 from lightkeras.utils.checks import require, require_choice
 from lightkeras.verifier.short_run import QUIET, Trial, difference, metrics_difference, state_difference, train, values
 
@@ -269,7 +270,9 @@ def _silence(task: TaskModule) -> None:
 
 def _random_layers(task: TaskModule) -> list[keras.layers.Layer]:
     """The layers that draw random numbers."""
-    return [layer for layer in task._flatten_layers() if layer._seed_generators and not _is_silent(layer)]
+    return [
+        layer for layer in internals.flatten_layers(task) if internals.seed_generators(layer) and not _is_silent(layer)
+    ]
 
 
 def _is_silent(layer: keras.layers.Layer) -> bool:
@@ -293,7 +296,7 @@ def _untracked(task: TaskModule) -> dict[str, tf.Variable]:
     """Variables of TensorFlow's that are attributes of layers: Keras does not know of them, and no checkpoint does."""
     return {
         f"{layer.name}.{name}": value
-        for layer in task._flatten_layers()
+        for layer in internals.flatten_layers(task)
         for name, value in vars(layer).items()
         if isinstance(value, tf.Variable)
     }
@@ -599,7 +602,7 @@ class Verifier:
 
     def _batch_norms(self, chosen: Callable = lambda layer: True) -> str:
         """Names of the layers that take statistics over a batch: Keras' own, or of a class that is called so."""
-        layers = self.whole.task._flatten_layers()
+        layers = internals.flatten_layers(self.whole.task)
         return ", ".join(layer.name for layer in layers if "BatchNorm" in type(layer).__name__ and chosen(layer))
 
 

@@ -1,0 +1,100 @@
+"""Private names of Keras, TensorFlow and KerasTuner, each behind one function: no other module touches them.
+
+A new release that renames one of them breaks here, and in the test of that name.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver
+
+# ---- Keras: layers
+
+
+def flatten_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Returns the layer and all layers in it."""
+    return list(layer._flatten_layers())
+
+
+def seed_generators(layer: keras.layers.Layer) -> list[keras.random.SeedGenerator]:
+    """Returns the seed generators that the layer itself owns."""
+    return list(layer._seed_generators)
+
+
+def clear_losses(layer: keras.layers.Layer) -> None:
+    """Forgets the losses that layers added in earlier calls."""
+    layer._clear_losses()
+
+
+def added_losses(layer: keras.layers.Layer) -> list[Any]:
+    """Returns the losses that the layer itself added (`add_loss`, `activity_regularizer`)."""
+    return list(layer._losses)
+
+
+def to_snake_case(name: str) -> str:
+    """Converts a class name to Keras' form for layers: `TextGeneration` to `text_generation`."""
+    return keras.src.utils.naming.to_snake_case(name)
+
+
+# ---- Keras: optimizers
+
+
+def learning_rate_variable(optimizer: keras.optimizers.Optimizer) -> Any:
+    """Returns the variable or the schedule behind `optimizer.learning_rate`."""
+    return optimizer._learning_rate
+
+
+def weights_and_averages(optimizer: keras.optimizers.Optimizer) -> list[tuple[keras.Variable, keras.Variable]]:
+    """Pairs each trained weight with its moving average; empty without `use_ema`."""
+    if not optimizer.use_ema:
+        return []
+    return list(zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True))
+
+
+def leave_averages_alone(optimizer: keras.optimizers.Optimizer) -> None:
+    """Stops Keras from overwriting the weights by their averages at the end of `fit()`."""
+    optimizer.finalize_variable_values = lambda variables: None
+
+
+def expect_reduced_gradients(optimizer: keras.optimizers.Optimizer) -> None:
+    """Stops the optimizer from all-reducing the gradients given to `apply`: they are reduced already."""
+    optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
+
+
+# ---- TensorFlow: graphs and strategies
+
+
+@contextlib.contextmanager
+def scratch_graph(name: str) -> Iterator[None]:
+    """Traces the `with` block into a graph that is thrown away; variables are created outside of it."""
+    with tf.__internal__.FuncGraph(name).as_default():
+        yield
+
+
+def placeholder(spec: tf.TensorSpec) -> tf.Tensor:
+    """Creates a symbolic tensor in a `scratch_graph`."""
+    return tf.compat.v1.placeholder(spec.dtype, spec.shape)
+
+
+def supports_no_merge_call() -> bool:
+    """Returns whether the current strategy updates variables without a merge call."""
+    return tf.__internal__.distribute.strategy_supports_no_merge_call()
+
+
+def has_workers(strategy: tf.distribute.Strategy) -> bool:
+    """Returns whether the strategy spans several worker processes."""
+    return strategy.extended._in_multi_worker_mode()
+
+
+def input_context(strategy: tf.distribute.Strategy) -> tf.distribute.InputContext:
+    """Returns the input context of this worker."""
+    return strategy.extended._make_input_context()
+
+
+def expand_slurm_hosts(nodes: str, tasks_per_node: str) -> list[tuple[str, int]]:
+    """Expands Slurm's short forms: `"n[1-2]", "2(x2)"` to `[("n1", 2), ("n2", 2)]`."""
+    hosts = slurm_cluster_resolver.expand_hostlist(nodes)
+    return list(zip(hosts, slurm_cluster_resolver.expand_tasks_per_node(tasks_per_node), strict=True))
