@@ -89,7 +89,7 @@ class AtLogs(lk.Callback):
 
     def on_log(self, record):
         self._gate.first_step()
-        units = float(self.model.train_totals.values[0, 1])
+        units = float(self.model.train_sums.values[0, 1])
         new_epoch = record["step"] % self.model.steps_per_epoch == 0
         if self._compilation is None or self._compilation.decided:
             self._gate(units - self._before)

@@ -211,9 +211,9 @@ class TaskModule(HyperparametersMixin, keras.Model):
         self._building = True
         try:
             self._train_kinds = self._trace(self.train_step, spec)
-            self.train_totals = MetricSums(self._train_kinds)
+            self.train_sums = MetricSums(self._train_kinds)
             evaluates = type(self).test_step is not TaskModule.test_step
-            self.test_totals = MetricSums(self._trace(self.test_step, spec) if evaluates else {})
+            self.test_sums = MetricSums(self._trace(self.test_step, spec) if evaluates else {})
         finally:
             self._building = False
         self.built = True
@@ -246,7 +246,7 @@ class TaskModule(HyperparametersMixin, keras.Model):
         self.optimizers = dict(made) if isinstance(made, dict) else {LOSS: made}
         self._check_losses()
         norms = {self.label(name, GRADIENT_NORM): WeightedMean for name in self.optimizers if self.log_gradient_norm}
-        self.train_totals = MetricSums({**self._train_kinds, **norms})
+        self.train_sums = MetricSums({**self._train_kinds, **norms})
         in_float16 = any(layer.compute_dtype == "float16" for layer in internals.flatten_layers(self))
         rows = next(iter(self.spec.values())).shape[0]
         self.loss_scales = {name: LossScale(rows or 1) for name in self.optimizers if in_float16}
@@ -301,12 +301,12 @@ class TaskModule(HyperparametersMixin, keras.Model):
     def make_train_function(self, force: bool = False) -> None:
         """Keras' hook: what `fit()` calls for every step."""
         if self.train_function is None or force:
-            self.train_function = self._function(self.train_step, self.train_totals, self.train_calls)
+            self.train_function = self._function(self.train_step, self.train_sums, self.train_calls)
 
     def make_test_function(self, force: bool = False) -> None:
         """Keras' hook: what `evaluate()` calls for every step."""
         if self.test_function is None or force:
-            self.test_function = self._function(self.test_step, self.test_totals, self.test_calls)
+            self.test_function = self._function(self.test_step, self.test_sums, self.test_calls)
 
     def _function(self, step_function, totals: MetricSums, calls: StepsPerCall):
         training = calls is self.train_calls
@@ -356,17 +356,17 @@ class TaskModule(HyperparametersMixin, keras.Model):
         done = self.global_step - epoch * self.steps_per_epoch
         self.train_calls.begin(self.steps_per_epoch, done, epoch * self.steps_per_epoch)
         if not done:
-            self.train_totals.reset()
+            self.train_sums.reset()
 
     def begin_evaluation(self, steps: int) -> None:
         """Called before `evaluate()` on `steps` batches."""
-        self.test_totals.reset()
+        self.test_sums.reset()
         self.test_calls.begin(steps)
 
     @property
     def evaluation_names(self) -> list[str]:
         """The metrics of an evaluation: those of `test_step` and of `score`."""
-        return [*self.test_totals.kinds, *self.score_names]
+        return [*self.test_sums.kinds, *self.score_names]
 
     def evaluate_dataset(self, dataset: AddressedDataset, steps: int, callbacks=None) -> dict[str, float]:
         """The metrics of `test_step` and of `score` on the first `steps` batches."""

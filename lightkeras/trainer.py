@@ -290,7 +290,7 @@ class Trainer(HyperparametersMixin):
 
     def _resume(self, task: TaskModule, data: DataModule, ckpt_path: str | None, allowed) -> files.Checkpoint | None:
         task.global_step = 0
-        task.train_totals.reset()
+        task.train_sums.reset()
         if ckpt_path is None:
             return None
         known = {"data_state": data.state_dict(), "steps_per_epoch": task.steps_per_epoch}
@@ -322,7 +322,7 @@ class Trainer(HyperparametersMixin):
         return listeners
 
     def _validation(self, task: TaskModule, data: DataModule) -> cb.Validation | None:
-        if not self.limit_val_batches or (self.overfit_batches and not task.test_totals.kinds):
+        if not self.limit_val_batches or (self.overfit_batches and not task.test_sums.kinds):
             return None
         found = stages.validation(data, self.limit_val_batches, self.overfit_batches)
         if found is None:

@@ -48,7 +48,7 @@ def metric_names(task, callbacks: list[keras.callbacks.Callback], validation: Va
             callback.set_model(task)
             added += callback.metric_names()
     of_validation = [f"val_{name}" for name in task.evaluation_names] if validation else []
-    return list(dict.fromkeys([*task.train_totals.kinds, *added, *of_validation]))
+    return list(dict.fromkeys([*task.train_sums.kinds, *added, *of_validation]))
 
 
 def check_monitors(callbacks: list[keras.callbacks.Callback], names: list[str]) -> None:

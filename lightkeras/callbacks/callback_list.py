@@ -154,7 +154,7 @@ class _Logging:
 
     def flush(self, epoch: int) -> None:
         """Logs what has come since the last record, if anything has."""
-        step, totals = self._task.global_step, self._task.train_totals
+        step, totals = self._task.global_step, self._task.train_sums
         if step == self._step:
             return
         values = totals.values.numpy()

@@ -57,7 +57,7 @@ class Compilation(Callback):
     def _waited(self) -> float:
         """Seconds until the device is done too: on a GPU a call comes back before."""
         began = time.perf_counter()
-        self.model.train_totals.values.numpy()
+        self.model.train_sums.values.numpy()
         return time.perf_counter() - began
 
     def _begin(self) -> None:

@@ -33,7 +33,7 @@ class NonFiniteGuard(Callback):
                 f"in the last updates until {self.model.global_step}, all skipped. float16 ends at 65,504: compute the "
                 'loss in float32, or try precision="bf16-mixed". The last checkpoint is from before.'
             )
-        totals = self.model.train_totals
+        totals = self.model.train_sums
         first = totals.non_finite.numpy()
         if (first < 0).all():
             return

@@ -40,7 +40,7 @@ class Throughput(Callback):
 
     def _units(self) -> float:
         """The weight of the first loss in this epoch so far: what `unit` counts."""
-        return float(self.model.train_totals.values.numpy()[0, 1])
+        return float(self.model.train_sums.values.numpy()[0, 1])
 
     def on_epoch_begin(self, epoch, logs=None):
         self._paused = self._since is not None

@@ -268,7 +268,7 @@ class AddressedDataset:
         """
         key = (strategy, steps, by_replica)
         if key not in self._once:
-            make = self.distributed if by_replica else self.worker_stream
+            make = self.replica_stream if by_replica else self.worker_stream
             self._once[key] = make(strategy, epochs=1, steps=steps)
         return self._once[key]
 

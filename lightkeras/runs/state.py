@@ -28,8 +28,8 @@ CHANGEABLE = ("task", "data", "seed", "data_state")  # by name, in a run that go
 def capture(task: TaskModule, data: DataModule, callbacks: dict, seed: int) -> tuple[dict[str, np.ndarray], dict]:
     """The run's state now: (arrays, JSON state), copied to the host."""
     arrays = {name: _host_copy(variable) for name, variable in task.state_variables().items()}
-    arrays["totals/values"] = task.train_totals.values.numpy()
-    arrays["totals/non_finite"] = task.train_totals.non_finite.numpy()
+    arrays["sums/values"] = task.train_sums.values.numpy()
+    arrays["sums/non_finite"] = task.train_sums.non_finite.numpy()
     known = {**identity(task, data, seed), "data_state": data.state_dict()}
     spec = {name: {"shape": list(s.shape), "dtype": s.dtype.name} for name, s in task.spec.items()}
     position = {"step": task.global_step, "steps_per_epoch": task.steps_per_epoch, "averages": task.averages()}
@@ -85,8 +85,8 @@ def restore(task: TaskModule, saved: Checkpoint, keep_rates: bool = False) -> No
     rates = {id(internals.learning_rate_variable(optimizer)) for optimizer in task.optimizers.values()} if keep_rates else set()
     _assign({name: v for name, v in task.state_variables().items() if id(v) not in rates}, saved)
     task.global_step = saved.state["step"]
-    task.train_totals.values = tf.constant(saved.arrays["totals/values"])
-    task.train_totals.non_finite = tf.constant(saved.arrays["totals/non_finite"])
+    task.train_sums.values = tf.constant(saved.arrays["sums/values"])
+    task.train_sums.non_finite = tf.constant(saved.arrays["sums/non_finite"])
 
 
 def load_task(ckpt_path: str, expected: type = TaskModule) -> TaskModule:
@@ -118,8 +118,8 @@ def build(task: TaskModule, data: DataModule, spec: dict[str, tf.TensorSpec]) ->
 
 
 def _check_metrics(task: TaskModule, saved: Checkpoint) -> None:
-    names, count = ", ".join(task.train_totals.kinds), len(saved.arrays["totals/values"])
-    if count != len(task.train_totals.kinds):
+    names, count = ", ".join(task.train_sums.kinds), len(saved.arrays["sums/values"])
+    if count != len(task.train_sums.kinds):
         raise CheckpointError(
             f"Expected {saved.path} to hold sums of this run's metrics: {names}. Received: sums of {count} metrics. "
             "Continue a run with the metrics and the log_gradient_norm that it had."

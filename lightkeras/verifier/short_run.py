@@ -54,10 +54,10 @@ class _Recorder(Callback):
         self.calls += 1
 
     def on_log(self, record):
-        self.records.append({name: record[name] for name in self.model.train_totals.kinds})
+        self.records.append({name: record[name] for name in self.model.train_sums.kinds})
 
     def on_validation_end(self, record):
-        self.validations.append({f"val_{name}": record[f"val_{name}"] for name in self.model.test_totals.kinds})
+        self.validations.append({f"val_{name}": record[f"val_{name}"] for name in self.model.test_sums.kinds})
 
 
 def train(task: TaskModule, data: DataModule, ckpt_path: str | None = None, **arguments: Any) -> Trial:
@@ -72,7 +72,7 @@ def train(task: TaskModule, data: DataModule, ckpt_path: str | None = None, **ar
         **{**QUIET, **by_default, **where, **arguments, "callbacks": [recorder, *arguments.get("callbacks", ())]}
     )
     epochs = trainer.fit(task, data, ckpt_path).history
-    kept = {name: list(epochs[name]) for name in task.train_totals.kinds}
+    kept = {name: list(epochs[name]) for name in task.train_sums.kinds}
     return Trial(task, trainer, recorder.records, recorder.validations, kept, values(task), recorder.calls)
 
 

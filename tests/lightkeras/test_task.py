@@ -133,11 +133,11 @@ def test_building_creates_everything_and_trains_nothing():
     data = in_order(points())
     task = made(Everything(), data)
     before = state(task)
-    assert task.built and task.train_totals.kinds == {
+    assert task.built and task.train_sums.kinds == {
         "loss": lk.metrics.WeightedMean,
         "perplexity": lk.metrics.Perplexity,
     }
-    assert task.test_totals.kinds == task.train_totals.kinds and task.spec == data.element_spec
+    assert task.test_sums.kinds == task.train_sums.kinds and task.spec == data.element_spec
     slots = [name for name in before if name.startswith("optimizer/loss/")]
     assert len(before) - len(slots) == 4 + 4 + 1 and len(slots) == 2 + 2 * 6  # step, rate; Adam's two of each weight
     named = {name.split("/")[-1]: value for name, value in before.items() if name.startswith("model/")}
@@ -178,7 +178,7 @@ def test_a_task_without_a_test_step_trains():
         losses_of, train_step = Everything.losses_of, Everything.train_step
 
     task = made(Train(), in_order(points()))
-    assert task.test_totals.kinds == {} and updated(task, in_order(points()))["loss"] > 0
+    assert task.test_sums.kinds == {} and updated(task, in_order(points()))["loss"] > 0
     with pytest.raises(NotImplementedError, match=r"Train has no `test_step\(batch\)`"):
         task.test_step({})
 

@@ -206,9 +206,9 @@ def test_a_skipped_update_touches_nothing_of_its_optimizer_and_nothing_else(cut)
     assert task.updates() == {"first": 2, "second": 1}
     scaling = {"first_loss_scale": 2.0**15, "first_skipped_updates": 0}
     assert task.loss_scaling() == {**scaling, "second_loss_scale": 2.0**14, "second_skipped_updates": 1}
-    kinds = dict(zip(task.train_totals.kinds, task.train_totals.values.numpy()[:, 1].tolist(), strict=True))
+    kinds = dict(zip(task.train_sums.kinds, task.train_sums.values.numpy()[:, 1].tolist(), strict=True))
     assert kinds["second_gradient_norm"] == 1 and kinds["first_gradient_norm"] == 2  # the infinite one does not count
-    assert np.isfinite(list(logs.values())).all() and (task.train_totals.non_finite.numpy() == -1).all()
+    assert np.isfinite(list(logs.values())).all() and (task.train_sums.non_finite.numpy() == -1).all()
 
 
 # ---- whole runs

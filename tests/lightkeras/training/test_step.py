@@ -265,7 +265,7 @@ def test_gradient_norms_are_of_what_is_reduced_and_not_clipped(cut):
     logs = updated(task, in_order(PLANES), 3)
     norms = {"first_gradient_norm": pytest.approx(13, rel=1e-6), "second_gradient_norm": pytest.approx(26, rel=1e-6)}
     assert {name: logs[name] for name in logs if "norm" in name} == norms
-    assert task.train_totals.values[-1, 1] == 3  # each update once, however many replicas and micro-batches
+    assert task.train_sums.values[-1, 1] == 3  # each update once, however many replicas and micro-batches
 
 
 def test_a_gradient_norm_of_one_optimizer_needs_no_prefix():
@@ -368,13 +368,13 @@ def test_sums_of_many_steps_are_divided_once_and_the_first_bad_one_is_known():
     logs = updated(task, data, 3, steps_per_execution=2)
     error = (arrays["x"] @ KERNEL - arrays["y"])[:6]
     assert logs["loss"] == pytest.approx(np.average(error**2 / 2, weights=arrays["tokens"][:6]), rel=1e-5)
-    assert task.train_totals.non_finite.numpy() == [-1]
+    assert task.train_sums.non_finite.numpy() == [-1]
     task.global_step = 0
     updated(task, data, 6, steps_per_execution=4)
-    assert task.train_totals.non_finite.numpy() == [3] and task.global_step == 6
+    assert task.train_sums.non_finite.numpy() == [3] and task.global_step == 6
 
 
-def test_totals_give_intervals_and_kinds():
+def test_sums_give_intervals_and_kinds():
     totals = MetricSums({"loss": lk.metrics.WeightedMean, "perplexity": lk.metrics.Perplexity})
     before, after = np.array([[2.0, 1.0], [0.0, 0.0]]), np.array([[8.0, 4.0], [0.0, 2.0]])
     assert totals.results(after - before) == {"loss": 2.0, "perplexity": 1.0}
