@@ -17,8 +17,7 @@ for the left-over of a killed writer.
 from lightkeras.checkpoint.reading import Checkpoint as Checkpoint
 from lightkeras.checkpoint.reading import fall_back as fall_back
 from lightkeras.checkpoint.reading import load_checkpoint as load_checkpoint
-from lightkeras.checkpoint.reading import load_latest as load_latest
-from lightkeras.checkpoint.reading import read_state as read_state
+from lightkeras.checkpoint.reading import open_checkpoint as open_checkpoint
 from lightkeras.checkpoint.storage import CheckpointError as CheckpointError
 from lightkeras.checkpoint.storage import checkpoints as checkpoints
 from lightkeras.checkpoint.storage import latest_checkpoint as latest_checkpoint

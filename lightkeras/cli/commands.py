@@ -177,9 +177,9 @@ def _of_config(ckpt_path: str | None, config: str | None) -> str | None:
     return ckpt_path
 
 
-def _checkpoint(task_class: type[TaskModule], arguments: list[str]) -> str:
+def _checkpoint(task_class: type[TaskModule], arguments: list[str]) -> files.Checkpoint:
     root = as_path(_given(arguments, "trainer.default_root_dir") or "runs")
-    return run_folder.find_checkpoint(_given(arguments, "ckpt_path") or "best", root, task_name(task_class))
+    return run_folder.open_checkpoint(_given(arguments, "ckpt_path") or "best", root, task_name(task_class))
 
 
 def _trained(command: str, task_class: type[TaskModule], arguments: list[str]) -> tuple[Parser, files.Checkpoint]:
@@ -191,7 +191,7 @@ def _trained(command: str, task_class: type[TaskModule], arguments: list[str]) -
         parser.add_argument("--out", type=str, default="predictions.npz", help="new file for the arrays")
     if {"-h", "--help"} & set(arguments):
         parser.parse_args(arguments)  # prints and exits
-    saved = files.load_checkpoint(_checkpoint(task_class, arguments))
+    saved = _checkpoint(task_class, arguments)
     parser.set_defaults({f"data.{name}": value for name, value in saved.state["data"]["init_args"].items()})
     return parser, saved
 
@@ -199,7 +199,7 @@ def _trained(command: str, task_class: type[TaskModule], arguments: list[str]) -
 def _use(command: str, parser: Parser, saved: files.Checkpoint, task_class: type, arguments: list[str]):
     """What `Trainer.COMMAND` gives for the saved task, built on the Trainer's devices and in its precision."""
     run = made(parser, parser.parse_args(arguments))
-    task, _, _ = run_state.load_run(saved.path, task_class)
+    task, _, _ = run_state.load_run(saved, task_class)
     run.data.load_state_dict(saved.state["data_state"])
     return getattr(run.trainer, command)(task, run.data, saved.path)
 

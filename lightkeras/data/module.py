@@ -4,6 +4,7 @@ from typing import Any
 
 from lightkeras.data.dataset import AddressedDataset
 from lightkeras.utils.hparams import HyperparametersMixin
+from lightkeras.utils.lightning import DATA_METHODS
 
 
 class DataModule(HyperparametersMixin):
@@ -12,6 +13,8 @@ class DataModule(HyperparametersMixin):
     A subclass overrides what it has. The constructor's arguments are recorded (`hparams`), so they must be plain
     values (numbers, strings, lists): the run folder makes the data again from them.
     """
+
+    replaced_methods = DATA_METHODS
 
     def prepare_data(self) -> None:
         """Downloads and caches; called once per machine, so it must set no attributes."""

@@ -35,8 +35,13 @@ class CorpusMetric:
         require(self.sums.ndim == 1 and len(self.sums) in self.sizes, "sums", expected, self.sums.shape)
 
     @classmethod
+    def from_sums(cls, sums: Sequence[float] | np.ndarray) -> "CorpusMetric":
+        """Makes the metric from added `sums` (k,)."""
+        return cls(sums)
+
+    @classmethod
     def zero(cls) -> "CorpusMetric":
-        """Those of no sentence at all: for a worker that has none."""
+        """Zero sums, for a worker without sentences."""
         return cls(np.zeros(cls.sizes[-1]))
 
     def __add__(self, other: "CorpusMetric") -> "CorpusMetric":

@@ -120,6 +120,7 @@ def _search(fits: Any, start: int, most: int, multiple: int, refine: int) -> int
 class _Clock(Callback):
     """Seconds of the last update."""
 
+    accepts_many_steps = True
     seconds = 0.0
 
     def on_train_batch_begin(self, batch, logs=None):

@@ -24,6 +24,9 @@ class TrialProgress(Monitor):
         seconds: Seconds from the begin of training that are left of the search; None for no limit.
     """
 
+    accepts_many_steps = True
+    ends_for_good = False
+
     def __init__(self, monitor: str, mode: str = "min"):
         super().__init__(monitor, mode)
         self.values: list[tuple[int, float]] = []
@@ -40,7 +43,7 @@ class TrialProgress(Monitor):
             self.cut = self.model.stop_training = True
 
     def on_value(self, value, record):
-        if self.cut and record["step"] % self.params["steps"]:
+        if self.cut and record["step"] % self.run.steps_per_epoch:
             return  # an evaluation that the uninterrupted run does not make
         if not math.isfinite(value):
             raise ObjectiveError(

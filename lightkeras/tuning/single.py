@@ -128,7 +128,7 @@ def _take_over(earlier: Path, folder: Path, name: str) -> None:
 
 
 def _saved(run: Path) -> dict:
-    return checkpoints.read_state(checkpoints.latest_checkpoint(run / CHECKPOINTS))
+    return checkpoints.open_checkpoint(checkpoints.latest_checkpoint(run / CHECKPOINTS)).state
 
 
 def _is_over(run: Path, max_epochs: int | None, callbacks: list) -> bool:
@@ -159,7 +159,7 @@ class _Names(Callback):
     names: list[str] = []
 
     def on_train_begin(self, logs=None):
-        self.names = self.params["metric_names"]
+        self.names = self.run.metric_names
 
 
 def metric_names(job: dict) -> list[str]:

@@ -190,6 +190,9 @@ class _Written(io.BytesIO):
             self._path.write_bytes(data)
 
 
+Folder = Path | RemotePath
+
+
 def truncate(path: Path | RemotePath, size: int) -> None:
     """Cuts a file to its first `size` bytes."""
     if isinstance(path, Path):

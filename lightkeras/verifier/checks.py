@@ -28,7 +28,7 @@ from lightkeras.data.dataset import AddressedDataset
 from lightkeras.data.module import DataModule
 from lightkeras.task import TaskModule
 from lightkeras.trainer import Trainer, seed_everything
-from lightkeras.trainer_arguments import check_pair
+from lightkeras.trainer_arguments import require_pair
 from lightkeras.training.step import loss_name
 from lightkeras.utils import internals
 from lightkeras.utils.checks import require, require_choice
@@ -152,7 +152,7 @@ def check(
         ValueError: There are fewer than five training examples, or `only` names no check.
         Exception: What the task raises when it is trained for a few updates as it is.
     """
-    check_pair(task, data)
+    require_pair(task, data)
     for name in only or ():
         require_choice("only", name, CHECKS)
     with tempfile.TemporaryDirectory() as root, _exact_and_quiet(), Console(stderr=True).status("") as status:

@@ -26,7 +26,7 @@ class Trial(NamedTuple):
         validations: The `val_` metrics of every validation.
         epochs: The metrics of every epoch, a list by name.
         state: Every weight, seed generator and optimizer slot at the end, by name.
-        calls: StepsPerCall that made the updates: fewer where a call makes several.
+        calls: Calls that made the updates: fewer where a call makes several.
     """
 
     task: TaskModule
@@ -45,6 +45,8 @@ class Trial(NamedTuple):
 
 class _Recorder(Callback):
     """Keeps what is logged, and counts calls."""
+
+    accepts_many_steps = True
 
     def __init__(self):
         super().__init__()

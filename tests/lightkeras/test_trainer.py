@@ -398,7 +398,7 @@ def test_run_eagerly_and_jit_compile_reach_the_step():
         task = Classifier()
         object.__setattr__(task, "prefer_jit_compile", prefers)
         fitted(task=task, run_eagerly=False, jit_compile=jit, max_steps=1, limit_val_batches=0)
-        assert task.jit_compile_steps is expected
+        assert task.test_loop.jit_compile is expected
 
 
 # ---- what is written and shown
@@ -428,7 +428,7 @@ def test_the_users_loggers_write_without_the_default_ones(root):
 def test_a_callback_may_save_only_where_there_is_a_run():
     class Saves(lk.Callback):
         def on_epoch_end(self, epoch, logs=None):
-            self.params["save_checkpoint"]()
+            self.run.save_checkpoint()
 
     with pytest.raises(ValueError, match="`enable_checkpointing` to be True to save a checkpoint"):
         fitted(callbacks=[Saves()])

@@ -359,14 +359,14 @@ def test_attention_entropy_and_coverage_by_hand():
     entropy = attention_entropy(attention, target_mask, source_mask)
     assert isinstance(entropy, WeightedMean) and entropy.weight == 3
     assert entropy.total == pytest.approx(math.log(2) + 0 + 0.25 * math.log(4) + 0.75 * math.log(4 / 3))
-    assert WeightedMean.result(*entropy) == pytest.approx(entropy.total / 3)
+    assert entropy.result() == pytest.approx(entropy.total / 3)
     assert attention_coverage(attention, target_mask, source_mask) == pytest.approx((1 + 0.5 + 0 + 0.25 + 0.75, 5))
 
 
 def test_even_attention_has_the_logarithm_of_the_slots():
     even = np.full((2, 5, 8), 1 / 8, np.float32)
-    assert WeightedMean.result(*attention_entropy(even, np.ones((2, 5)))) == pytest.approx(math.log(8))
-    assert WeightedMean.result(*attention_coverage(even, np.ones((2, 5)))) == pytest.approx(5 / 8)
+    assert attention_entropy(even, np.ones((2, 5))).result() == pytest.approx(math.log(8))
+    assert attention_coverage(even, np.ones((2, 5))).result() == pytest.approx(5 / 8)
 
 
 @pytest.mark.parametrize("attention, target_mask, source_mask, message", [

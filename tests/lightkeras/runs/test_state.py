@@ -1,12 +1,9 @@
 """Resuming: a run that was killed, interrupted or limited at any update goes on to the very same bits."""
 
-from helpers.stopping import At, Killed, kill, interrupt
-
 import contextlib
 import errno
 import itertools
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -18,13 +15,14 @@ import numpy as np
 import pytest
 import yaml
 from helpers.resuming import assert_same, outcome
+from helpers.stopping import At, Killed, interrupt, kill
 from helpers.toys import Classifier, PointsData, quiet, weights
 
 import lightkeras as lk
 from lightkeras import checkpoint as files
+from lightkeras.checkpoint import archive
 from lightkeras.cli import main as cli
 from lightkeras.runs import folder as run_folder
-from lightkeras.checkpoint import archive
 
 SETTING = {
     "max_epochs": 3,
@@ -36,14 +34,6 @@ SETTING = {
 
 def toys():
     return Classifier(dropout=0.4), PointsData()
-
-
-
-
-
-
-
-
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +139,7 @@ def test_what_may_differ_is_allowed_by_name(run, root):
     trainer = quiet(root, max_epochs=3, run_eagerly=True)
     trainer.fit(task, PointsData(), "last", allow_changes=["task"])
     assert trainer.run_dir == there and task.global_step == 15
-    assert task.learning_rates()["learning_rate"] == pytest.approx(0.01)
+    assert task.optimizers.learning_rates()["learning_rate"] == pytest.approx(0.01)
     quiet(root, max_epochs=4, run_eagerly=True).fit(task, PointsData(), "last")  # it is this run's now
 
 
@@ -168,7 +158,7 @@ def test_a_run_begins_with_the_weights_of_another(run, root):
     trained = [array for name, array in saved.arrays.items() if name.startswith("model/") and "generator" not in name]
     for ours, theirs in zip(weights(task)[:4], trained, strict=True):  # it has no dropout, so no generator
         np.testing.assert_array_equal(ours, theirs)
-    assert list(task.updates().values()) == [3]  # a new optimizer
+    assert list(task.optimizers.update_counts().values()) == [3]  # a new optimizer
 
 
 class Tuned(Classifier):
@@ -196,7 +186,7 @@ def test_weights_alone_are_trained_on_by_other_optimizers(run, root):
     kernels = [name for name in saved if name.startswith("model/") and name.endswith("kernel")]
     same = [np.array_equal(np.asarray(trained[name]), saved[name]) for name in kernels]
     assert same == [True, False]  # the first has a learning rate of 0
-    assert task.updates() == {"hidden": 3, "head": 3} and task.global_step == 3
+    assert task.optimizers.update_counts() == {"hidden": 3, "head": 3} and task.global_step == 3
 
 
 def test_weights_are_for_the_beginning_of_a_run(run, root):

@@ -156,7 +156,7 @@ def test_the_loss_counts_every_word_and_the_end(untrained):
     sums = task.word_losses(batch, training=False)
     assert [float(part) for part in sums["loss"]] == pytest.approx([nats, words], rel=1e-5)
     assert float(sums["token_accuracy"][0]) == right
-    assert lk.metrics.Perplexity.result(*map(float, sums["perplexity"])) == pytest.approx(
+    assert lk.metrics.Perplexity(*map(float, sums["perplexity"])).result() == pytest.approx(
         np.exp(nats / words), rel=1e-5
     )
 
@@ -287,7 +287,7 @@ def test_the_score_is_that_of_the_greedy_captions(begun):
     assert scores["cider"].result() == pytest.approx(lk.metrics.CIDErD.of(texts, references, frequencies).result())
     assert scores["rouge_l"].result() == pytest.approx(lk.metrics.ROUGEL.of(texts, references).result())
     entropy = np.mean([-(row * np.log(np.maximum(row, 1e-30))).sum() for one in made for row in one.attention])
-    assert lk.metrics.WeightedMean.result(*scores["attention_entropy"]) == pytest.approx(entropy, rel=1e-4)
+    assert scores["attention_entropy"].result() == pytest.approx(entropy, rel=1e-4)
     assert scores["empty"] == lk.metrics.WeightedMean(0.0, len(texts)) and scores["repeating"].weight == len(texts)
 
 

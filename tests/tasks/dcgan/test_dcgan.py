@@ -6,12 +6,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.small import gradients as small_gradients
 from helpers.small import made, updated
 from helpers.toys import Recorder, quiet, weights
 from PIL import Image
 
 import lightkeras as lk
-from lightkeras.training.step import gradients_of
 from tasks.dcgan import DCGAN, MNISTData, pictures
 from tasks.dcgan.evaluate import evaluate, main, table
 from tasks.dcgan.model import BatchNormalization, Discriminator, Generator, check_image_size, halvings
@@ -420,7 +420,7 @@ def two_tapes(task, batch):
 
 def test_one_shared_pass_equals_the_tutorials_two_tapes(npz):
     task, batch = task_of(data_of(npz, batch_size=16))
-    gradients, sums = gradients_of(task, task.adversarial_losses, batch)
+    gradients, sums = small_gradients(task, task.adversarial_losses, batch)
     for name, expected in zip(("generator", "discriminator"), two_tapes(task, batch), strict=True):
         assert float(sums[f"{name}_loss"].weight) == 16
         for ours, theirs in zip(gradients[name], expected, strict=True):
