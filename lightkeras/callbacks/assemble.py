@@ -21,8 +21,7 @@ def assemble(
 ) -> tuple[list[keras.callbacks.Callback], list[str]]:
     """Makes the callbacks of a run, sorted by `order`, and lists the names that they may monitor.
 
-    A callback of the task replaces the Trainer's of the same class, and one of these replaces a default. The user's
-    own, of order 0, see what the first ones add to records and logs, and the loggers see what the user's add.
+    A callback of the task replaces the Trainer's of the same class.
 
     Raises:
         ValueError: A callback monitors a name that no record has.
@@ -30,12 +29,19 @@ def assemble(
     validation = make_validation(trainer, task, data)
     own = task.configure_callbacks()
     given = [*own, *(c for c in trainer.callbacks if type(c) not in [type(one) for one in own])]
-    defaults = default_callbacks(trainer, task, validation)
-    used = [default for default in defaults if not any(isinstance(one, type(default)) for one in given)]
-    callbacks = sorted([*given, *used], key=_order)
+    callbacks = merge(given, default_callbacks(trainer, task, validation))
     names = metric_names(task, callbacks, validation)
     _require_known_monitors(callbacks, names)
     return callbacks, names
+
+
+def merge(given: list[keras.callbacks.Callback], defaults: list[keras.callbacks.Callback]) -> list:
+    """Sorts by `order` the callbacks `given` and the `defaults` of whose class none of them is.
+
+    The user's own, of order 0, see what the first ones add to records and logs; the loggers see what the user's add.
+    """
+    used = [default for default in defaults if not any(isinstance(one, type(default)) for one in given)]
+    return sorted([*given, *used], key=_order)
 
 
 def _order(callback: keras.callbacks.Callback) -> int:

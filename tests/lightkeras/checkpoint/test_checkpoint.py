@@ -201,7 +201,7 @@ def test_no_folder_and_an_empty_one_have_no_checkpoints(tmp_path):
     for folder in (tmp_path, tmp_path / "none"):
         assert checkpoints(folder) == [] and latest_checkpoint(folder) is None
         with pytest.raises(CheckpointError, match=r"Expected a readable checkpoint in .* Received: none"):
-            load_checkpoint(latest_checkpoint(folder))
+            ck.fall_back(str(folder / "step_000000001"))
 
 
 def test_checkpoints_are_sorted_by_step(tmp_path):
@@ -361,17 +361,17 @@ def test_damage_is_named_and_the_earlier_checkpoint_offered(tmp_path, damage):
 
 
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
-def test_load_latest_falls_back_with_a_warning(tmp_path, damage):
+def test_fall_back_warns(tmp_path, damage):
     save(tmp_path, 1), damage(save(tmp_path, 2))
-    with pytest.warns(UserWarning, match=r"(?s)loaded .*step_000000001\. .*" + DAMAGE[damage]):
-        loaded = load_checkpoint(latest_checkpoint(tmp_path))
+    with pytest.warns(UserWarning, match=r"(?s)resumed from .*step_000000001\. .*" + DAMAGE[damage]):
+        loaded = ck.fall_back(latest_checkpoint(tmp_path))
     assert loaded.step == 1 and loaded.arrays["w"][0] == 1
 
 
-def test_load_latest_says_why_for_each_if_none_can_be_read(tmp_path):
+def test_fall_back_says_why_for_each_if_none_can_be_read(tmp_path):
     truncate(save(tmp_path, 1)), halve_manifest(save(tmp_path, 2))
     with pytest.raises(CheckpointError, match=r"(?s)step_000000002.*whole JSON.*step_000000001.*size in bytes"):
-        load_checkpoint(latest_checkpoint(tmp_path))
+        ck.fall_back(latest_checkpoint(tmp_path))
 
 
 def test_only_a_whole_earlier_checkpoint_is_offered(tmp_path):
@@ -664,15 +664,15 @@ def test_fall_back_puts_what_is_damaged_out_of_the_way(tmp_path):
         damaged = bytearray(shard(path).read_bytes())
         damaged[len(damaged) // 2] ^= 1
         shard(path).write_bytes(damaged)
-    assert ck.fall_back(paths[3]) == paths[3]
+    assert ck.fall_back(paths[3]).path == paths[3]
     with pytest.warns(UserWarning, match="Passed over") as warned:
-        assert ck.fall_back(paths[2]) == paths[0]
+        assert ck.fall_back(paths[2]).path == paths[0]
     assert [path in str(one.message) for path, one in zip(paths[2:0:-1], warned, strict=True)] == [True, True]
     assert steps(tmp_path) == [1, 4]
     save(tmp_path, 2)
     shard(paths[1]).unlink()
     with pytest.warns(UserWarning, match="arrays-00000.npz"):
-        assert ck.fall_back(paths[1]) == paths[0]
+        assert ck.fall_back(paths[1]).path == paths[0]
     assert {path.name for path in tmp_path.glob("*.damaged*")} == {
         "step_000000002.damaged", "step_000000002.damaged-2", "step_000000003.damaged",
     }  # fmt: skip

@@ -108,7 +108,7 @@ def test_a_damaged_remote_checkpoint_is_put_aside(remote):
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(bytes(content))
-    with pytest.warns(UserWarning, match=f"(?s)went on from {first}. .*arrays-00000.npz to have SHA-256"):
+    with pytest.warns(UserWarning, match=f"(?s)resumed from {first}. .*arrays-00000.npz to have SHA-256"):
         quiet(str(remote), max_epochs=2, run_eagerly=True).fit(*task(), ckpt_path="auto")
     assert [p.name for p in as_path(last + ".damaged").iterdir()] == ["arrays-00000.npz", "manifest.json"]
     assert checkpoint.load_checkpoint(last).step == 10  # made again

@@ -190,7 +190,7 @@ def test_weights_alone_are_trained_on_by_other_optimizers(run, root):
 
 
 def test_weights_are_for_the_beginning_of_a_run(run, root):
-    with pytest.raises(ValueError, match="`weights_path` to be None in a run that goes on"):
+    with pytest.raises(ValueError, match="`weights_path` to be None with a ckpt_path to resume"):
         quiet(root).fit(*toys(), ckpt_path="last", weights_path=str(run))
     with pytest.raises(lk.CheckpointError, match="to be of this task and data"):
         quiet(root).fit(Other(dropout=0.4), PointsData(), weights_path=str(run))
@@ -247,7 +247,7 @@ def test_what_no_file_can_hold_is_named_in_the_config(root):
     ],
 )
 def test_another_run_is_not_continued(run, root, task, data, arguments, difference):
-    with pytest.raises(lk.CheckpointError, match=f"to be continued as it was. Received: {difference}"):
+    with pytest.raises(lk.CheckpointError, match=f"to be resumed as it was. Received: {difference}"):
         continued(root, run, task, data, **arguments)
     assert not Path(root).exists()
 
@@ -323,7 +323,7 @@ def damaged(run: Path, root, damage=shorten) -> tuple[Path, str, str, str]:
 @pytest.mark.parametrize("ckpt_path", ["last", "auto"])
 def test_a_run_with_a_damaged_checkpoint_goes_on_from_the_one_before(run, root, ckpt_path, damage):
     there, first, last, reason = damaged(run, root, damage)
-    with pytest.warns(UserWarning, match=f"(?s)Passed over a damaged .* went on from {first}. .*{reason}"):
+    with pytest.warns(UserWarning, match=f"(?s)Passed over a damaged .* resumed from {first}. .*{reason}"):
         trainer = continued(root, ckpt_path)
     assert trainer.run_dir == there and Path(f"{last}.damaged").exists()
     assert lk.checkpoint.load_checkpoint(last).step == 10  # made again
@@ -346,7 +346,7 @@ def test_from_an_older_checkpoint_a_run_goes_on_beside_the_old_one(run, root):
     assert sorted(path for path in there.rglob("*")) == before
     steps = [line.split(",")[1] for line in (trainer.run_dir / "metrics.csv").read_text().splitlines()[1:]]
     assert steps == ["5", "5", "10", "10", "15", "15"]
-    best = Path(run_folder.find_checkpoint(trainer.run_dir, Path("."), "", "best"))
+    best = Path(run_folder.open_checkpoint(trainer.run_dir).path)
     assert best.parent.parent == trainer.run_dir and best.exists()
 
 
@@ -363,10 +363,13 @@ def test_names_of_checkpoints(run, root):
     last = str(there / "checkpoints" / "step_000000010")
     scores = lk.checkpoint.load_checkpoint(last).state["callbacks"]["callbacks"]["ModelCheckpoint-1"]["scores"]
     best = str(there / "checkpoints" / next(iter(scores)))
-    find = run_folder.find_checkpoint
+
+    def find(*arguments):
+        return run_folder.open_checkpoint(*arguments).path
+
     for name, meant in [("best", best), ("last", last), (there, best), (there / "last", last), (last, last)]:
         assert find(name, Path(root), "classifier") == meant
-    assert find(there, Path(root), "classifier", of_run="last") == last
+    assert find(there, Path(root), "classifier", "last") == last
     assert find("last", there, "classifier") == last  # the root is the run's own folder
     with pytest.raises(lk.CheckpointError, match=f"a run with a checkpoint in {root}/other. Received: none"):
         find("last", Path(root), "other")
@@ -467,7 +470,7 @@ def test_a_real_disk_that_refuses_ends_the_run_and_leaves_its_checkpoint(disk, r
     with pytest.raises(lk.CheckpointError, match=f"(?s)Could not write .*{reason}.* intact, the latest: .*000000005"):
         trainer.fit(*toys())
     said = capsys.readouterr().out
-    assert f"The run is saved up to update 5: continue it with ckpt_path='{trainer.run_dir}'." in said
+    assert f"The run is saved up to update 5: resume it with ckpt_path='{trainer.run_dir}'." in said
     subprocess.run(["mount", "-o", "remount,rw,size=4m", str(disk)], check=True)
     assert continued(disk, "last", max_epochs=2).run_dir == trainer.run_dir
     assert saved_steps(trainer.run_dir)[-1] == 10
@@ -483,7 +486,7 @@ def test_logs_on_a_full_disk_end_the_run_too(disk, capsys):
     with pytest.raises(OSError, match="No space left on device"):
         trainer.fit(toys()[0], data)
     assert " could not be saved: Could not write" in (said := capsys.readouterr().out)
-    assert f"The run is saved up to update 200: continue it with ckpt_path='{trainer.run_dir}'." in said
+    assert f"The run is saved up to update 200: resume it with ckpt_path='{trainer.run_dir}'." in said
     subprocess.run(["mount", "-o", "remount,rw,size=4m", str(disk)], check=True)
     assert continued(disk, "last", data=data, max_epochs=2, run_eagerly=False).run_dir == trainer.run_dir
     rows = (trainer.run_dir / "metrics.csv").read_text().splitlines()
@@ -502,7 +505,7 @@ def test_the_same_from_the_command_line(root, capsys):
     (first,) = folder.iterdir()
     changed = ("--ckpt_path", "auto", "--task.learning_rate", "0.01")
     assert on(5, *changed) == 1
-    assert "0.05 then, 0.01 now. If that is meant, allow it by name: allow_changes=" in capsys.readouterr().err
+    assert "0.05 then, 0.01 now. If this is intended, allow it by name: allow_changes=" in capsys.readouterr().err
     assert on(5, *changed, "--allow_changes", "task.init_args.learning_rate") == 0
     assert saved_steps(first) == [4, 5] and len(list(folder.iterdir())) == 1
     assert on(1, "--weights_path", str(first)) == 0 and len(list(folder.iterdir())) == 2
