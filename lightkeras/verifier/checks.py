@@ -23,7 +23,7 @@ from rich.table import Table
 
 from lightkeras import callbacks as cb
 from lightkeras.data import stages
-from lightkeras.data.addressing import WEIGHT, Batch
+from lightkeras.data.batches import WEIGHT, Batch
 from lightkeras.data.dataset import AddressedDataset
 from lightkeras.data.module import DataModule
 from lightkeras.task import TaskModule
