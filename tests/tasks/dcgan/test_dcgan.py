@@ -69,56 +69,6 @@ def trained(npz, tmp_path_factory):
 # ---- noise
 
 
-def test_threefry_gives_the_words_of_random123():
-    """The known answers of Random123's kat_vectors, threefry2x32 of 20 rounds."""
-    ones, zeros = (0xFFFFFFFF, 0xFFFFFFFF), (0, 0)
-    for key, counter, expected in (
-        (zeros, zeros, (0x6B200159, 0x99BA4EFE)),
-        (ones, ones, (0x1CB996FC, 0xBB002BE7)),
-        ((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3), (0xC4923A9C, 0x483DF7A0)),
-    ):
-        words = [tuple(tf.constant(word, tf.uint32) for word in pair) for pair in (key, counter)]
-        assert tuple(int(word) for word in threefry(*words)) == expected
-
-
-def addresses(indices, epoch=0):
-    indices = np.asarray(indices)
-    return tf.constant(np.stack([indices, np.full_like(indices, epoch)], axis=1), tf.int64)
-
-
-def test_noise_is_standard_normal():
-    numbers = normal(addresses(np.arange(20_000), 3), 51).numpy().astype(np.float64)
-    assert numbers.shape == (20_000, 51)
-    moments = [(numbers**power).mean() for power in (1, 2, 3, 4)]
-    np.testing.assert_allclose(moments, [0, 1, 0, 3], atol=0.03)  # six standard errors of the fourth
-    edges = np.linspace(-3, 3, 25)
-    shares = [np.mean(numbers < edge) for edge in edges]
-    expected = [0.5 * (1 + float(tf.math.erf(edge / np.sqrt(2)))) for edge in edges]
-    np.testing.assert_allclose(shares, expected, atol=0.003)
-
-
-def test_noise_of_neighbouring_addresses_is_independent():
-    now = normal(addresses(np.arange(2000), 0), 100).numpy()
-    later = normal(addresses(np.arange(2000), 1), 100).numpy()
-    other = normal(addresses(np.arange(2000), 0), 100, stream=1).numpy()
-    seeds = [normal(addresses(np.arange(2000), 0), 100, seed=seed).numpy() for seed in (1, 2, 2**31 - 1)]
-    everything = np.concatenate([now, later, other, *seeds])
-    assert len(np.unique(everything, axis=0)) == 12000
-    of_seeds = [(now, seeds[0]), (seeds[0], seeds[1]), (later, seeds[0]), (now, seeds[2])]
-    for first, second in ((now[:-1], now[1:]), (now, later), (now, other), (now[:, :-1], now[:, 1:]), *of_seeds):
-        correlation = np.mean(first * second)
-        assert abs(correlation) < 5 / np.sqrt(first.size)
-    columns = np.corrcoef(now, rowvar=False) - np.eye(100)
-    assert np.abs(columns).max() < 6 / np.sqrt(2000)
-
-
-def test_noise_does_not_depend_on_the_batch():
-    whole = normal(addresses(np.arange(12), 5), 7)
-    parts = [normal(addresses(part, 5), 7) for part in ([7, 3], [11], [0, 1, 2, 9])]
-    again = tf.gather(whole, [7, 3, 11, 0, 1, 2, 9])
-    np.testing.assert_allclose(tf.concat(parts, 0), again, rtol=1e-6, atol=1e-6)  # log and cos by vector or one by one
-
-
 def test_a_runs_noise_is_of_its_seed(npz, monkeypatch):
     """What training asks for, from the Trainer on: its own seed; validation and images always have those of seed 0."""
     asked = set()
@@ -137,14 +87,6 @@ def test_a_runs_noise_is_of_its_seed(npz, monkeypatch):
         quiet(seed=seed).validate(task, data_of(npz, batch_size=16))
         task.generate(2)
         assert asked == {(0, 0), (GENERATING, 0)}
-
-
-def test_noise_is_the_same_compiled():
-    keys = addresses(np.arange(300), 2)
-    eager = normal(keys, 9)
-    np.testing.assert_array_equal(tf.function(normal)(keys, 9), eager)
-    compiled = tf.function(lambda keys: normal(keys, 9), jit_compile=True)(keys)
-    np.testing.assert_allclose(compiled, eager, rtol=1e-5, atol=1e-6)
 
 
 # ---- data
