@@ -73,14 +73,8 @@ class CallbackList(keras_callbacks.CallbackList):
         self.logging.load_state_dict(state["logging"])
 
     def _stateful(self):
-        seen = Counter()
-        for callback in self.callbacks:
-            name = type(callback).__name__
-            seen[name] += 1
-            yield (
-                f"{name}-{seen[name]}",
-                callback if hasattr(callback, "state_dict") else _KerasState(callback),
-            )
+        for key, callback in state_keys(self.callbacks):
+            yield key, callback if hasattr(callback, "state_dict") else _KerasState(callback)
 
     def _batch(self, hook: str, batch: int, logs) -> None:
         for callback in self._listeners[hook]:
@@ -132,6 +126,16 @@ class CallbackList(keras_callbacks.CallbackList):
 
     def on_predict_batch_end(self, batch, logs=None):
         self._batch("on_predict_batch_end", batch, logs)
+
+
+def state_keys(callbacks: list[keras.callbacks.Callback]) -> list[tuple[str, keras.callbacks.Callback]]:
+    """Pairs each callback with the key of its state in a checkpoint: class name and place among those of the class."""
+    seen, keys = Counter(), []
+    for callback in callbacks:
+        name = type(callback).__name__
+        seen[name] += 1
+        keys.append((f"{name}-{seen[name]}", callback))
+    return keys
 
 
 class _Logging:

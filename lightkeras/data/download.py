@@ -6,7 +6,6 @@ partial file is never taken for a whole one. A lock lets one process at a time d
 
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import hashlib
 import http.client
@@ -25,6 +24,7 @@ from typing import IO
 from rich import progress
 
 from lightkeras.utils.checks import require, require_int
+from lightkeras.utils.files import locked
 
 _TIMEOUT = 30.0  # seconds without a byte
 _CHUNK = 1 << 18  # bytes
@@ -120,7 +120,8 @@ def fetch(download: Download, cache: str | os.PathLike | None = None) -> pathlib
     fetched = target if download.member is None else folder / _basename(download.url)
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(fetched.with_name(f".{fetched.name}.lock")):
+        lock = fetched.with_name(f".{fetched.name}.lock")
+        with locked(lock, message=f"Waiting for another process that downloads into {lock.parent}"):
             if not fetched.exists():
                 _download(download, fetched)
             if not target.exists():
@@ -168,18 +169,6 @@ def _check_digest(checksum: str, file: pathlib.Path, what: str, remedy: str) -> 
     received = f"{algorithm}:{digest.hexdigest()}"
     if received != checksum:
         raise DownloadError(f"Expected {what} to have the checksum {checksum}. Received: {received}, {remedy}")
-
-
-@contextlib.contextmanager
-def _lock(path: pathlib.Path) -> Iterator[None]:
-    """Lets one process (and thread) at a time in; the others wait."""
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"Waiting for another process that downloads into {path.parent}", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 # Downloading
