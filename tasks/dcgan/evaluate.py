@@ -15,7 +15,7 @@ def evaluate(task: DCGAN, num: int = 10_000, seed: int = 0, **arguments) -> dict
     """
     task.data.prepare_data()
     task.data.setup("test")
-    train, test = (lk.metrics.Labelled(*task.data.splits[name]) for name in ("train", "test"))
+    train, test = (lk.metrics.LabelledImages(*task.data.splits[name]) for name in ("train", "test"))
     labelled = train.labels is not None and test.labels is not None
     lk.utils.require(labelled, "source", "data with labels (y_train, and y_test beside x_test)", task.data.source)
     return lk.metrics.evaluate_gan(task.generate(num, seed), train, test, **arguments)

@@ -130,7 +130,7 @@ class DCGAN(lk.TaskModule):
         distances = []
         for batch in batches:
             real, generated = (images.numpy() for images in self._pairs(batch))
-            distances.append(lk.metrics.PixelFrechetDistance.of(real, generated, batch["weight"].numpy() > 0))
+            distances.append(lk.metrics.PixelFrechetDistance.from_images(real, generated, batch["weight"].numpy() > 0))
         return {"pixel_frechet_distance": sum(distances[1:], distances[0])}
 
     @functools.cached_property

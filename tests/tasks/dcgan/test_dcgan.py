@@ -548,7 +548,7 @@ def test_validation_has_the_distance_of_coarse_pixels(trained):
         images = task.generator(task.noise(batch))
         real.append(tf.boolean_mask(batch["image"], kept) / 2 + 0.5)
         generated.append(tf.boolean_mask(images, kept) / 2 + 0.5)
-    expected = lk.metrics.PixelFrechetDistance.of(np.concatenate(real), np.concatenate(generated)).result()
+    expected = lk.metrics.PixelFrechetDistance.from_images(np.concatenate(real), np.concatenate(generated)).result()
     found = quiet().validate(task, data)["val_pixel_frechet_distance"]
     assert found == pytest.approx(expected, rel=1e-3) and found > 0
 
