@@ -1,4 +1,4 @@
-"""DCGAN: noise by address, batch norm over examples alone, losses and updates by hand, images and pictures."""
+"""DCGAN: batch norm over examples alone, losses and updates by hand, data, images and figures."""
 
 import os
 
@@ -12,10 +12,10 @@ from PIL import Image
 
 import lightkeras as lk
 from lightkeras.training.step import gradients_of
-from tasks.dcgan import DCGAN, MNISTData, pictures
+from tasks.dcgan import DCGAN, MNISTData
 from tasks.dcgan.evaluate import evaluate, main, table
+from tasks.dcgan.figures import make_grid
 from tasks.dcgan.model import BatchNormalization, Discriminator, Generator, check_image_size, halvings
-from tasks.dcgan.noise import normal, threefry
 from tasks.dcgan.task import GENERATING, hinge, non_saturating, slerp
 
 TINY = {"noise_dim": 4, "generator_filters": 2, "discriminator_filters": 3, "dropout": 0.0}
@@ -70,14 +70,14 @@ def trained(npz, tmp_path_factory):
 
 
 def test_a_runs_noise_is_of_its_seed(npz, monkeypatch):
-    """What training asks for, from the Trainer on: its own seed; validation and images always have those of seed 0."""
-    asked = set()
+    """Training draws noise with the Trainer's seed; validation and generated images always with seed 0."""
+    asked, normal = set(), lk.random.normal
 
     def spied(keys, dim, stream=0, seed=0):
         asked.add((stream, seed))
         return normal(keys, dim, stream, seed)
 
-    monkeypatch.setattr("tasks.dcgan.task.normal", spied)
+    monkeypatch.setattr(lk.random, "normal", spied)
     task = DCGAN(**TINY)
     for seed in (7, 9):  # the second time it is built already, and traced anew
         asked.clear()
@@ -163,7 +163,7 @@ def test_colours_and_palettes_become_rgb(tmp_path):
     assert data_of(str(tmp_path), channels=1, image_size=12).image_shape == (12, 12, 1)
 
 
-def test_images_that_do_not_fit_are_refused(tmp_path):
+def test_images_that_do_not_fit_are_rejected(tmp_path):
     save(tmp_path, "a.png")
     save(tmp_path, "b.png")
     save(tmp_path, "c.png", size=(10, 12))
@@ -183,7 +183,8 @@ def test_corrupt_files_are_named_and_counted_or_skipped(tmp_path):
     (tmp_path / "half.png").write_bytes((tmp_path / "0.png").read_bytes()[:400])
     (tmp_path / "text.jpg").write_bytes(b"not an image")
     with pytest.raises(
-        ValueError, match=r"skip_corrupt=True .* Received: 3 of 7 files .*empty.png .*half.png .*text.jpg"
+        ValueError,
+        match=r"skip_corrupt=True .* Received: 3 of 7 files that cannot be read.*empty.png .*half.png .*text.jpg",
     ):
         data_of(str(tmp_path))
     with pytest.warns(UserWarning, match="Skipped 3 of 7 files"):
@@ -198,7 +199,7 @@ def test_corrupt_files_are_named_and_counted_or_skipped(tmp_path):
         data_of(str(tmp_path), skip_corrupt=True)
 
 
-def test_an_empty_folder_is_refused(tmp_path):
+def test_an_empty_folder_is_rejected(tmp_path):
     with pytest.raises(ValueError, match=r"Expected `source` to be a folder with .png, .jpg, .jpeg files"):
         data_of(str(tmp_path))
 
@@ -215,13 +216,13 @@ def test_an_empty_folder_is_refused(tmp_path):
         ({"x_train": random_images(2)}, "more than 2 images"),
     ],
 )
-def test_bad_arrays_are_refused(tmp_path, arrays, message):
+def test_bad_arrays_are_rejected(tmp_path, arrays, message):
     np.savez(tmp_path / "images.npz", **arrays)
     with pytest.raises(ValueError, match=message):
         data_of(str(tmp_path / "images.npz"))
 
 
-def test_a_file_that_is_no_npz_is_refused(tmp_path):
+def test_a_file_that_is_no_npz_is_rejected(tmp_path):
     (tmp_path / "images.npz").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"to be an .npz file or a folder of images"):
         data_of(str(tmp_path / "images.npz"))
@@ -234,7 +235,7 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path):
         {"val_fraction": 0.9, "test_fraction": 0.1},
     ],
 )  # fmt: skip
-def test_bad_data_arguments_are_refused(arguments):
+def test_bad_data_arguments_are_rejected(arguments):
     with pytest.raises(ValueError, match="Expected `"):
         MNISTData("sample", **arguments)
 
@@ -265,7 +266,7 @@ def test_sizes_are_derived(size, count, side):
 
 
 @pytest.mark.parametrize("size", [0, 4, 9, 30, 36, 100])
-def test_sizes_that_do_not_come_out_even_are_refused(size):
+def test_sizes_that_do_not_come_out_even_are_rejected(size):
     with pytest.raises(ValueError, match="`image_size`"):
         check_image_size(size)
 
@@ -446,7 +447,7 @@ def test_two_replicas_are_one_device(npz):
         {"generator_learning_rate": 0.0}, {"discriminator_learning_rate": 0.0}, {"beta_1": 1.0},
     ],
 )  # fmt: skip
-def test_bad_task_arguments_are_refused(arguments):
+def test_bad_task_arguments_are_rejected(arguments):
     with pytest.raises(ValueError, match="Expected `"):
         DCGAN(**arguments)
 
@@ -487,14 +488,14 @@ def test_slerp_turns_on_the_sphere():
 
 
 @pytest.mark.parametrize(("name", "arguments"), [("generate", (0,)), ("interpolate", (1,)), ("generate", (2, -1))])
-def test_what_cannot_be_made_is_refused(trained, name, arguments):
+def test_bad_numbers_are_rejected(trained, name, arguments):
     with pytest.raises(ValueError, match="Expected `"):
         getattr(trained[1], name)(*arguments)
 
 
 def test_a_grid_has_its_images_in_rows():
     images = np.arange(1, 6, dtype=np.uint8)[:, None, None, None] * np.ones((1, 3, 4, 1), np.uint8)
-    whole = pictures.grid(images)
+    whole = make_grid(images)
     assert whole.shape == (2 + 2 * (3 + 2), 2 + 3 * (4 + 2), 1)
     assert whole[2::5, 2::6, 0].tolist() == [[1, 2, 3], [4, 5, 0]]
     assert whole[:2].max() == 0 and whole[:, :2].max() == 0 and whole[5:7].max() == 0
@@ -509,7 +510,7 @@ def test_samples_are_grids_and_their_animation(trained):
     with Image.open(folder / "epoch_0003.png") as last:
         factor = last.width // (8 * (8 + 2) + 2)
         small = np.asarray(last)[::factor, ::factor]
-    np.testing.assert_array_equal(small, pictures.grid(task.generate(64))[..., 0])
+    np.testing.assert_array_equal(small, make_grid(task.generate(64))[..., 0])
 
 
 def test_predict_writes_a_new_file(trained, tmp_path):
@@ -535,7 +536,7 @@ def test_predicted_images_are_those_of_the_addresses(trained, npz):
     _, task, data = trained
     images = quiet().predict(task, data)
     assert images.shape == (12, 8, 8, 1)
-    noise = normal(addresses(np.arange(12)), 4)
+    noise = lk.random.normal(tf.constant([[index, 0] for index in range(12)], tf.int64), 4)
     np.testing.assert_allclose(images, task.generator(noise), rtol=1e-4, atol=1e-5)
 
 
@@ -555,7 +556,7 @@ def test_validation_has_the_distance_of_coarse_pixels(trained):
 
 def test_a_run_is_evaluated_by_its_own_data(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    monkeypatch.setattr(lk.metrics.gan, "MIN_UPDATES", 1)
+    monkeypatch.setattr(lk.metrics.image_classifier, "MIN_UPDATES", 1)
     trainer, _, _ = trained
     figures = evaluate(DCGAN.load_from_checkpoint(trainer.run_dir), num=20)
     assert figures["images"] == 12 and set(figures) >= {"generated", "real", "noise", "classifier_accuracy"}

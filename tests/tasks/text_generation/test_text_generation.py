@@ -1,5 +1,6 @@
-"""Text generation: the data's windows, the loss by hand, the decode loop against the training forward pass."""
+"""Text generation: the data's windows, the loss by hand, the decode loop against the forward pass, the evaluation."""
 
+import json
 import math
 import os
 
@@ -7,9 +8,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers.toys import Recorder, quiet
+from PIL import Image
 
 import lightkeras as lk
 from tasks.text_generation import TextData, TextGeneration
+from tasks.text_generation import evaluate as evaluation
+from tasks.text_generation import figures as drawing
 
 TINY = {"embedding_dim": 8, "units": 16, "dropout": 0.1, "embedding_dropout": 0.1, "warmup_steps": 5}
 SHAKESPEARE = os.path.join(os.environ.get("LIGHTKERAS_DATA", ""), "shakespeare", "shakespeare.txt")
@@ -99,7 +103,7 @@ def test_every_epoch_cuts_the_text_elsewhere(letters):
         (b"one\ntwo \xff three", {}, r"line 2, column 5 \(byte 8\)"),
     ],
 )
-def test_bad_texts_are_refused(tmp_path, content, arguments, message):
+def test_bad_texts_are_rejected(tmp_path, content, arguments, message):
     (tmp_path / "text.txt").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         data_of(str(tmp_path / "text.txt"), **arguments)
@@ -109,12 +113,12 @@ def test_bad_texts_are_refused(tmp_path, content, arguments, message):
     "arguments",
     [{"seq_len": 0}, {"batch_size": 0}, {"val_fraction": 0.0}, {"val_fraction": 0.6, "test_fraction": 0.4}],
 )
-def test_bad_arguments_are_refused(arguments):
+def test_bad_arguments_are_rejected(arguments):
     with pytest.raises(ValueError, match="Expected `"):
         TextData("sample", **arguments)
 
 
-def test_a_missing_file_is_refused(tmp_path):
+def test_a_missing_file_is_rejected(tmp_path):
     with pytest.raises(ValueError, match="missing"):
         TextData(str(tmp_path / "missing.txt")).prepare_data()
 
@@ -132,7 +136,7 @@ def test_shakespeare_is_split_as_nanogpt_splits_it():
     data.prepare_data()
     data.setup("fit")
     assert len(data.vocabulary) == 65
-    assert [len(split) for split in data._splits.values()] == [1_003_854, 111_540, 0]
+    assert [len(split) for split in data.splits.values()] == [1_003_854, 111_540, 0]
 
 
 # ---- loss
@@ -163,16 +167,16 @@ def test_the_loss_by_hand(trained):
     assert float(characters) == weight.sum() * 10
 
 
-# ---- writing
+# ---- generating text
 
 
 def test_steps_equal_the_forward_pass(trained):
     _, task, data = trained
     ids = next(iter(data.val_dataset().stream()))["inputs"]  # (batch, time)
     whole, last = task.network(ids)
-    next_fn, states = task.network.stepper(), task._no_states(ids.shape[0])
+    next_function, states = task.network.make_next_function(), task.network.initial_states(ids.shape[0])
     for t in range(ids.shape[1]):
-        logits, states = next_fn(ids[:, t], states)
+        logits, states = next_function(ids[:, t], states)
         np.testing.assert_allclose(logits, whole[:, t], rtol=1e-5, atol=1e-5)
     for ours, theirs in zip(tf.nest.flatten(states), tf.nest.flatten(last), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
@@ -207,7 +211,7 @@ def test_one_seed_one_text(trained):
         ({"num_samples": 0}, "`num_samples`"),
     ],
 )
-def test_what_cannot_be_written_is_refused(trained, arguments, message):
+def test_bad_requests_are_rejected(trained, arguments, message):
     with pytest.raises(ValueError, match=message):
         trained[1].generate(**{"prompt": "ab", "length": 5, **arguments})
 
@@ -222,12 +226,70 @@ def test_a_run_is_enough_to_write(trained):
     assert last.generate("ab", 30) == task.generate("ab", 30)
 
 
-def test_a_checkpoint_of_another_vocabulary_is_refused(trained, tmp_path):
+def test_a_checkpoint_of_another_vocabulary_is_rejected(trained, tmp_path):
     trainer, task, _ = trained
     (tmp_path / "other.txt").write_text("0123456789" * 30, encoding="utf-8")
     data = TextData(str(tmp_path / "other.txt"), seq_len=10, batch_size=4)
     with pytest.raises(lk.CheckpointError, match="vocabulary"):
         quiet().validate(TextGeneration(**task.hparams), data, ckpt_path=str(trainer.run_dir))
+
+
+# ---- evaluation and figures
+
+
+@pytest.fixture(scope="module")
+def evaluated(letters, tmp_path_factory):
+    """(trainer, data) of a run with a test split, after two epochs."""
+    task, data = TextGeneration(**TINY), TextData(letters, seq_len=10, batch_size=4, test_fraction=0.2)
+    trainer = quiet(str(tmp_path_factory.mktemp("runs")), max_epochs=2, callbacks=[lk.callbacks.SampleWriter(10)])
+    trainer.fit(task, data)
+    return trainer, data
+
+
+def test_a_run_is_evaluated_beside_two_baselines(evaluated, letters, tmp_path, capsys):
+    trainer, data = evaluated
+    out = tmp_path / "figures.json"
+    evaluation.main(["--ckpt_path", str(trainer.run_dir), "--out", str(out)])
+    figures = json.loads(out.read_text(encoding="utf-8"))
+    assert evaluation.table(figures) in capsys.readouterr().out
+    assert figures["split"] == "test" and figures["characters"] == 50  # five windows of the last 52 characters
+    results = trainer.test(TextGeneration.load_from_checkpoint(trainer.run_dir), data)
+    expected = {"nats": "test_loss", "bits": "test_bits_per_character", "perplexity": "test_perplexity"}
+    assert figures["model"] == {name: pytest.approx(results[metric]) for name, metric in expected.items()}
+    text, size = lk.text.read_text(letters), len(data.vocabulary)
+    train, predicted = text[:182], text[209:259]
+    shares = [(train.count(character) + 1) / (len(train) + size) for character in predicted]
+    assert figures["frequencies"]["nats"] == pytest.approx(-np.mean(np.log(shares)))
+    assert figures["uniform"] == pytest.approx({"nats": math.log(size), "bits": math.log2(size), "perplexity": size})
+
+
+def test_a_missing_test_split_is_named(evaluated, letters):
+    task = TextGeneration.load_from_checkpoint(evaluated[0].run_dir)
+    assert evaluation.evaluate(task, "validation")["characters"] == 20
+    with pytest.raises(ValueError, match='Expected `split` to be "validation" for data without a `test_fraction`'):
+        data_of(letters).held_out("test")
+    with pytest.raises(ValueError, match="Expected `split` to be one of 'test', 'validation'"):
+        evaluation.evaluate(task, "train")
+
+
+def test_the_curve_has_the_losses_of_the_run(evaluated, tmp_path, capsys):
+    run, out = evaluated[0].run_dir, tmp_path / "curve.png"
+    losses = drawing.read_losses(run)
+    assert [step for step, _ in losses["val_loss"]] == [4, 8]
+    assert losses["val_loss"][-1][1] == pytest.approx(evaluated[0].validate(*loaded(evaluated))["val_loss"], rel=1e-5)
+    assert losses["loss"][-1][0] == 8
+    drawing.main(["--run", str(run), "--out", str(out), "--reference", "1.47", "--reference_name", "published"])
+    assert f"Wrote {out}" in capsys.readouterr().out
+    with Image.open(out) as picture:
+        assert picture.size == (660, 370)
+        assert len(np.unique(np.asarray(picture).reshape(-1, 4), axis=0)) > 50  # lines of several colours
+    with pytest.raises(FileNotFoundError, match="`run` to be the folder of a run with metrics.csv"):
+        drawing.read_losses(tmp_path)
+
+
+def loaded(evaluated):
+    trainer, data = evaluated
+    return TextGeneration.load_from_checkpoint(trainer.run_dir / "last"), data
 
 
 # ---- learning
