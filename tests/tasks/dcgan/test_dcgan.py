@@ -182,10 +182,8 @@ def test_corrupt_files_are_named_and_counted_or_skipped(tmp_path):
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "half.png").write_bytes((tmp_path / "0.png").read_bytes()[:400])
     (tmp_path / "text.jpg").write_bytes(b"not an image")
-    with pytest.raises(
-        ValueError,
-        match=r"skip_corrupt=True .* Received: 3 of 7 files that cannot be read.*empty.png .*half.png .*text.jpg",
-    ):
+    named = r"skip_corrupt=True .* Received: 3 of 7 files that cannot be read.*empty.png .*half.png .*text.jpg"
+    with pytest.raises(ValueError, match=named):
         data_of(str(tmp_path))
     with pytest.warns(UserWarning, match="Skipped 3 of 7 files"):
         data = data_of(str(tmp_path), skip_corrupt=True)

@@ -36,11 +36,15 @@ def data_of(path, **arguments):
 
 @pytest.fixture(scope="module", params=["gru", "lstm"])
 def trained(request, letters, tmp_path_factory):
-    """(trainer, task, data) after a few updates."""
-    task, data = TextGeneration(**TINY, cell=request.param, num_layers=2), TextData(letters, seq_len=10, batch_size=4)
+    """(trainer, task, data) after a few updates; a fifth of the text is for testing."""
+    task = TextGeneration(**TINY, cell=request.param, num_layers=2)
+    data = TextData(letters, seq_len=10, batch_size=4, test_fraction=0.2)
     trainer = quiet(str(tmp_path_factory.mktemp("runs")), max_epochs=3)
     trainer.fit(task, data)
     return trainer, task, data
+
+
+one_cell = pytest.mark.parametrize("trained", ["gru"], indirect=True)
 
 
 # ---- data
@@ -142,10 +146,10 @@ def test_shakespeare_is_split_as_nanogpt_splits_it():
 # ---- loss
 
 
-def test_the_loss_of_a_network_that_knows_nothing(letters):
-    data = data_of(letters)
-    task = TextGeneration(**TINY)
-    quiet(max_steps=1).fit(task, data)
+@one_cell
+def test_the_loss_of_a_network_that_knows_nothing(trained):
+    trainer, _, data = trained
+    task = TextGeneration.load_from_checkpoint(trainer.run_dir)
     for variable in task.network.head.variables:
         variable.assign(tf.zeros_like(variable))
     results = quiet().validate(task, data)
@@ -237,17 +241,9 @@ def test_a_checkpoint_of_another_vocabulary_is_rejected(trained, tmp_path):
 # ---- evaluation and figures
 
 
-@pytest.fixture(scope="module")
-def evaluated(letters, tmp_path_factory):
-    """(trainer, data) of a run with a test split, after two epochs."""
-    task, data = TextGeneration(**TINY), TextData(letters, seq_len=10, batch_size=4, test_fraction=0.2)
-    trainer = quiet(str(tmp_path_factory.mktemp("runs")), max_epochs=2, callbacks=[lk.callbacks.SampleWriter(10)])
-    trainer.fit(task, data)
-    return trainer, data
-
-
-def test_a_run_is_evaluated_beside_two_baselines(evaluated, letters, tmp_path, capsys):
-    trainer, data = evaluated
+@one_cell
+def test_a_run_is_evaluated_beside_two_baselines(trained, letters, tmp_path, capsys):
+    trainer, _, data = trained
     out = tmp_path / "figures.json"
     evaluation.main(["--ckpt_path", str(trainer.run_dir), "--out", str(out)])
     figures = json.loads(out.read_text(encoding="utf-8"))
@@ -263,8 +259,9 @@ def test_a_run_is_evaluated_beside_two_baselines(evaluated, letters, tmp_path, c
     assert figures["uniform"] == pytest.approx({"nats": math.log(size), "bits": math.log2(size), "perplexity": size})
 
 
-def test_a_missing_test_split_is_named(evaluated, letters):
-    task = TextGeneration.load_from_checkpoint(evaluated[0].run_dir)
+@one_cell
+def test_a_missing_test_split_is_named(trained, letters):
+    _, task, _ = trained
     assert evaluation.evaluate(task, "validation")["characters"] == 20
     with pytest.raises(ValueError, match='Expected `split` to be "validation" for data without a `test_fraction`'):
         data_of(letters).held_out("test")
@@ -272,24 +269,20 @@ def test_a_missing_test_split_is_named(evaluated, letters):
         evaluation.evaluate(task, "train")
 
 
-def test_the_curve_has_the_losses_of_the_run(evaluated, tmp_path, capsys):
-    run, out = evaluated[0].run_dir, tmp_path / "curve.png"
-    losses = drawing.read_losses(run)
-    assert [step for step, _ in losses["val_loss"]] == [4, 8]
-    assert losses["val_loss"][-1][1] == pytest.approx(evaluated[0].validate(*loaded(evaluated))["val_loss"], rel=1e-5)
-    assert losses["loss"][-1][0] == 8
-    drawing.main(["--run", str(run), "--out", str(out), "--reference", "1.47", "--reference_name", "published"])
+@one_cell
+def test_the_curve_has_the_losses_of_the_run(trained, tmp_path, capsys):
+    trainer, task, data = trained
+    losses, out = drawing.read_losses(trainer.run_dir), tmp_path / "curve.png"
+    assert [step for step, _ in losses["val_loss"]] == [5, 10, 15] and losses["loss"][-1][0] == 15
+    assert losses["val_loss"][-1][1] == pytest.approx(quiet().validate(task, data)["val_loss"], rel=1e-5)
+    drawing.main(["--run", str(trainer.run_dir), "--out", str(out), "--reference", "1.47", "--reference_name", "best"])
     assert f"Wrote {out}" in capsys.readouterr().out
     with Image.open(out) as picture:
         assert picture.size == (660, 370)
-        assert len(np.unique(np.asarray(picture).reshape(-1, 4), axis=0)) > 50  # lines of several colours
-    with pytest.raises(FileNotFoundError, match="`run` to be the folder of a run with metrics.csv"):
+        pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+    assert {(31, 119, 180), (255, 127, 14), (0, 0, 0)} <= set(map(tuple, pixels.tolist()))  # both curves, the reference
+    with pytest.raises(FileNotFoundError, match=r"`run` to be the folder of a run with metrics\.csv"):
         drawing.read_losses(tmp_path)
-
-
-def loaded(evaluated):
-    trainer, data = evaluated
-    return TextGeneration.load_from_checkpoint(trainer.run_dir / "last"), data
 
 
 # ---- learning
@@ -298,15 +291,14 @@ def loaded(evaluated):
 def test_it_learns_a_text_by_heart(letters):
     recorder = Recorder()
     task = TextGeneration(embedding_dim=16, units=64, dropout=0.0, embedding_dropout=0.0, learning_rate=0.01)
-    quiet(max_steps=150, callbacks=[recorder], overfit_batches=2, gradient_clip_val=1.0).fit(
-        task, TextData(letters, seq_len=10, batch_size=8)
-    )
+    trainer = quiet(max_steps=120, callbacks=[recorder], overfit_batches=2, gradient_clip_val=1.0, limit_val_batches=0)
+    trainer.fit(task, TextData(letters, seq_len=10, batch_size=8))
     assert recorder.logs[-1]["loss"] < 0.6 < 2.0 < recorder.logs[0]["loss"]
 
 
 @real
 def test_it_learns_shakespeare():
-    task = TextGeneration(embedding_dim=32, units=128, dropout=0.0, embedding_dropout=0.0, learning_rate=0.01)
-    trainer = quiet(max_steps=150, gradient_clip_val=1.0, limit_val_batches=30)
-    trainer.fit(task, TextData())
-    assert trainer.validate(task, TextData())["val_loss"] < 2.2
+    sizes = {"embedding_dim": 32, "units": 128, "dropout": 0.0, "embedding_dropout": 0.0}
+    task = TextGeneration(**sizes, learning_rate=0.01, warmup_steps=20)
+    quiet(max_steps=80, gradient_clip_val=1.0, limit_val_batches=0).fit(task, TextData())
+    assert quiet(limit_val_batches=10).validate(task, TextData())["val_loss"] < 2.2
