@@ -143,7 +143,8 @@ class TextGeneration(lk.TaskModule):
         with_top_p = None if top_p is None else tf.constant(top_p, tf.float32)
         more = self._write(
             ids[:, -1:], states, tf.constant(length), tf.constant(temperature, tf.float32), top_k, with_top_p,
-            tf.constant((seed & 0x7FFFFFFF, seed >> 31), tf.int32), capacity=max(MIN_CAPACITY, 1 << (length - 1).bit_length()),
+            tf.constant((seed & 0x7FFFFFFF, seed >> 31), tf.int32),
+            capacity=max(MIN_CAPACITY, 1 << (length - 1).bit_length()),
         )  # fmt: skip
         return [prompt + self.vocabulary.decode(row) for row in more.numpy()[:, :length]]
 

@@ -131,7 +131,7 @@ def cache(tmp_path_factory):
 def figures(cache):
     """Of good images, noise and copies of one image."""
     train, test = patterns(2000, 0), patterns(200, 1)
-    sets = {"good": patterns(200, 2).images, "copies": train.images[[0] * 200], "training": train.images[:200]}
+    sets = {"good": patterns(300, 2).images, "copies": train.images[[0] * 200], "training": train.images[:200]}
     return {name: evaluate_gan(images, train, test, cache=cache) for name, images in sets.items()}
 
 
@@ -153,12 +153,10 @@ def test_collapse_and_memorisation_are_seen(figures):
     assert training["nearest_distance"] == 0
 
 
-def test_every_set_has_the_same_number_of_images(cache):
-    train, test = patterns(2000, 0), patterns(200, 1)
-    few = evaluate_gan(patterns(50, 2).images, train, test, cache=cache)
-    assert few["images"] == 50
-    many = evaluate_gan(patterns(300, 2).images, train, test, cache=cache)
-    assert many["images"] == 200
+def test_every_set_has_the_same_number_of_images(cache, figures):
+    few = evaluate_gan(patterns(50, 2).images, patterns(2000, 0), patterns(200, 1), cache=cache)
+    many = figures["good"]  # 300 images, but 200 test images
+    assert few["images"] == 50 and many["images"] == 200
     assert few["real"]["frechet_distance"] > many["real"]["frechet_distance"]
 
 
@@ -178,18 +176,16 @@ def test_the_classifier_is_trained_once(cache, monkeypatch, figures):
 
 
 def test_two_trainings_give_one_classifier(tmp_path):
-    train, looked = patterns(300, 0), patterns(9, 5).images
+    train, seen = patterns(130, 0), patterns(9, 5).images
     models = [load_or_train(train, tmp_path / name) for name in ("a", "b")]
-    np.testing.assert_allclose(*[classify(model, looked)[1] for model in models], atol=1e-4)
+    np.testing.assert_allclose(*[classify(model, seen)[1] for model in models], atol=1e-4)
 
 
-def test_a_damaged_cache_is_named(tmp_path):
-    train = patterns(100, 0)
-    load_or_train(train, tmp_path)
-    (path,) = tmp_path.iterdir()
-    path.write_bytes(path.read_bytes()[:100])
+def test_a_damaged_cache_is_named(tmp_path, cache, figures):
+    (path,) = cache.iterdir()
+    (tmp_path / path.name).write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match="Delete it to train it again"):
-        load_or_train(train, tmp_path)
+        load_or_train(patterns(2000, 0), tmp_path)
 
 
 @pytest.mark.parametrize(
