@@ -12,7 +12,7 @@ from helpers.promise import STEPS, TASKS, WITH_BATCH_NORM, assert_same, data_of,
 
 from lightkeras.distribution import launch
 from lightkeras.training.step import loss_name
-from lightkeras.verifier.short_run import difference, state_difference
+from lightkeras.verifier.comparison import difference, state_difference
 
 CUTS = {
     "eager": {"run_eagerly": True},

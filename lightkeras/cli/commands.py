@@ -25,7 +25,9 @@ from lightkeras.trainer import Trainer
 from lightkeras.utils.checks import nearest
 from lightkeras.utils.hparams import import_class
 from lightkeras.utils.paths import as_path
-from lightkeras.verifier import checks as verifier
+from lightkeras.verifier.checks import CHECKS
+from lightkeras.verifier.run_checks import check
+from lightkeras.verifier.two_devices import make_two_devices
 
 FAILURES = (
     ValueError, TypeError, ImportError, OSError, ArithmeticError, NotImplementedError, CheckpointError, DownloadError,
@@ -250,11 +252,11 @@ def _save_predictions(outputs: Any, path: Path) -> None:
 
 def _check(command: str, task_class: type[TaskModule], arguments: list[str]) -> int:
     """Prints the verifier's report; the exit code is 1 if a check fails."""
-    verifier.make_two_devices()  # before TensorFlow starts
+    make_two_devices()  # before TensorFlow starts
     parser = Parser(prog=f"lightkeras {command} {task_name(task_class)}", allow_abbrev=False)
     parser.add_argument("--task_class", type=str, help="the task: a name or package.module.Class")
     parser.add_argument("--debug", action="store_true", help="show where an error comes from")
-    what = f"only these of {', '.join(verifier.CHECKS)}"
+    what = f"only these of {', '.join(CHECKS)}"
     parser.add_argument("--only", nargs="+", default=None, metavar="CHECK", help=what)
     parser.add_argument("--group", type=str | None, default=None, help="entry of a batch that no two splits may share")
     parser.add_argument("--deterministic", action="store_true", help="deterministic operations: equal to the bit")
@@ -263,7 +265,7 @@ def _check(command: str, task_class: type[TaskModule], arguments: list[str]) -> 
     config = parser.parse_args(arguments)
     pair = parser.instantiate(config)
     options = {name: config[name] for name in ("only", "group", "deterministic")}
-    report = verifier.check(pair.task, pair.data, **options)
+    report = check(pair.task, pair.data, **options)
     Console().print(report)
     return 0 if report.passed else 1
 

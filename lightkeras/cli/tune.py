@@ -9,8 +9,8 @@ from lightkeras.configuration import Parser, made, plain
 from lightkeras.tuning import Tuner
 from lightkeras.tuning.batch_size_finder import Try, find_batch_size
 from lightkeras.tuning.lr_finder import find_lr
-from lightkeras.tuning.workers import role
 from lightkeras.utils.checks import new_file
+from lightkeras.utils.internals import tuner_role
 
 
 def run(command: str, arguments: list[str]) -> int:
@@ -57,7 +57,7 @@ def _tune(command: str, task_class: type, arguments: list[str]) -> int:
         **{name: config[name] for name in OWN},
     )  # fmt: skip
     tuner.search(config.workers)
-    if role() == "worker":
+    if tuner_role() == "worker":
         return 128 + tuner.interrupted if tuner.interrupted else 0
     _say(tuner)
     return 128 + tuner.interrupted if tuner.interrupted else 0
@@ -65,7 +65,7 @@ def _tune(command: str, task_class: type, arguments: list[str]) -> int:
 
 def _say(tuner: Tuner) -> None:
     """How the search ended."""
-    if tuner.interrupted or tuner.oracle.out_of_budget:
+    if tuner.interrupted or tuner.oracle.budget_exhausted:
         why = "Interrupted" if tuner.interrupted else "The search's time or epochs are used up"
         print(f"{why}; the same command goes on with the search in {tuner.folder}.")
     best = tuner.best_trial()

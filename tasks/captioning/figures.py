@@ -25,7 +25,10 @@ def figures(
     if not texts:  # of a worker that has only padding
         bleu, cider, rouge = (kind.zero() for kind in (lk.metrics.CaptionBLEU, lk.metrics.CIDErD, lk.metrics.ROUGEL))
     else:
-        bleu, rouge = lk.metrics.CaptionBLEU.of(texts, references), lk.metrics.ROUGEL.of(texts, references)
-        cider = lk.metrics.CIDErD.of(texts, references, frequencies)
+        bleu, rouge = (
+            lk.metrics.CaptionBLEU.from_sentences(texts, references),
+            lk.metrics.ROUGEL.from_sentences(texts, references),
+        )
+        cider = lk.metrics.CIDErD.from_sentences(texts, references, frequencies)
     orders = {f"bleu_{order}": bleu.up_to(order) for order in range(1, bleu.order + 1)}
     return {**orders, "cider": cider, "rouge_l": rouge}

@@ -249,8 +249,8 @@ class Translation(lk.TaskModule):
             for share in (lk.metrics.empty_share, lk.metrics.repeating_share)
         )
         return {
-            "bleu": lk.metrics.BLEU.of(texts, references),
-            "chrf": lk.metrics.ChrF.of(texts, references),
+            "bleu": lk.metrics.BLEU.from_sentences(texts, references),
+            "chrf": lk.metrics.ChrF.from_sentences(texts, references),
             "attention_entropy": entropy,
             "attention_coverage": coverage,
             "unknown": unknown,

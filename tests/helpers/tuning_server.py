@@ -34,8 +34,8 @@ kill_server.POINTS |= {
     "file of the search": (files.os, "replace", None),
     "oracle": (oracles, "write_json", None),
     "result": (single, "write_json", None),
-    "after the result": (oracles.KeptOracle, "end_trial", None),
-    "half a copy": (single, "_take_over", half_a_copy),
+    "after the result": (oracles.PersistentOracle, "end_trial", None),
+    "half a copy": (single, "_copy_run", half_a_copy),
 }
 
 

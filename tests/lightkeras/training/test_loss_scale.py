@@ -10,7 +10,8 @@ from helpers.toys import PointsData, Recorder
 import lightkeras as lk
 from lightkeras.distribution.strategies import make_strategy
 from lightkeras.training import loss_scale
-from lightkeras.verifier.short_run import difference, train
+from lightkeras.verifier.comparison import difference
+from lightkeras.verifier.short_run import train
 
 TWO_CUTS = pytest.mark.parametrize(
     "cut",

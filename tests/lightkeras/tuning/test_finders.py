@@ -16,9 +16,9 @@ from lightkeras.tuning import lr_finder as learning_rates
 def test_the_suggestion_is_where_the_loss_falls_fastest():
     rates = list(np.logspace(-6, 0, 101))
     smoothed = [1.0 - 0.5 / (1 + np.exp(-4 * (np.log10(rate) + 3))) for rate in rates]  # steepest at 1e-3
-    assert learning_rates.suggested(rates, smoothed) == pytest.approx(1e-3)
-    assert learning_rates.suggested(rates, list(np.linspace(0, 1, 101))) is None
-    assert learning_rates.suggested(rates[:2], [1.0, 0.5]) is None
+    assert learning_rates.suggest_lr(rates, smoothed) == pytest.approx(1e-3)
+    assert learning_rates.suggest_lr(rates, list(np.linspace(0, 1, 101))) is None
+    assert learning_rates.suggest_lr(rates[:2], [1.0, 0.5]) is None
 
 
 class Line(lk.DataModule):
@@ -105,7 +105,7 @@ def test_all_of_the_data_and_the_most():
 
 
 def test_not_even_one(monkeypatch):
-    monkeypatch.setattr(batch_sizes, "_attempt", lambda job, size: batch_sizes.Try(size, False, None, False))
+    monkeypatch.setattr(batch_sizes, "_try_size", lambda job, size: batch_sizes.Try(size, False, None, False))
     with pytest.raises(MemoryError, match="a batch of 1 to fit"):
         lk.find_batch_size(Classifier, isolate=False)
 

@@ -79,16 +79,19 @@ def test_a_space_in_python():
     ("space", "message"),
     [
         ({}, "at least one argument to search"),
-        ({"task.units": {"int": [8, 2]}}, r"`task.units` to be a range whose least value is below its most.*\[8, 2\]"),
-        ({"task.units": {"int": [2, 2]}}, "below its most"),
-        ({"task.units": {"int": [2.5, 4]}}, "least, most"),
-        ({"task.units": {"int": ["few", "many"]}}, "least, most"),
-        ({"task.dropout": {"float": [0.0, 0.5, "log"]}}, "above 0 to be searched by logarithms"),
+        (
+            {"task.units": {"int": [8, 2]}},
+            r"`task.units` to be a range whose lowest value is below its highest.*\[8, 2\]",
+        ),
+        ({"task.units": {"int": [2, 2]}}, "below its highest"),
+        ({"task.units": {"int": [2.5, 4]}}, "lowest, highest"),
+        ({"task.units": {"int": ["few", "many"]}}, "lowest, highest"),
+        ({"task.dropout": {"float": [0.0, 0.5, "log"]}}, "above 0, to be searched by logarithms"),
         ({"task.units": {"integer": [2, 8]}}, "KIND"),
         ({"task.units": [2, 8]}, "KIND"),
         ({"task.units": {"choice": []}}, "values to choose from"),
         ({"task.units": {"choice": [2, "four"]}}, "all of one type"),
-        ({"task.units": {"choice": [2, 2]}}, "differ"),
+        ({"task.units": {"choice": [2, 2]}}, "different values"),
         ({"task.units": {"int": [2, 8], "when": {"task.cell": ["gru"]}}}, "declared before"),
         ({"task.unit": {"int": [2, 8]}}, r'an argument of Classifier. Did you mean "task.units"\?'),
         ({"units": {"int": [2, 8]}}, "task.NAME, data.NAME, trainer.NAME"),
@@ -249,7 +252,7 @@ def test_a_search_whose_time_ends_goes_on_within_the_trial(tmp_path, monkeypatch
     whole = tuner_of(tmp_path / "whole", **arguments).search()
     tuner = tuner_of(tmp_path / "cut", max_time=100, **arguments)
     with monkeypatch.context() as patch:  # time is up after the first update
-        patch.setattr(oracles.KeptOracle, "seconds_left", property(lambda self: 1e-9))
+        patch.setattr(oracles.PersistentOracle, "seconds_left", property(lambda self: 1e-9))
         assert list(tuner.search().status) == ["RUNNING"] and tuner.interrupted is None
     (run,) = (tmp_path / "cut/trials/0000/classifier").iterdir()
     last = Path(checkpoint.latest_checkpoint(run / "checkpoints"))

@@ -100,12 +100,12 @@ def test_a_silent_worker_is_given_up(tmp_path, monkeypatch):
     tuner.begin(changed=lambda: None)
     first = tuner.oracle.create_trial("one")
     assert tuner.oracle.create_trial("two").trial_id != first.trial_id
-    clock = time.monotonic() + workers.SILENCE + 1
+    clock = time.monotonic() + workers.HEARTBEAT_TIMEOUT + 1
     tuner.oracle.get_trial("0001")  # of "two", as a sign of life
     monkeypatch.setattr(time, "monotonic", lambda: clock)
-    tuner.oracle._heard["0001"] = clock
+    tuner.oracle._heartbeats["0001"] = clock
     assert tuner.oracle.create_trial("three").trial_id == first.trial_id
-    tuner.oracle.lost("three", "its worker ended with exit code -9")
+    tuner.oracle.worker_lost("three", "its worker ended with exit code -9")
     assert tuner.oracle.trials[first.trial_id].message == "its worker ended with exit code -9, twice"
 
 
@@ -114,4 +114,4 @@ def test_a_silent_worker_is_given_up(tmp_path, monkeypatch):
     [("0123", 2, ["01", "23"]), ("01", 3, ["0", "1", "0"]), ("012", 2, ["0", "1"])],
 )
 def test_gpus_are_shared_out(gpus, count, expected):
-    assert ["".join(workers.share(list(gpus), at, count)) for at in range(count)] == expected
+    assert ["".join(workers.assign_gpus(list(gpus), index, count)) for index in range(count)] == expected

@@ -7,9 +7,9 @@ import tensorflow as tf
 from helpers.toys import Classifier
 
 import lightkeras as lk
-from lightkeras.verifier import checks as verifier
-from lightkeras.verifier.checks import check
-from lightkeras.verifier.short_run import difference, metrics_difference
+from lightkeras.verifier import check, checks
+from lightkeras.verifier.comparison import difference, metrics_difference
+from lightkeras.verifier.datasets import Padded, first_examples
 
 
 class Points(lk.DataModule):
@@ -69,11 +69,11 @@ def test_a_right_task_passes_every_check():
     task, data = WithLayer(), Points()
     report = check(task, data)
     assert report.passed and not report.failures, str(report)
-    assert [result.name for result in report.results] == list(verifier.CHECKS)
+    assert [result.name for result in report.results] == list(checks.CHECKS)
     assert {result.status for result in report.results} == {"PASS"}, str(report)
     assert all(result.measured <= result.allowed and not result.note for result in report.results)
     assert not task.built and data.train_dataset().size == 30  # the two given are as they were
-    for name, (claim, *_) in verifier.CHECKS.items():
+    for name, (claim, *_) in checks.CHECKS.items():
         assert name in str(report) and claim in " ".join(str(report).split())
 
 
@@ -224,9 +224,9 @@ BROKEN = [
     (WeightIgnoredInEvaluation, "padding", "Seen in a validation"),
     (RowsCompared, "micro_batches", "the loss of a row depends on the other rows of its batch"),
     (NumPyChance, "same_seed", "a number drawn outside Keras' seed generators (np.random"),
-    (NumPyChance, "eager", "keeps what Python had when it was traced (self.global_step, np.random"),
+    (NumPyChance, "eager", "keeps the value that Python had at the trace (self.global_step, np.random"),
     (LayersInInit, "same_seed", "layers made in __init__ instead of configure_model()"),
-    (CapturedValue, "eager", "keeps what Python had when it was traced (self.global_step"),
+    (CapturedValue, "eager", "keeps the value that Python had at the trace (self.global_step"),
     (CountsEvaluations, "evaluation", "/seen: give layers training=False, assign nothing"),
     (TracedEachEpoch, "retrace", "train_step is traced again: a Python value that changes"),
     (Untracked, "resume", "something that training changes is in no checkpoint (untracked"),
@@ -309,7 +309,7 @@ def test_batch_norm_is_told_what_it_needs():
 
 
 def test_one_device_is_no_failure(monkeypatch):
-    monkeypatch.setattr(verifier, "_two_devices", dict)
+    monkeypatch.setattr(checks, "two_device_arguments", dict)
     result = check(Right(), Points(), only=["replicas"])["replicas"]
     assert result.status == "SKIP" and "tf.config.set_logical_device_configuration" in result.note
 
@@ -363,13 +363,13 @@ def test_bad_arguments_are_refused():
     [(3, 7, (3, 2)), (5, 64, (5, 2)), (20, 64, (16, 6)), (99, 1, (5, 2)), (99, 7, (16, 6)), (99, 64, (21, 8))],
 )
 def test_few_examples_end_in_a_short_batch(size, batch_size, expected):
-    few = verifier.few(lk.AddressedDataset.from_arrays({"x": np.zeros(size)}, batch_size))
+    few = first_examples(lk.AddressedDataset.from_arrays({"x": np.zeros(size)}, batch_size))
     assert (few.size, few.batch_size) == expected and few.size % few.batch_size
 
 
 def test_more_padding_has_the_content_of_other_rows():
     data = lk.AddressedDataset.from_arrays({"x": np.arange(1, 6), "s": np.array(list("abcde"))}, 3, shuffle=False)
-    whole, short = verifier.Padded(data, 2).stream(epochs=1).as_numpy_iterator()
+    whole, short = Padded(data, 2).stream(epochs=1).as_numpy_iterator()
     assert whole["x"].tolist() == [1, 2, 3, 2, 1] and whole["weight"].tolist() == [1, 1, 1, 0, 0]
     assert short["x"].tolist() == [4, 5, 1, 5, 4] and short["weight"].tolist() == [1, 1, 0, 0, 0]
     assert short["s"].tolist() == [b"d", b"e", b"a", b"e", b"d"]

@@ -280,12 +280,14 @@ def test_the_score_is_that_of_the_greedy_captions(begun):
     made = captions_of(task, data, beam_size=1)
     texts, references = [one.text for one in made], [list(own) for own in data.references("test")]
     assert set(scores) == set(task.score_names)
-    bleu = lk.metrics.CaptionBLEU.of(texts, references)
+    bleu = lk.metrics.CaptionBLEU.from_sentences(texts, references)
     for order in (1, 2, 3, 4):
         assert scores[f"bleu_{order}"].result() == pytest.approx(bleu.up_to(order).result())
     frequencies = lk.metrics.DocumentFrequencies(references)
-    assert scores["cider"].result() == pytest.approx(lk.metrics.CIDErD.of(texts, references, frequencies).result())
-    assert scores["rouge_l"].result() == pytest.approx(lk.metrics.ROUGEL.of(texts, references).result())
+    assert scores["cider"].result() == pytest.approx(
+        lk.metrics.CIDErD.from_sentences(texts, references, frequencies).result()
+    )
+    assert scores["rouge_l"].result() == pytest.approx(lk.metrics.ROUGEL.from_sentences(texts, references).result())
     entropy = np.mean([-(row * np.log(np.maximum(row, 1e-30))).sum() for one in made for row in one.attention])
     assert scores["attention_entropy"].result() == pytest.approx(entropy, rel=1e-4)
     assert scores["empty"] == lk.metrics.WeightedMean(0.0, len(texts)) and scores["repeating"].weight == len(texts)

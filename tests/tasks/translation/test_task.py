@@ -178,8 +178,8 @@ def test_the_score_is_that_of_the_greedy_translations(learned):
     made = task.translate(sources, beam_size=1)
     scores = task.score(data.val_dataset().stream(epochs=1))
     assert set(scores) == set(task.score_names)
-    assert scores["bleu"].result() == pytest.approx(lk.metrics.BLEU.of(made, references).result())
-    assert scores["chrf"].result() == pytest.approx(lk.metrics.ChrF.of(made, references).result())
+    assert scores["bleu"].result() == pytest.approx(lk.metrics.BLEU.from_sentences(made, references).result())
+    assert scores["chrf"].result() == pytest.approx(lk.metrics.ChrF.from_sentences(made, references).result())
     assert scores["bleu"].result() > 90
     shares = {name: scores[name].result() for name in task.score_names[2:]}
     assert shares["unknown"] == shares["empty"] == shares["repeating"] == 0

@@ -1,4 +1,4 @@
-"""Images as PNG grids and as an animation."""
+"""Draws images as a PNG grid, and grids as an animation."""
 
 from pathlib import Path
 
@@ -7,12 +7,12 @@ from PIL import Image
 
 PADDING = 2  # pixels between the images of a grid
 FRAME = 300  # milliseconds
-LAST_FRAME = 2000
+LAST_FRAME = 2000  # milliseconds
 MIN_SIDE = 512  # pixels; a smaller grid is enlarged by a whole factor
 
 
-def grid(images: np.ndarray) -> np.ndarray:
-    """Images uint8 (n, height, width, channels) in rows, as near to a square as fits: (height, width, channels)."""
+def make_grid(images: np.ndarray) -> np.ndarray:
+    """Puts images uint8 (n, height, width, channels) into rows, nearly a square: uint8 (height, width, channels)."""
     n, height, width, channels = images.shape
     columns = int(np.ceil(np.sqrt(n)))
     rows = -(-n // columns)
@@ -25,14 +25,14 @@ def grid(images: np.ndarray) -> np.ndarray:
 
 def write_grid(path: Path, images: np.ndarray) -> None:
     """Writes a grid of images uint8 (n, height, width, channels) as a PNG file, enlarged if it is small."""
-    whole = grid(images)
+    whole = make_grid(images)
     factor = max(1, MIN_SIDE // max(whole.shape[:2]))
     whole = whole.repeat(factor, axis=0).repeat(factor, axis=1)
     Image.fromarray(whole.squeeze()).save(path, format="PNG")
 
 
 def write_animation(path: Path, frames: list[Path]) -> None:
-    """Writes PNG files of one size, one after the other, as a GIF that is repeated for ever."""
+    """Writes a GIF that shows PNG files of one size, one after the other, in an endless loop."""
     pictures = []
     for frame in frames:
         with Image.open(frame) as picture:

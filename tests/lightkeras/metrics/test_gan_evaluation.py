@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from lightkeras.metrics import Labelled, PixelFrechetDistance, classifier_score, evaluate_gan, frechet_distance, gan
+from lightkeras.metrics import (
+    LabelledImages,
+    PixelFrechetDistance,
+    classifier_score,
+    evaluate_gan,
+    frechet_distance,
+    gan_evaluation,
+    image_classifier,
+)
+from lightkeras.metrics.frechet import gaussian_frechet_distance
+from lightkeras.metrics.image_classifier import classify, load_or_train
 
 # ---- Fréchet distance
 
@@ -14,12 +24,12 @@ from lightkeras.metrics import Labelled, PixelFrechetDistance, classifier_score,
 def test_equal_gaussians_have_no_distance():
     numbers = np.random.default_rng(0)
     mean, root = numbers.normal(size=4), numbers.normal(size=(4, 4))
-    assert gan.frechet_distance_of_gaussians(mean, root @ root.T, mean, root @ root.T) == pytest.approx(0, abs=1e-9)
+    assert gaussian_frechet_distance(mean, root @ root.T, mean, root @ root.T) == pytest.approx(0, abs=1e-9)
 
 
 def test_the_distance_of_independent_features_by_hand():
     """Of diagonal covariances it is |m1 - m2|^2 + |s1 - s2|^2 with standard deviations s."""
-    distance = gan.frechet_distance_of_gaussians([0, 1], np.diag([4.0, 9.0]), [3, -1], np.diag([1.0, 25.0]))
+    distance = gaussian_frechet_distance([0, 1], np.diag([4.0, 9.0]), [3, -1], np.diag([1.0, 25.0]))
     assert distance == pytest.approx(9 + 4 + (2 - 1) ** 2 + (3 - 5) ** 2)
 
 
@@ -29,7 +39,7 @@ def test_the_distance_of_dependent_features_is_that_of_a_matrix_root():
     means = numbers.normal(size=(2, 5))
     root = scipy.linalg.sqrtm(a @ b).real
     expected = np.square(means[0] - means[1]).sum() + np.trace(a + b - 2 * root)
-    assert gan.frechet_distance_of_gaussians(means[0], a, means[1], b) == pytest.approx(expected, rel=1e-8)
+    assert gaussian_frechet_distance(means[0], a, means[1], b) == pytest.approx(expected, rel=1e-8)
 
 
 def test_fewer_images_than_features_do_no_harm():
@@ -67,25 +77,28 @@ def test_the_score_by_hand():
 
 def test_coverage_and_entropy_by_hand():
     p = np.eye(4)[[0] * 60 + [1] * 30 + [2] * 8 + [3] * 2]
-    histogram = gan.class_histogram(p)
+    histogram = gan_evaluation.class_histogram(p)
     assert histogram.tolist() == [60, 30, 8, 2]
-    assert gan.classes_covered(histogram) == 3  # a tenth of an even share is 2.5 images
+    assert gan_evaluation.classes_covered(histogram) == 3  # a tenth of an even share is 2.5 images
     shares = (0.6, 0.3, 0.08, 0.02)
-    assert gan.class_entropy(histogram) == pytest.approx(-sum(s * math.log(s) for s in shares))
-    assert gan.class_entropy(np.full(10, 7)) == pytest.approx(math.log(10))
-    assert gan.class_entropy(np.array([5, 0, 0])) == 0 and gan.classes_covered(np.array([5, 0, 0])) == 1
+    assert gan_evaluation.class_entropy(histogram) == pytest.approx(-sum(s * math.log(s) for s in shares))
+    assert gan_evaluation.class_entropy(np.full(10, 7)) == pytest.approx(math.log(10))
+    assert (
+        gan_evaluation.class_entropy(np.array([5, 0, 0])) == 0
+        and gan_evaluation.classes_covered(np.array([5, 0, 0])) == 1
+    )
 
 
 # ---- neighbours
 
 
 def test_the_nearest_of_all_references(monkeypatch):
-    monkeypatch.setattr(gan, "BLOCK", 7)
+    monkeypatch.setattr(gan_evaluation, "BLOCK", 7)
     numbers = np.random.default_rng(3)
     images, references = (numbers.integers(0, 256, (n, 5, 5, 3), np.uint8) for n in (11, 40))
     images[4] = references[33]
     pairs = np.linalg.norm((images[:, None] / 255.0 - references[None] / 255.0).reshape(11, 40, -1), axis=2)
-    distances = gan.nearest_distances(images, references)
+    distances = gan_evaluation.nearest_distances(images, references)
     np.testing.assert_allclose(distances, pairs.min(axis=1), rtol=1e-5)
     assert distances[4] == 0
 
@@ -99,13 +112,13 @@ def patterns(n, seed):
     labels = numbers.integers(0, 3, n)
     stripes = np.stack([(np.arange(8) // width % 2) * 200 for width in (1, 2, 4)])[labels]  # (n, 8)
     images = stripes[:, None, :] + numbers.integers(0, 55, (n, 8, 8))
-    return Labelled(images.astype(np.uint8)[..., None], labels)
+    return LabelledImages(images.astype(np.uint8)[..., None], labels)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def short_training():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gan, "MIN_UPDATES", 1)
+        patch.setattr(image_classifier, "MIN_UPDATES", 1)
         yield
 
 
@@ -118,7 +131,7 @@ def cache(tmp_path_factory):
 def figures(cache):
     """Of good images, noise and copies of one image."""
     train, test = patterns(2000, 0), patterns(200, 1)
-    sets = {"good": patterns(200, 2).images, "copies": train.images[[0] * 200], "training": train.images[:200]}
+    sets = {"good": patterns(300, 2).images, "copies": train.images[[0] * 200], "training": train.images[:200]}
     return {name: evaluate_gan(images, train, test, cache=cache) for name, images in sets.items()}
 
 
@@ -140,12 +153,10 @@ def test_collapse_and_memorisation_are_seen(figures):
     assert training["nearest_distance"] == 0
 
 
-def test_every_set_has_the_same_number_of_images(cache):
-    train, test = patterns(2000, 0), patterns(200, 1)
-    few = evaluate_gan(patterns(50, 2).images, train, test, cache=cache)
-    assert few["images"] == 50
-    many = evaluate_gan(patterns(300, 2).images, train, test, cache=cache)
-    assert many["images"] == 200
+def test_every_set_has_the_same_number_of_images(cache, figures):
+    few = evaluate_gan(patterns(50, 2).images, patterns(2000, 0), patterns(200, 1), cache=cache)
+    many = figures["good"]  # 300 images, but 200 test images
+    assert few["images"] == 50 and many["images"] == 200
     assert few["real"]["frechet_distance"] > many["real"]["frechet_distance"]
 
 
@@ -153,30 +164,28 @@ def test_the_classifier_is_trained_once(cache, monkeypatch, figures):
     def refuse(model, train):
         raise AssertionError("trained again")
 
-    first = gan._look(gan.image_classifier(patterns(2000, 0), cache), patterns(9, 5).images)
-    monkeypatch.setattr(gan, "_train", refuse)
-    again = gan._look(gan.image_classifier(patterns(2000, 0), cache), patterns(9, 5).images)
+    first = classify(load_or_train(patterns(2000, 0), cache), patterns(9, 5).images)
+    monkeypatch.setattr(image_classifier, "_train", refuse)
+    again = classify(load_or_train(patterns(2000, 0), cache), patterns(9, 5).images)
     np.testing.assert_array_equal(first[1], again[1])
     with pytest.raises(AssertionError, match="trained again"):
-        gan.image_classifier(patterns(2000, 1), cache)
-    monkeypatch.setattr(gan, "VERSION", 99)
+        load_or_train(patterns(2000, 1), cache)
+    monkeypatch.setattr(image_classifier, "VERSION", 99)
     with pytest.raises(AssertionError, match="trained again"):
-        gan.image_classifier(patterns(2000, 0), cache)
+        load_or_train(patterns(2000, 0), cache)
 
 
 def test_two_trainings_give_one_classifier(tmp_path):
-    train, looked = patterns(300, 0), patterns(9, 5).images
-    models = [gan.image_classifier(train, tmp_path / name) for name in ("a", "b")]
-    np.testing.assert_allclose(*[gan._look(model, looked)[1] for model in models], atol=1e-4)
+    train, seen = patterns(130, 0), patterns(9, 5).images
+    models = [load_or_train(train, tmp_path / name) for name in ("a", "b")]
+    np.testing.assert_allclose(*[classify(model, seen)[1] for model in models], atol=1e-4)
 
 
-def test_a_damaged_cache_is_named(tmp_path):
-    train = patterns(100, 0)
-    gan.image_classifier(train, tmp_path)
-    (path,) = tmp_path.iterdir()
-    path.write_bytes(path.read_bytes()[:100])
+def test_a_damaged_cache_is_named(tmp_path, cache, figures):
+    (path,) = cache.iterdir()
+    (tmp_path / path.name).write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match="Delete it to train it again"):
-        gan.image_classifier(train, tmp_path)
+        load_or_train(patterns(2000, 0), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -188,10 +197,10 @@ def test_a_damaged_cache_is_named(tmp_path):
         (np.zeros((1, 8, 8, 1), np.uint8), np.zeros(5), r"at least 2"),
     ],
 )
-def test_what_cannot_be_evaluated_is_refused(cache, images, labels, message):
+def test_bad_images_are_rejected(cache, images, labels, message):
     train = patterns(20, 0)
     if labels is None:
-        train = Labelled(train.images, None)
+        train = LabelledImages(train.images, None)
     with pytest.raises(ValueError, match=message):
         evaluate_gan(images, train, patterns(20, 1), cache=cache)
 
@@ -203,28 +212,30 @@ def test_pixels_of_one_value_by_hand():
     """Gray images of one value each: all pixels vary together, so the covariances are 64 times the values' variance."""
     values = np.array([[0.25, 0.5, 0.75], [0.0, 0.5, 1.0]])  # variances 1/16 and 1/4
     real, generated = (np.ones((3, 16, 16, 1), np.float32) * row[:, None, None, None] for row in values)
-    assert PixelFrechetDistance.of(real, generated).result() == pytest.approx(64 * (1 / 2 - 1 / 4) ** 2)
-    assert PixelFrechetDistance.of(real, real + 0.25).result() == pytest.approx(64 / 16)
+    assert PixelFrechetDistance.from_images(real, generated).result() == pytest.approx(64 * (1 / 2 - 1 / 4) ** 2)
+    assert PixelFrechetDistance.from_images(real, real + 0.25).result() == pytest.approx(64 / 16)
 
 
 @pytest.mark.parametrize(("side", "channels"), [(8, 1), (12, 3)])
 def test_the_pixels_distance_is_that_of_all_images_however_they_are_cut(side, channels):
     numbers = np.random.default_rng(0)
     real, generated = numbers.uniform(size=(2, 20, side, side, channels)).astype(np.float32)
-    whole = PixelFrechetDistance.of(real, generated)
+    whole = PixelFrechetDistance.from_images(real, generated)
     kept = np.arange(8) < 6
-    none = PixelFrechetDistance.of(real[:2], generated[:2], np.zeros(2, bool))
-    parts = [PixelFrechetDistance.of(real[:14], generated[:14])]
-    parts.append(PixelFrechetDistance.of(real[[*range(14, 20), 0, 1]], generated[[*range(14, 20), 0, 1]], kept))
+    none = PixelFrechetDistance.from_images(real[:2], generated[:2], np.zeros(2, bool))
+    parts = [PixelFrechetDistance.from_images(real[:14], generated[:14])]
+    parts.append(
+        PixelFrechetDistance.from_images(real[[*range(14, 20), 0, 1]], generated[[*range(14, 20), 0, 1]], kept)
+    )
     np.testing.assert_array_equal((parts[0] + parts[1] + none).sums, whole.sums)
     if side == 8:
         flat = [images.reshape(20, -1) for images in (real, generated)]
         assert whole.result() == pytest.approx(frechet_distance(*flat), rel=1e-3)
 
 
-def test_pixels_of_other_shapes_are_refused():
+def test_pixels_of_other_shapes_are_rejected():
     images = np.zeros((2, 8, 8, 1), np.float32)
     with pytest.raises(ValueError, match=r"`generated` to be the real images' shape"):
-        PixelFrechetDistance.of(images, images[:1])
+        PixelFrechetDistance.from_images(images, images[:1])
     with pytest.raises(ValueError, match=r"`real` to be \(n, height, width, 1 or 3\)"):
-        PixelFrechetDistance.of(images[..., 0], images[..., 0])
+        PixelFrechetDistance.from_images(images[..., 0], images[..., 0])
