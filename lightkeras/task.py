@@ -18,7 +18,7 @@ from lightkeras.training.loop import MetricSums, StepsPerCall, make_loop
 from lightkeras.training.loss_scale import LossScale
 from lightkeras.training.step import GRADIENT_NORM, LOSS, LossFunction, Sums, as_metrics, call, loss_name, minimize
 from lightkeras.utils import internals
-from lightkeras.utils.checks import require
+from lightkeras.utils.checks import lightkeras_error, require
 from lightkeras.utils.hparams import HyperparametersMixin
 
 
@@ -122,19 +122,19 @@ class TaskModule(HyperparametersMixin, keras.Model):
 
     def configure_optimizers(self):
         """One `keras.optimizers.Optimizer`, or a dict of them by name. `self.total_steps` may help a schedule."""
-        raise NotImplementedError(f"{type(self).__name__} has no `configure_optimizers()`.")
+        raise lightkeras_error(NotImplementedError)(f"{type(self).__name__} has no `configure_optimizers()`.")
 
     def train_step(self, batch):
         """One update: `return self.minimize(loss_function, batch)`, as often as there are alternating losses."""
-        raise NotImplementedError(f"{type(self).__name__} has no `train_step(batch)`.")
+        raise lightkeras_error(NotImplementedError)(f"{type(self).__name__} has no `train_step(batch)`.")
 
     def test_step(self, batch):
         """The metrics of one batch: `return self.evaluate_loss(loss_function, batch)`."""
-        raise NotImplementedError(f"{type(self).__name__} has no `test_step(batch)`.")
+        raise lightkeras_error(NotImplementedError)(f"{type(self).__name__} has no `test_step(batch)`.")
 
     def predict_step(self, batch):
         """What the model gives for one batch: a tensor or a structure of them, the batch axis first."""
-        raise NotImplementedError(f"{type(self).__name__} has no `predict_step(batch)`.")
+        raise lightkeras_error(NotImplementedError)(f"{type(self).__name__} has no `predict_step(batch)`.")
 
     def score(self, batches) -> dict[str, Any]:
         """Metrics of what the trained model makes by itself (BLEU of its translations), after every evaluation.
@@ -146,7 +146,7 @@ class TaskModule(HyperparametersMixin, keras.Model):
         Returns:
             Sums that can be added across workers, one for each of `score_names`: a `WeightedMean` or a `CorpusMetric`.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no `score(batches)`.")
+        raise lightkeras_error(NotImplementedError)(f"{type(self).__name__} has no `score(batches)`.")
 
     def write_samples(self, folder: Path, name: str) -> None:
         """Writes what the model makes to files `folder/name...`; called by `SampleWriter`."""

@@ -32,7 +32,7 @@ from lightkeras.task import TaskModule
 from lightkeras.trainer_arguments import PRECISIONS, check_arguments, check_changes, check_pair
 from lightkeras.utils import internals
 from lightkeras.utils.checks import require, require_int
-from lightkeras.utils.hparams import HyperparametersMixin, class_path
+from lightkeras.utils.hparams import HyperparametersMixin, describe
 from lightkeras.utils.paths import as_path
 
 WORKERS_STEPS = 10
@@ -364,8 +364,7 @@ class Trainer(HyperparametersMixin):
         if not any(getattr(callback, "writes_files", False) for callback in used):
             return None
         trainer, left_out = run_folder.trainer_config(self)
-        config = {"task_class": class_path(type(task)), "trainer": trainer}
-        config |= {"task": task.init_args, "data": data.init_args}
+        config = {"trainer": trainer, "task": describe(task), "data": describe(data)}
         return run_folder.open_run(as_path(self.default_root_dir) / task_name(type(task)), config, left_out, ckpt_path)
 
     def _start(self, task: TaskModule, listeners: cb.CallbackList) -> None:

@@ -99,7 +99,7 @@ class ModelCheckpoint(Monitor):
     def on_exception(self, error):
         self.params["checkpoint_writer"].wait()
         if isinstance(error, Exception):
-            print(f"Training ended by {type(error).__name__}. {self._rescued(error)}{self._last_saved()}", flush=True)
+            error.add_note(f"{self._rescued(error)}{self._last_saved()}")  # Python shows it below the traceback
 
     def _rescued(self, error: Exception) -> str:
         """Saves what an error in a callback left; says where."""
@@ -117,7 +117,7 @@ class ModelCheckpoint(Monitor):
         step, run = self._saved_step(), self.params["run_dir"]
         if step is None:
             return "No checkpoint was saved before."
-        return f"The run is saved up to update {step}: continue it with ckpt_path={str(run)!r}."
+        return f"The run is saved up to update {step}. Resume it with ckpt_path={str(run)!r} (--ckpt_path {run})."
 
     def _saved_step(self) -> int | None:
         last = latest_checkpoint(self.params["run_dir"] / CHECKPOINTS)

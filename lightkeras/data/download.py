@@ -26,7 +26,7 @@ from typing import IO
 
 from rich import progress
 
-from lightkeras.utils.checks import require, require_int
+from lightkeras.utils.checks import LightkerasError, require, require_int
 
 _TIMEOUT = 30.0  # seconds without a byte
 _CHUNK = 1 << 18  # bytes
@@ -34,7 +34,7 @@ _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError)  # what 
 _HEX_DIGITS = {"md5": 32, "sha1": 40, "sha256": 64}
 
 
-class DownloadError(RuntimeError):
+class DownloadError(LightkerasError, RuntimeError):
     """A data file could not be had: the network, the server, or the file is not as expected."""
 
 

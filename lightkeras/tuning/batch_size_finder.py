@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from lightkeras.callbacks import Callback
-from lightkeras.configuration import Configuration
+from lightkeras.configuration import Configuration, to_written
 from lightkeras.task import TaskModule
 from lightkeras.tuning.isolated import call, end_with_parent, killed_by, reason
 from lightkeras.utils.checks import require, require_int
 from lightkeras.utils.files import read_json, write_json
-from lightkeras.utils.hparams import class_path, import_class
 
 MODULE = "lightkeras.tuning.batch_size_finder"
 STEPS = 3  # updates of a try: the first ones allocate what stays
@@ -71,9 +70,9 @@ def find_batch_size(
     require_int("refine", refine, minimum=0)
     data_class = data_class or task_class.data_module
     config = {"task": task or {}, "data": data or {}, "trainer": {**(trainer or {}), **OWN}}
-    config = Configuration(task_class, data_class).checked(config)
+    config = Configuration(task_class, data_class).validate(config)
     require("batch_size" in config["data"], "data_class", "one with a `batch_size`", data_class.__name__)
-    job = {"task_class": class_path(task_class), "data_class": class_path(data_class), "config": config}
+    job = to_written(config, task_class, data_class)
 
     def fits(size: int) -> Try:
         found = (_in_a_process if isolate else _attempt)(job, size)
@@ -132,8 +131,9 @@ class _Clock(Callback):
 
 def _attempt(job: dict, size: int) -> Try:
     """Makes some updates with batches of `size`."""
-    config = {**job["config"], "data": {**job["config"]["data"], "batch_size": size}}
-    objects = Configuration(import_class(job["task_class"]), import_class(job["data_class"])).objects(config)
+    configuration, arguments = Configuration.read(job)
+    arguments["data"]["batch_size"] = size
+    objects = configuration.build(arguments)
     clock = _Clock()
     objects.trainer.callbacks.append(clock)
     try:

@@ -19,7 +19,6 @@ from lightkeras.configuration import Configuration
 from lightkeras.runs import folder as run_folder
 from lightkeras.tuning.progress import ObjectiveError, TrialProgress, best
 from lightkeras.utils.files import JOB, LOG, RESULT, failed_result, locked, read_json, write_json
-from lightkeras.utils.hparams import import_class
 
 COMPLETED, UNFINISHED = "COMPLETED", "UNFINISHED"
 
@@ -74,13 +73,13 @@ def reason_of(error: BaseException) -> str:
 
 
 def _trained(job: dict, folder: Path, seconds: float | None) -> dict:
-    task_class = import_class(job["task_class"])
-    name = run_folder.task_name(task_class)
+    configuration, arguments = Configuration.read(job["config"])
+    name = run_folder.task_name(configuration.task_class)
     if job["continues"] is not None:
         _take_over(Path(job["continues"]), folder, name)
     progress = TrialProgress(job["objective"], job["direction"])
     progress.max_epochs, progress.seconds = job["max_epochs"], seconds
-    objects = Configuration(task_class, import_class(job["data_class"])).objects(_run_config(job["config"], folder))
+    objects = configuration.build(_run_config(arguments, folder))
     trainer = objects.trainer
     trainer.callbacks += [*_ranking(job, trainer), progress]
     there = run_folder.newest_run(folder, name)
@@ -164,9 +163,9 @@ class _Names(Callback):
 
 def metric_names(job: dict) -> list[str]:
     """Every metric that a run logs, found by a run of one batch of training and one of validation, nothing written."""
-    config = {**job["config"], "trainer": {**job["config"]["trainer"], "fast_dev_run": 1}}
-    config["trainer"].update(enable_progress_bar=False, enable_model_summary=False)
-    objects = Configuration(import_class(job["task_class"]), import_class(job["data_class"])).objects(config)
+    configuration, arguments = Configuration.read(job["config"])
+    arguments["trainer"] |= {"fast_dev_run": 1, "enable_progress_bar": False, "enable_model_summary": False}
+    objects = configuration.build(arguments)
     names = _Names()
     objects.trainer.callbacks.append(names)
     objects.trainer.fit(objects.task, objects.data)

@@ -11,7 +11,7 @@ import pandas
 import yaml
 from keras_tuner.engine.trial import Trial
 
-from lightkeras.configuration import Configuration
+from lightkeras.configuration import Configuration, to_written
 from lightkeras.runs.folder import newest_run, task_name
 from lightkeras.runs.state import differences
 from lightkeras.task import TaskModule
@@ -22,17 +22,16 @@ from lightkeras.tuning.isolated import isolated_names, run_isolated
 from lightkeras.tuning.oracles import ALGORITHMS, ORACLE, KeptOracle, Limits, make_oracle
 from lightkeras.tuning.single import metric_names, run_trial
 from lightkeras.tuning.space import check_names, configured, extremes, search_space
-from lightkeras.utils.checks import nearest, require, require_choice, require_int, require_number
+from lightkeras.utils.checks import LightkerasError, nearest, require, require_choice, require_int, require_number
 from lightkeras.utils.environment import has_gpu
 from lightkeras.utils.files import JOB, LOG, RESULT, locked, read_json, trial_folder, write_json, write_text
-from lightkeras.utils.hparams import class_path, import_class
 
 SEARCH = "search.yaml"  # what the search is, in its folder
 TAKEN = ("trainer.default_root_dir", "trainer.strategy", "trainer.callbacks", "trainer.seed")
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False}
 
 
-class SearchError(ValueError):
+class SearchError(LightkerasError, ValueError):
     """The search cannot go on."""
 
 
@@ -117,10 +116,10 @@ class Tuner:
         hyperband = ("trainer.max_epochs",) if self.algorithm == "hyperband" else ()
         check_names(self.space, classes, (*TAKEN, *hyperband))
         given = {**given, "trainer": {**QUIET, **given["trainer"]}}
-        config = self._configuration.checked(given)
+        config = self._configuration.validate(given)
         for parameter in self.space.space:
             for value in extremes(parameter):
-                self._configuration.checked(configured(config, {parameter.name: value}))
+                self._configuration.validate(configured(config, {parameter.name: value}))
         trainer = config["trainer"]
         for name, needed in (("enable_checkpointing", True), ("fast_dev_run", False)):
             require(trainer[name] == needed, f"trainer.{name}", f"{needed} in a search", trainer[name])
@@ -218,9 +217,9 @@ class Tuner:
     def identity(self) -> dict:
         """What the search is: its limits may change when it goes on, this may not."""
         return {
-            "task_class": class_path(self.task_class), "data_class": class_path(self.data_class),
             "algorithm": self.algorithm, **self._of_algorithm, "objective": self.objective,
-            "direction": self.direction, "seed": self.seed, "config": self.config, "space": self.space.get_config(),
+            "direction": self.direction, "seed": self.seed, "config": self._written(self.config),
+            "space": self.space.get_config(),
         }  # fmt: skip
 
     def _check_folders(self) -> None:
@@ -280,8 +279,8 @@ class Tuner:
         """What a trial is, as JSON."""
         earlier = values.get("tuner/trial_id")
         return {
-            "task_class": class_path(self.task_class), "data_class": class_path(self.data_class),
-            "config": configured(self.config, values), "objective": self.objective, "direction": self.direction,
+            "config": self._written(configured(self.config, values)), "objective": self.objective,
+            "direction": self.direction,
             "max_epochs": values.get("tuner/epochs"),
             "continues": None if earlier is None else str(trial_folder(folder, earlier)),
         }  # fmt: skip
@@ -319,7 +318,10 @@ class Tuner:
         """The best trial's configuration, which `lightkeras fit --config` takes."""
         config = configured(self.config, self.best_trial().hyperparameters.values)
         quiet = dict.fromkeys(QUIET, True)
-        return {"task_class": class_path(self.task_class), **config, "trainer": {**config["trainer"], **quiet}}
+        return self._written({**config, "trainer": {**config["trainer"], **quiet}})
+
+    def _written(self, config: dict[str, dict]) -> dict[str, dict]:
+        return to_written(config, self.task_class, self.data_class)
 
     def best_task(self) -> TaskModule:
         """The best trial's task with its best weights.
@@ -353,10 +355,10 @@ class Tuner:
             raise SearchError(f"Expected a search in {folder}. Received: there is no {path}")
         known = yaml.safe_load(path.read_text(encoding="utf-8"))
         names = ("algorithm", "objective", "direction", "seed", "factor", "iterations", "initial_points")
+        configuration, arguments = Configuration.read(known["config"])
         tuner = cls(
-            import_class(known["task_class"]), keras_tuner.HyperParameters.from_config(known["space"]), folder=folder,
-            data_class=import_class(known["data_class"]), **known["config"],
-            **{name: known[name] for name in names}, **limits,
+            configuration.task_class, keras_tuner.HyperParameters.from_config(known["space"]), folder=folder,
+            data_class=configuration.data_class, **arguments, **{name: known[name] for name in names}, **limits,
         )  # fmt: skip
         tuner.begin(changed=lambda: None)
         return tuner

@@ -12,9 +12,9 @@ def has_gpu() -> bool:
 def configure() -> None:
     """Sets the backend of Keras, oneDNN and the level of TensorFlow's log, unless the user has set them.
 
-    Without a GPU the level is "3": oneDNN logs an error for each int32 kernel that it lacks. TensorFlow writes a few lines
-    before it reads that level; they stay, because a fatal message may be among them. oneDNN is off by default on some
-    processors, where it trains an RNN or a GAN in two thirds of the time.
+    Without a GPU the level is "3": oneDNN logs an error for each int32 kernel that it lacks. TensorFlow writes
+    some lines before it reads that level; they stay, for a fatal message may be among them. oneDNN is off by default
+    on some processors, where it trains an RNN or a GAN in two thirds of the time.
 
     Raises:
         ImportError: The environment asks for another backend of Keras.
