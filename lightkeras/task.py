@@ -19,7 +19,7 @@ from lightkeras.training.logs import Logs, MetricSums
 from lightkeras.training.loop import Loop, Source, StepsPerCall, StreamSource
 from lightkeras.training.optimizers import NamedOptimizers, UpdateSettings
 from lightkeras.utils import internals
-from lightkeras.utils.checks import require
+from lightkeras.utils.checks import lightkeras_error, require
 from lightkeras.utils.hparams import HyperparametersMixin
 from lightkeras.utils.lightning import TASK_ATTRIBUTES, TASK_METHODS, replace_attributes
 
@@ -82,19 +82,19 @@ class TaskModule(HyperparametersMixin, keras.Model):
 
     def configure_optimizers(self):
         """Returns one `keras.optimizers.Optimizer`, or a dict of them by name. Schedules may use `self.total_steps`."""
-        raise NotImplementedError(f"{type(self).__name__} has no `configure_optimizers()`.")
+        raise lightkeras_error(NotImplementedError)(f"{type(self).__name__} has no `configure_optimizers()`.")
 
     def train_step(self, batch):
         """Makes one update: `return self.minimize(loss_function, batch)`, once per alternating loss."""
-        raise NotImplementedError(f"{type(self).__name__} has no `train_step(batch)`.")
+        raise lightkeras_error(NotImplementedError)(f"{type(self).__name__} has no `train_step(batch)`.")
 
     def test_step(self, batch):
         """Computes the metrics of one batch: `return self.evaluate_loss(loss_function, batch)`."""
-        raise NotImplementedError(f"{type(self).__name__} has no `test_step(batch)`.")
+        raise lightkeras_error(NotImplementedError)(f"{type(self).__name__} has no `test_step(batch)`.")
 
     def predict_step(self, batch):
         """Returns the model's outputs for one batch: a tensor or a structure of them, the batch axis first."""
-        raise NotImplementedError(f"{type(self).__name__} has no `predict_step(batch)`.")
+        raise lightkeras_error(NotImplementedError)(f"{type(self).__name__} has no `predict_step(batch)`.")
 
     def score(self, batches) -> dict[str, Any]:
         """Computes metrics of free-running outputs (BLEU of translations), after every evaluation.
@@ -106,7 +106,7 @@ class TaskModule(HyperparametersMixin, keras.Model):
         Returns:
             Sums that can be added across workers, one for each of `score_names`: a `WeightedMean` or a `CorpusMetric`.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no `score(batches)`.")
+        raise lightkeras_error(NotImplementedError)(f"{type(self).__name__} has no `score(batches)`.")
 
     def write_samples(self, folder: Path, name: str) -> None:
         """Writes samples of the model to files `folder/name...`; called by `SampleWriter`."""

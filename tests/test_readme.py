@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import lightkeras as lk
-from lightkeras.cli.main import BENCHMARKS, COMMANDS, TASKS
+from lightkeras.cli.registry import COMMANDS, benchmarks, tasks
 from tasks.text_generation import TextData, TextGeneration
 
 ROOT = Path(__file__).parent.parent
@@ -42,7 +42,7 @@ def test_its_commands_exist():
     for line in "\n".join(blocks("bash") + blocks("yaml")).splitlines():
         for command, name in re.findall(r"lightkeras (\w+) (\w[\w.]*)", line):
             assert command in COMMANDS
-            assert name in TASKS or name in BENCHMARKS or name == "package.module.Classifier"
+            assert name in tasks() or name in benchmarks() or name == "package.module.Classifier"
 
 
 def of_shell(script: str, folder: Path, **environment) -> subprocess.CompletedProcess:

@@ -9,7 +9,6 @@ from lightkeras.callbacks.non_finite_guard import NonFiniteLossError
 from lightkeras.checkpoint import CheckpointError, latest_checkpoint
 from lightkeras.runs.folder import AFTER_ERROR, CHECKPOINTS
 from lightkeras.utils.checks import require, require_int, require_number
-from lightkeras.utils.messages import logger
 
 
 class ModelCheckpoint(Monitor):
@@ -109,8 +108,7 @@ class ModelCheckpoint(Monitor):
     def on_exception(self, error):
         self.run.saver.wait()
         if isinstance(error, Exception):
-            how = f"{self._rescue(error)}{self._explain_resume()}"
-            logger.info("Training ended by %s. %s", type(error).__name__, how)
+            error.add_note(f"{self._rescue(error)}{self._explain_resume()}")  # Python shows it below the traceback
 
     def _rescue(self, error: Exception) -> str:
         """Saves the state that an error in a callback left; says where."""
@@ -128,7 +126,7 @@ class ModelCheckpoint(Monitor):
         step, run = self._saved_step(), self.run.folder
         if step is None:
             return "No checkpoint was saved."
-        return f"The run is saved up to update {step}: resume it with ckpt_path={str(run)!r}."
+        return f"The run is saved up to update {step}. Resume it with ckpt_path={str(run)!r} (--ckpt_path {run})."
 
     def _saved_step(self) -> int | None:
         last = latest_checkpoint(self.run.folder / CHECKPOINTS)

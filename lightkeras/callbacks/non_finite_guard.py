@@ -3,11 +3,12 @@
 import numpy as np
 
 from lightkeras.callbacks.callback import Callback
+from lightkeras.utils.checks import LightkerasError
 
 ADVICE = "The last checkpoint is from before. Try a lower learning rate or gradient_clip_val."
 
 
-class NonFiniteLossError(ArithmeticError):
+class NonFiniteLossError(LightkerasError, ArithmeticError):
     """A training loss or a weight was NaN or infinite."""
 
 

@@ -11,13 +11,15 @@ import re
 import shutil
 from typing import Any
 
+from lightkeras.utils.checks import LightkerasError
+
 MANIFEST = "manifest.json"
 CHECKPOINT_NAME = re.compile(r"step_(\d{9,})")
 SHARD_NAME = re.compile(r"arrays-(\d{5,})\.npz")
 _PARTIAL = ".partial"
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(LightkerasError, RuntimeError):
     """A checkpoint that cannot be written or read; the message says which file, and what was expected."""
 
 

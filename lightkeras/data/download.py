@@ -23,7 +23,7 @@ from typing import IO
 
 from rich import progress
 
-from lightkeras.utils.checks import require, require_int
+from lightkeras.utils.checks import LightkerasError, require, require_int
 from lightkeras.utils.files import locked
 
 _TIMEOUT = 30.0  # seconds without a byte
@@ -32,7 +32,7 @@ _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError)  # raised for a bad archiv
 _HEX_DIGITS = {"md5": 32, "sha256": 64}
 
 
-class DownloadError(RuntimeError):
+class DownloadError(LightkerasError, RuntimeError):
     """The download of a data file failed, or the file is not the expected one."""
 
 

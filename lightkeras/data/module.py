@@ -3,6 +3,7 @@
 from typing import Any
 
 from lightkeras.data.dataset import AddressedDataset
+from lightkeras.utils.checks import lightkeras_error
 from lightkeras.utils.hparams import HyperparametersMixin
 from lightkeras.utils.lightning import DATA_METHODS
 
@@ -24,7 +25,7 @@ class DataModule(HyperparametersMixin):
 
     def train_dataset(self) -> AddressedDataset:
         """The training batches."""
-        raise NotImplementedError(f"{type(self).__name__} has no `train_dataset()`.")
+        raise lightkeras_error(NotImplementedError)(f"{type(self).__name__} has no `train_dataset()`.")
 
     def val_dataset(self) -> AddressedDataset | None:
         """The validation batches, or None for a task without validation."""

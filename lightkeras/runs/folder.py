@@ -59,8 +59,7 @@ def open_run(trainer: Any, task: Any, data: Any, ckpt_path: str | None) -> Folde
         return run
     arguments, left_out = trainer_config(trainer)
     folder = _new_folder(as_path(trainer.default_root_dir) / task_name(type(task)))
-    config = {"task_class": class_path(type(task)), "trainer": arguments}
-    config |= {"task": task.init_args, "data": data.init_args}
+    config = {"trainer": arguments, "task": describe(task), "data": describe(data)}
     note = f"# Not in this file, since made in Python: {', '.join(left_out)}\n" if left_out else ""
     plain = json.loads(json.dumps(config, default=_plain))
     text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)

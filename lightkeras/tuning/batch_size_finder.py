@@ -10,11 +10,10 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from lightkeras.callbacks import Callback
-from lightkeras.configuration import Configuration
+from lightkeras.configuration import Configuration, to_written
 from lightkeras.task import TaskModule
 from lightkeras.utils.checks import require, require_int
 from lightkeras.utils.files import read_json, write_json
-from lightkeras.utils.hparams import class_path, import_class
 from lightkeras.utils.processes import exit_with_parent, explain_exit, run_module, was_killed
 
 MODULE = "lightkeras.tuning.batch_size_finder"
@@ -73,9 +72,9 @@ def find_batch_size(
     require_int("refine", refine, minimum=0)
     data_class = data_class or task_class.data_module
     config = {"task": task or {}, "data": data or {}, "trainer": {**(trainer or {}), **TRAINER}}
-    config = Configuration(task_class, data_class).checked(config)
+    config = Configuration(task_class, data_class).validate(config)
     require("batch_size" in config["data"], "data_class", "one with a `batch_size`", data_class.__name__)
-    job = {"task_class": class_path(task_class), "data_class": class_path(data_class), "config": config}
+    job = to_written(config, task_class, data_class)
 
     def try_size(size: int) -> Try:
         found = (_try_isolated if isolate else _try_size)(job, size)
@@ -136,8 +135,9 @@ class _Clock(Callback):
 
 def _try_size(job: dict, size: int) -> Try:
     """Makes a few updates with batches of `size`."""
-    config = {**job["config"], "data": {**job["config"]["data"], "batch_size": size}}
-    objects = Configuration(import_class(job["task_class"]), import_class(job["data_class"])).objects(config)
+    configuration, arguments = Configuration.read(job)
+    arguments["data"]["batch_size"] = size
+    objects = configuration.build(arguments)
     clock = _Clock()
     objects.trainer.callbacks.append(clock)
     try:

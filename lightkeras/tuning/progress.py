@@ -4,9 +4,10 @@ import math
 import time
 
 from lightkeras.callbacks.monitor import Monitor
+from lightkeras.utils.checks import LightkerasError
 
 
-class ObjectiveError(ArithmeticError):
+class ObjectiveError(LightkerasError, ArithmeticError):
     """The objective was NaN or infinite, or had no value at all."""
 
 

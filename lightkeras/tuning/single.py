@@ -11,7 +11,6 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from jsonargparse import Namespace
 
 from lightkeras.callbacks import Callback, ModelCheckpoint
 from lightkeras.callbacks.model_checkpoint import CHECKPOINTS
@@ -22,7 +21,6 @@ from lightkeras.trainer import Trainer
 from lightkeras.tuning.progress import ObjectiveError, TrialProgress, best_value
 from lightkeras.tuning.trial_files import JOB, LOCK, LOG, RESULT, failed_result
 from lightkeras.utils.files import locked, read_json, write_json
-from lightkeras.utils.hparams import import_class
 
 COMPLETED, UNFINISHED = "COMPLETED", "UNFINISHED"
 
@@ -78,12 +76,13 @@ def describe_error(error: BaseException) -> str:
 
 def _train(job: dict, folder: Path, seconds: float | None) -> dict:
     """Trains until the trial's end, unless the run has ended already; returns the trial's result."""
-    name = task_name(import_class(job["task_class"]))
+    configuration, arguments = Configuration.read(job["config"])
+    name = task_name(configuration.task_class)
     if job["continues"] is not None:
         _copy_run(Path(job["continues"]), folder, name)
     progress = TrialProgress(job["objective"], job["direction"])
     progress.max_epochs, progress.seconds = job["max_epochs"], seconds
-    objects = _instantiate(job, _run_config(job["config"], folder))
+    objects = configuration.build(_run_config(arguments, folder))
     trainer = objects.trainer
     trainer.callbacks += [*_ranking_callbacks(job, trainer), progress]
     run = newest_run(folder, name)
@@ -93,11 +92,6 @@ def _train(job: dict, folder: Path, seconds: float | None) -> dict:
         if trainer.interrupted or progress.time_is_up:
             return {"status": UNFINISHED, "signal": trainer.interrupted}
     return _make_result(_last_state(run), job, run)
-
-
-def _instantiate(job: dict, config: dict[str, dict]) -> Namespace:
-    """Makes task, data and Trainer."""
-    return Configuration(import_class(job["task_class"]), import_class(job["data_class"])).objects(config)
 
 
 _INTERVALS = {"every_n_steps": "checkpoint_every_n_steps", "every_seconds": "checkpoint_every_seconds"}
@@ -168,8 +162,9 @@ class _NamesRecorder(Callback):
 
 def find_metric_names(job: dict) -> list[str]:
     """Runs one batch of training and one of validation, without writing; returns the name of every logged metric."""
-    changes = {"fast_dev_run": 1, "enable_progress_bar": False, "enable_model_summary": False}
-    objects = _instantiate(job, {**job["config"], "trainer": {**job["config"]["trainer"], **changes}})
+    configuration, arguments = Configuration.read(job["config"])
+    arguments["trainer"] |= {"fast_dev_run": 1, "enable_progress_bar": False, "enable_model_summary": False}
+    objects = configuration.build(arguments)
     recorder = _NamesRecorder()
     objects.trainer.callbacks.append(recorder)
     objects.trainer.fit(objects.task, objects.data)

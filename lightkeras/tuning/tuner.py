@@ -12,7 +12,7 @@ import pandas
 import yaml
 from keras_tuner.engine.trial import Trial
 
-from lightkeras.configuration import Configuration
+from lightkeras.configuration import Configuration, to_written
 from lightkeras.runs.folder import newest_run, task_name
 from lightkeras.runs.state import differences
 from lightkeras.task import TaskModule
@@ -24,10 +24,9 @@ from lightkeras.tuning.single import find_metric_names, run_trial
 from lightkeras.tuning.space import check_names, extremes, parameter_names, search_space, with_values
 from lightkeras.tuning.trial_files import JOB, LOCK, LOG, RESULT, trial_folder
 from lightkeras.tuning.workers import Client, run_chief, run_workers
-from lightkeras.utils.checks import nearest, require, require_choice, require_int, require_number
+from lightkeras.utils.checks import LightkerasError, nearest, require, require_choice, require_int, require_number
 from lightkeras.utils.environment import has_gpu
 from lightkeras.utils.files import locked, read_json, write_json, write_text
-from lightkeras.utils.hparams import class_path, import_class
 from lightkeras.utils.internals import tuner_role
 
 SEARCH = "search.yaml"  # the search's identity, in its folder
@@ -36,7 +35,7 @@ DECIDED_BY_SEARCH = ("trainer.default_root_dir", "trainer.strategy", "trainer.ca
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False}
 
 
-class SearchError(ValueError):
+class SearchError(LightkerasError, ValueError):
     """The search cannot start or be resumed."""
 
 
@@ -121,10 +120,10 @@ class Tuner:
         hyperband = ("trainer.max_epochs",) if self.algorithm == "hyperband" else ()
         check_names(self.space, classes, (*DECIDED_BY_SEARCH, *hyperband))
         given = {**given, "trainer": {**QUIET, **given["trainer"]}}
-        config = self._configuration.checked(given)
+        config = self._configuration.validate(given)
         for parameter in self.space.space:
             for value in extremes(parameter):
-                self._configuration.checked(with_values(config, {parameter.name: value}))
+                self._configuration.validate(with_values(config, {parameter.name: value}))
         trainer = config["trainer"]
         for name, needed in (("enable_checkpointing", True), ("fast_dev_run", False)):
             require(trainer[name] == needed, f"trainer.{name}", f"{needed} in a search", trainer[name])
@@ -222,9 +221,9 @@ class Tuner:
     def identity(self) -> dict:
         """Returns what may not change when the search is resumed; its limits may."""
         return {
-            "task_class": class_path(self.task_class), "data_class": class_path(self.data_class),
             "algorithm": self.algorithm, **self._algorithm_options, "objective": self.objective,
-            "direction": self.direction, "seed": self.seed, "config": self.config, "space": self.space.get_config(),
+            "direction": self.direction, "seed": self.seed, "config": self._written(self.config),
+            "space": self.space.get_config(),
         }  # fmt: skip
 
     def _check_folders(self) -> None:
@@ -284,8 +283,8 @@ class Tuner:
         """Describes a trial, as JSON."""
         earlier = values.get("tuner/trial_id")
         return {
-            "task_class": class_path(self.task_class), "data_class": class_path(self.data_class),
-            "config": with_values(self.config, values), "objective": self.objective, "direction": self.direction,
+            "config": self._written(with_values(self.config, values)), "objective": self.objective,
+            "direction": self.direction,
             "max_epochs": values.get("tuner/epochs"),
             "continues": None if earlier is None else str(trial_folder(folder, earlier)),
         }  # fmt: skip
@@ -319,7 +318,10 @@ class Tuner:
         """Returns the best trial's configuration, for `lightkeras fit --config`."""
         config = with_values(self.config, self.best_trial().hyperparameters.values)
         quiet = dict.fromkeys(QUIET, True)
-        return {"task_class": class_path(self.task_class), **config, "trainer": {**config["trainer"], **quiet}}
+        return self._written({**config, "trainer": {**config["trainer"], **quiet}})
+
+    def _written(self, config: dict[str, dict]) -> dict[str, dict]:
+        return to_written(config, self.task_class, self.data_class)
 
     def best_task(self) -> TaskModule:
         """Loads the best trial's task with its best weights.
@@ -349,10 +351,10 @@ class Tuner:
             raise SearchError(f"Expected a search in {folder}. Received: there is no {path}")
         known = yaml.safe_load(path.read_text(encoding="utf-8"))
         names = ("algorithm", "objective", "direction", "seed", "factor", "iterations", "initial_points")
+        configuration, arguments = Configuration.read(known["config"])
         tuner = cls(
-            import_class(known["task_class"]), keras_tuner.HyperParameters.from_config(known["space"]), folder=folder,
-            data_class=import_class(known["data_class"]), **known["config"],
-            **{name: known[name] for name in names}, **limits,
+            configuration.task_class, keras_tuner.HyperParameters.from_config(known["space"]), folder=folder,
+            data_class=configuration.data_class, **arguments, **{name: known[name] for name in names}, **limits,
         )  # fmt: skip
         tuner.begin(changed=lambda: None)
         return tuner

@@ -7,7 +7,7 @@ import inspect
 import json
 from typing import Any, ClassVar
 
-from lightkeras.utils.checks import require
+from lightkeras.utils.checks import lightkeras_error, nearest, require
 from lightkeras.utils.lightning import reject_arguments, reject_methods
 
 
@@ -87,15 +87,19 @@ def import_class(path: str) -> type:
     """Imports the class at `"package.module.Class"`.
 
     Raises:
-        ImportError: The module cannot be imported or has no such class.
+        ImportError: There is no such module, or it has no such class. An error within the module is raised as it is.
     """
     module, _, name = path.rpartition(".")
+    expected = f'Expected an importable class "package.module.Class". Received: "{path}"'
     try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ImportError(
-            f'Expected an importable class "package.module.Class". Received: "{path}" ({error})'
-        ) from error
+        found = importlib.import_module(module) if module else None
+    except ModuleNotFoundError as error:
+        if not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise lightkeras_error(ImportError)(f"{expected} ({error})") from error
+    if not hasattr(found, name):
+        raise lightkeras_error(ImportError)(f"{expected} (no {name!r} in {module!r}).{nearest(name, dir(found))}")
+    return getattr(found, name)
 
 
 def describe(instance: HyperparametersMixin) -> dict[str, Any]:

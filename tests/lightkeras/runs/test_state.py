@@ -212,7 +212,7 @@ def continued(root, ckpt_path, task=None, data=None, **arguments) -> lk.Trainer:
 
 def test_a_run_folder_holds_what_repeats_the_run(run):
     config = yaml.safe_load((run / "config.yaml").read_text())
-    assert config["task_class"] == "helpers.toys.Classifier"
+    assert config["task"]["class_path"] == "helpers.toys.Classifier"
     assert config["task"] == {"units": 5, "learning_rate": 0.05, "dropout": 0.4}
     assert config["data"] == {"size": 37, "batch_size": 8, "shuffle": True}
     assert config["trainer"]["max_epochs"] == 2 and config["trainer"]["seed"] == 0
@@ -464,29 +464,32 @@ def forbid(disk: Path) -> None:
 
 
 @pytest.mark.parametrize(("refuse", "reason"), [(fill, "No space left"), (forbid, "Read-only file system")])
-def test_a_real_disk_that_refuses_ends_the_run_and_leaves_its_checkpoint(disk, refuse, reason, capsys):
+def test_a_real_disk_that_refuses_ends_the_run_and_leaves_its_checkpoint(disk, refuse, reason):
     """It refuses after the second epoch's 2 updates; then there is room again."""
     trainer = quiet(str(disk), max_epochs=2, run_eagerly=True, logger=False, callbacks=[At(7, lambda: refuse(disk))])
-    with pytest.raises(lk.CheckpointError, match=f"(?s)Could not write .*{reason}.* intact, the latest: .*000000005"):
+    with pytest.raises(
+        lk.CheckpointError, match=f"(?s)Could not write .*{reason}.* intact, the latest: .*000000005"
+    ) as raised:
         trainer.fit(*toys())
-    said = capsys.readouterr().out
-    assert f"The run is saved up to update 5: resume it with ckpt_path='{trainer.run_dir}'." in said
+    (note,) = raised.value.__notes__
+    assert f"The run is saved up to update 5. Resume it with ckpt_path='{trainer.run_dir}'" in note
     subprocess.run(["mount", "-o", "remount,rw,size=4m", str(disk)], check=True)
     assert continued(disk, "last", max_epochs=2).run_dir == trainer.run_dir
     assert saved_steps(trainer.run_dir)[-1] == 10
 
 
-def test_logs_on_a_full_disk_end_the_run_too(disk, capsys):
+def test_logs_on_a_full_disk_end_the_run_too(disk):
     """Where the first thing that cannot be written is a row of metrics.csv or of TensorBoard.
 
     A few rows still fit into a file's last block, so an epoch has many.
     """
     data, refusing = PointsData(size=1600), At(207, lambda: fill(disk))
     trainer = quiet(str(disk), max_epochs=2, log_every_n_steps=1, callbacks=[refusing])
-    with pytest.raises(OSError, match="No space left on device"):
+    with pytest.raises(OSError, match="No space left on device") as raised:
         trainer.fit(toys()[0], data)
-    assert " could not be saved: Could not write" in (said := capsys.readouterr().out)
-    assert f"The run is saved up to update 200: resume it with ckpt_path='{trainer.run_dir}'." in said
+    (note,) = raised.value.__notes__
+    assert " could not be saved: Could not write" in note
+    assert f"The run is saved up to update 200. Resume it with ckpt_path='{trainer.run_dir}'" in note
     subprocess.run(["mount", "-o", "remount,rw,size=4m", str(disk)], check=True)
     assert continued(disk, "last", data=data, max_epochs=2, run_eagerly=False).run_dir == trainer.run_dir
     rows = (trainer.run_dir / "metrics.csv").read_text().splitlines()
@@ -523,13 +526,13 @@ class Fails(lk.Callback):
             raise OSError("no more")
 
 
-def test_an_error_in_a_callback_leaves_the_weights_and_says_where(root, capsys):
+def test_an_error_in_a_callback_leaves_the_weights_and_says_where(root):
     trainer = quiet(root, max_epochs=3, run_eagerly=True, callbacks=[Fails(7)])
-    with pytest.raises(OSError, match="no more"):
+    with pytest.raises(OSError, match="no more") as raised:
         trainer.fit(*toys())
     path = trainer.run_dir / "after_error" / "step_000000007"
-    said = capsys.readouterr().out
-    assert f"Training ended by OSError. The weights of update 7 are in {path}. The run is saved up to update 5" in said
+    (note,) = raised.value.__notes__
+    assert note.startswith(f"The weights of update 7 are in {path}. The run is saved up to update 5. Resume it with ")
     assert lk.checkpoint.load_checkpoint(path).step == 7
     resumed = continued(root, path, max_epochs=2)
     assert resumed.run_dir != trainer.run_dir and resumed.history.epoch == [0, 1]
@@ -546,11 +549,11 @@ class Breaks(Classifier):
         return sums
 
 
-def test_an_error_within_an_update_leaves_the_checkpoint_before(root, capsys):
+def test_an_error_within_an_update_leaves_the_checkpoint_before(root):
     trainer = quiet(root, max_epochs=3, run_eagerly=True, steps_per_execution=1)
-    with pytest.raises(RuntimeError, match="half-way"):
+    with pytest.raises(RuntimeError, match="half-way") as raised:
         trainer.fit(Breaks(), PointsData())
-    assert "Training ended by RuntimeError. The run is saved up to update 5: continue" in capsys.readouterr().out
+    assert raised.value.__notes__[0].startswith("The run is saved up to update 5. Resume it with ")
     assert not (trainer.run_dir / "after_error").exists()
 
 

@@ -345,4 +345,4 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert "at least one argument to search" in capsys.readouterr().err
     assert cli.main(["tune", "helpers.toys.Classifier", "--space", "nowhere.yaml", "--trainer.max_epochs", "1"]) == 1
     config = yaml.safe_load(Path("search/best_config.yaml").read_text())
-    assert config["task_class"] == "helpers.toys.Classifier" and 2 <= config["task"]["units"] <= 8
+    assert config["task"]["class_path"] == "helpers.toys.Classifier" and 2 <= config["task"]["init_args"]["units"] <= 8
