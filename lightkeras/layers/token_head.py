@@ -1,4 +1,4 @@
-"""The scores of a vocabulary's tokens, from embeddings or from weights of their own."""
+"""The scores of a vocabulary's tokens, computed with their embeddings or with weights of their own."""
 
 import keras
 import tensorflow as tf
