@@ -87,7 +87,7 @@ class CharacterVocabulary:
 
     @functools.cached_property
     def _ids(self) -> np.ndarray:
-        """The id of each code point up to the largest known one, -1 for unknown ones, and a last -1: (points,) int32."""
+        """The id of each code point up to the largest known one, -1 for unknown ones, then another -1: int32."""
         ids = np.full(int(self._points.max()) + 2, -1, np.int32)
         ids[self._points] = np.arange(len(self), dtype=np.int32)
         return ids

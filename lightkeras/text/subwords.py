@@ -18,7 +18,7 @@ from lightkeras.utils.checks import require_int
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class SubwordVocabulary:
-    """Pieces of words found by byte-pair encoding (Sennrich et al. 2016), after the four special ids of `WordVocabulary`.
+    """Pieces of words from byte-pair encoding (Sennrich et al. 2016), after the four special ids of `WordVocabulary`.
 
     A frequent word is one piece, a rare word several, so that only unseen characters are unknown. SentencePiece (Kudo
     and Richardson 2018) finds and applies them.

@@ -86,8 +86,9 @@ def test_more_padding_changes_nothing(untrained):
         again = task.token_losses({**batch, **padded}, training=False)[name]
         assert [float(part) for part in again] == pytest.approx([float(total), float(weight)], rel=1e-6)
     for beam_size in (1, 3):
-        search = task._searching(beam_size, 1, False)
-        one, other = (search(rows, tf.constant(1.0), tf.constant(0.0)) for rows in (batch["source"], padded["source"]))
+        one, other = (
+            task.searcher(rows, beam_size, length_penalty=1.0) for rows in (batch["source"], padded["source"])
+        )
         width = one.ids.shape[2]
         np.testing.assert_array_equal(one.ids, other.ids[:, :, :width])
         np.testing.assert_allclose(one.scores, other.scores, rtol=1e-5)
