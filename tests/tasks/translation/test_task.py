@@ -202,14 +202,14 @@ def test_scores_of_parts_add_up(untrained):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run's folder, and the history of its fit."""
+    """A run's trainer after its fit, the history, and the task."""
     root = tmp_path_factory.mktemp("runs")
-    trainer = quiet(str(root), max_epochs=2, limit_train_batches=4)
-    return trainer.run_dir, trainer.fit(Translation(**TINY), TranslationData("sample", batch_size=16)).history, trainer
+    trainer, task = quiet(str(root), max_epochs=2, limit_train_batches=4, limit_val_batches=2), Translation(**TINY)
+    return trainer, trainer.fit(task, TranslationData("sample", batch_size=16)).history, task
 
 
 def test_a_run_logs_scores_and_writes_samples(run):
-    _, history, trainer = run
+    trainer, history, _ = run
     assert len(history["val_bleu"]) == len(history["val_attention_entropy"]) == 2
     text = (trainer.run_dir / "samples" / "epoch_0002.txt").read_text(encoding="utf-8")
     assert text.count("reference") == text.count("translation") == 10
@@ -217,8 +217,14 @@ def test_a_run_logs_scores_and_writes_samples(run):
 
 def test_a_trained_task_is_made_again_without_its_data(run, monkeypatch):
     monkeypatch.setattr(TranslationData, "_read", None)
-    task = Translation.load_from_checkpoint(str(run[2].run_dir))
-    assert task.translate(["El perro es grande."], beam_size=2) == task.translate(["El perro es grande."], beam_size=2)
+    trainer, _, trained = run
+    task = Translation.load_from_checkpoint(str(trainer.run_dir / "last"))
+    for restored, weight in zip(task.weights, trained.weights, strict=True):
+        np.testing.assert_array_equal(restored, weight)
+    texts = ["El perro es grande.", "¿Dónde está mi sombrero?"]
+    for one, other in zip(task.search(texts, beam_size=2), trained.search(texts, beam_size=2), strict=True):
+        assert one[0][:2] == other[0][:2] and one[0].text != ""
+        np.testing.assert_array_equal(one[0].attention, other[0].attention)
 
 
 def test_predict_takes_a_sentence_a_file_or_standard_input(learned, tmp_path, monkeypatch):
