@@ -35,8 +35,9 @@ def beam_search(
 
     At every step the `beam_size` prefixes of a row are extended by every token, and the candidates are ranked by their
     log-probability. Candidates among the best `beam_size` that end, or have reached `max_length`, join the row's ended
-    sequences; the best `beam_size` that do not end are the next prefixes, so that the beam keeps its width. The score of a sequence Y, its end included in its length |Y|, is that of Wu et al. (2016),
-    "Google's neural machine translation system", equation 14, with X the slots of `attention_mask`:
+    sequences; the best `beam_size` that do not end are the next prefixes, so that the beam keeps its width. The score
+    of a sequence Y, its end included in its length |Y|, is that of Wu et al. (2016), "Google's neural machine
+    translation system", equation 14, with X the slots of `attention_mask`:
 
         log P(Y) / ((5 + |Y|) / 6) ** length_penalty + coverage_penalty * sum over X of log(min(coverage, 1))
 

@@ -96,8 +96,8 @@ def sample(logits: Any, seed: Any, temperature: Any = 1.0, top_k: int | None = N
     """Draws one token for each row from the softmax of `filter_logits(logits, temperature, top_k, top_p)`.
 
     Inverts the cumulative distribution at one random number per row: the draw of row i depends on `seed`, i and the
-    row's logits, not on the other rows or on their number. A token at minus infinity is never drawn, nor is a token with
-    less than 2**-30 of the best token's probability.
+    row's logits, not on the other rows or on their number. A token at minus infinity is never drawn, nor is a token
+    with less than 2**-30 of the best token's probability.
 
     Args:
         logits: (batch, vocabulary).
@@ -146,11 +146,11 @@ def generate(
 ) -> tf.Tensor:
     """Draws `length` tokens after each prompt with `sample`, each given all tokens before it, in one compiled loop.
 
-    `prompt` has the tokens that `states` do not include. A model that can read a whole sequence faster reads all but the
-    last token and passes the resulting states with `prompt[:, -1:]`.
+    `prompt` has the tokens that `states` do not include. A model that can read a whole sequence faster reads all but
+    the last token and passes the resulting states with `prompt[:, -1:]`.
 
-    Token t of the result is drawn with `seed` folded with t: the same seed gives the same text, and a longer text begins
-    with the shorter one. To continue a generated text, use a new seed. Row i does not depend on the other rows or on
+    Token t of the result is drawn with `seed` folded with t: the same seed gives the same text, and a longer text
+    begins with the shorter one. To continue a generated text, use a new seed. Row i does not depend on the other rows or on
     their number, if that is true of `next_fn` (to float rounding).
 
     Call it inside a `tf.function`; numbers passed to that as tensors (`temperature`, `top_p`, `seed`, `length`; under

@@ -153,8 +153,8 @@ def sample_search(
 ) -> Hypotheses:
     """Draws a token with `lightkeras.decoding.sample` at every step, up to the end; stops when every row has ended.
 
-    Token t is drawn with `seed` folded with t. The draws of a row depend on `seed` and on its place in the batch, not on
-    the other rows. The scores are the model's own, whatever the temperature and the filters.
+    Token t is drawn with `seed` folded with t. The draws of a row depend on `seed` and on its place in the batch, not
+    on the other rows. The scores are the model's own, whatever the temperature and the filters.
 
     Args:
         seed: (2,), int32.
@@ -212,7 +212,7 @@ class Scorer:
         self.attends = False  # known once it has been called
 
     def __call__(self, t: tf.Tensor, ids: tf.Tensor, states: Any) -> tuple[tf.Tensor, Any, tf.Tensor]:
-        """Returns log-probabilities (rows, vocabulary), states, and attention (rows, slots), of 0 slots if there is none."""
+        """Returns log-probabilities (rows, vocabulary), states, and attention (rows, slots), without any of 0 slots."""
         result = self._next_fn(ids, states)
         fit = isinstance(result, tuple) and len(result) in (2, 3)
         require(fit, "next_fn", "a function that returns (logits, states) or (logits, states, attention)", result)
