@@ -150,8 +150,8 @@ def generate(
     the last token and passes the resulting states with `prompt[:, -1:]`.
 
     Token t of the result is drawn with `seed` folded with t: the same seed gives the same text, and a longer text
-    begins with the shorter one. To continue a generated text, use a new seed. Row i does not depend on the other rows or on
-    their number, if that is true of `next_fn` (to float rounding).
+    begins with the shorter one. To continue a generated text, use a new seed. Row i does not depend on the other
+    rows or on their number, if that is true of `next_fn` (to float rounding).
 
     Call it inside a `tf.function`; numbers passed to that as tensors (`temperature`, `top_p`, `seed`, `length`; under
     XLA with a `capacity`) change without a new trace.

@@ -254,7 +254,7 @@ def test_a_split_that_photos_carry_is_kept(tmp_path):
 @pytest.mark.parametrize(
     ("splits", "message"),
     [
-        (["train", "val", "test"] * 5 + [None] * 15, "given of all photos or of none.*15 of 30 photos without"),
+        (["train", "val", "test"] * 5 + [None] * 15, "given for all photos or for none.*15 of 30 photos without"),
         (["train", "val"] * 15, "Received: source='none for test'"),
         (["none"] * 30, "photos with captions"),
     ],
@@ -316,11 +316,13 @@ def test_sources_that_are_not_there(tmp_path, monkeypatch):
         find_photos(str(tmp_path / "own"), None, None, False)
     with pytest.raises(ValueError, match="`image_folder` to be an existing folder"):
         find_photos(str(tmp_path / "own" / "captions.json"), "nowhere", None, False)
-    for root in (None, str(tmp_path)):
-        monkeypatch.delenv("LIGHTKERAS_DATA") if root is None else monkeypatch.setenv("LIGHTKERAS_DATA", root)
+    for root in ("", str(tmp_path), None):
+        if root is None:
+            monkeypatch.delenv("LIGHTKERAS_DATA")
+        else:
+            monkeypatch.setenv("LIGHTKERAS_DATA", root)
         with pytest.raises(ValueError, match="`LIGHTKERAS_DATA` to be set to a folder with flickr8k/annotations/"):
             find_photos("flickr8k", None, None, False)
-        monkeypatch.setenv("LIGHTKERAS_DATA", "")
 
 
 def test_missing_photos(tmp_path):

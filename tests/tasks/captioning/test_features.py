@@ -410,8 +410,8 @@ def test_a_second_process_waits(tmp_path, photos, encoder, monkeypatch):
 
 KILLED = """
 import os, pathlib, signal, sys
-from tasks.captioning import features
-from tasks.captioning.encoders import Encoder
+from tasks.captioning.photos import features
+from tasks.captioning.photos.encoders import Encoder
 features.PHOTOS = 4
 folder, model, after, *photos = sys.argv[1:]
 done = 0

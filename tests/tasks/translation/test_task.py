@@ -22,7 +22,7 @@ def learned():
     task = Translation(**sizes, label_smoothing=0.0, learning_rate=0.01, warmup_steps=60)
     data = TranslationData("sample")
     train(
-        task, data, max_epochs=18, limit_val_batches=0, gradient_clip_val=1.0, log_every_n_steps=1000,
+        task, data, max_epochs=8, limit_val_batches=0, gradient_clip_val=1.0, log_every_n_steps=1000,
         steps_per_execution="auto",
     )  # fmt: skip
     return task, data
@@ -124,7 +124,7 @@ def test_attention_lies_on_the_words_that_belong_together(learned):
 def test_a_score_is_that_of_teacher_forcing(learned):
     task, data = learned
     sentence = unseen(data)[0]
-    for beam_size, n_best in ((1, 1), (4, 3)):
+    for beam_size, n_best in ((1, 1), (5, 2)):
         found = task.search([sentence.spanish], beam_size, length_penalty=0.0, n_best=n_best)[0]
         assert len(found) == n_best and sorted((one.score for one in found), reverse=True) == [o.score for o in found]
         for one in found:
@@ -137,17 +137,17 @@ def test_a_score_is_that_of_teacher_forcing(learned):
 def test_a_translation_does_not_depend_on_the_others(learned):
     task, data = learned
     texts = [sentence.spanish for sentence in unseen(data)[:40]]  # more than are translated at once
-    together = task.translate(texts, beam_size=3)
-    assert together[:3] == [task.translate([text], beam_size=3)[0] for text in texts[:3]]
-    assert task.translate(texts[::-1], beam_size=3) == together[::-1]
+    together = task.translate(texts)
+    assert together[:3] == [task.translate([text])[0] for text in texts[:3]]
+    assert task.translate(texts[::-1]) == together[::-1]
 
 
 @pytest.mark.parametrize(
-    "text", ["Xyzzy plugh.", "שלום עולם", "??!", "la " * 5000], ids=["unknown", "right to left", "signs", "5,000 words"]
+    "text", ["Xyzzy plugh.", "שלום עולם", "??!", "la " * 1000], ids=["unknown", "right to left", "signs", "1,000 words"]
 )
 def test_any_text_is_translated(untrained, text):
     task, _ = untrained
-    (made,) = task.translate([text], beam_size=1 if len(text) > 100 else 2)
+    (made,) = task.translate([text], beam_size=1 if len(text) > 100 else 3)
     assert isinstance(made, str)
 
 
@@ -222,7 +222,7 @@ def test_a_trained_task_is_made_again_without_its_data(run, monkeypatch):
     for restored, weight in zip(task.weights, trained.weights, strict=True):
         np.testing.assert_array_equal(restored, weight)
     texts = ["El perro es grande.", "¿Dónde está mi sombrero?"]
-    for one, other in zip(task.search(texts, beam_size=2), trained.search(texts, beam_size=2), strict=True):
+    for one, other in zip(task.search(texts), trained.search(texts), strict=True):
         assert one[0][:2] == other[0][:2] and one[0].text != ""
         np.testing.assert_array_equal(one[0].attention, other[0].attention)
 
