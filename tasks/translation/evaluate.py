@@ -1,4 +1,4 @@
-"""`python -m tasks.translation.evaluate`: BLEU and chrF of a run's translations of the test sentences."""
+"""`python -m tasks.translation.evaluate --ckpt_path RUN`: BLEU and chrF of a run's translations."""
 
 import argparse
 import json
@@ -9,12 +9,12 @@ from tasks.translation.task import Translation
 
 
 def evaluate(task: Translation, split: str = "test", **search) -> dict:
-    """The figures of the beam search's translations, with every reference that a sentence has.
+    """Translates a split and compares the translations with all references of each sentence.
 
     Args:
         task: A trained task.
         split: "test" or "validation".
-        **search: What `Translation.translate` takes.
+        **search: The options of `Translation.translate`.
 
     Returns:
         `bleu`, `chrf` (0 to 100), their signatures, `lowercase_bleu`, `sentences`, `seconds` (without compilation) and
@@ -38,7 +38,7 @@ def evaluate(task: Translation, split: str = "test", **search) -> dict:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(prog="python -m tasks.translation.evaluate", description=__doc__)
     parser.add_argument("--ckpt_path", required=True, help="a run's folder or a checkpoint")
     parser.add_argument("--split", choices=("test", "validation"), default="test")

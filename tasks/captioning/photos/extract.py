@@ -1,8 +1,8 @@
-"""Computes features beforehand, and prints how fast and in how much memory.
+"""Computes features before a training, and prints the speed and the peak memory.
 
-    python -m tasks.captioning.extract --source coco+flickr8k --encoder MobileNetV2 --limit 1000
+    python -m tasks.captioning.photos.extract --source coco+flickr8k --encoder MobileNetV2 --limit 1000
 
-takes the first 1,000 photos; with a limit beyond the number of photos, they are taken again and again.
+takes the first 1,000 photos; a limit beyond the number of photos takes photos repeatedly.
 """
 
 import argparse
@@ -12,14 +12,18 @@ import sys
 import time
 
 import lightkeras as lk
-from tasks.captioning.data import CaptionData, feature_folder
-from tasks.captioning.features import extract
+from tasks.captioning.data import CaptionData
+from tasks.captioning.photos.features import extract
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command; see above."""
-    parser = argparse.ArgumentParser(prog="python -m tasks.captioning.extract", description=__doc__.splitlines()[0])
-    parser.add_argument("--source", required=True, help="any but the sample; this and the next as of CaptionData")
+    """Runs the command; see above."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tasks.captioning.photos.extract", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "--source", required=True, help="any but the sample; this and the next options are those of CaptionData"
+    )
     parser.add_argument("--image_folder")
     parser.add_argument("--encoder", default="InceptionV3")
     parser.add_argument("--encoder_weights", default="imagenet")
@@ -27,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--preprocessing")
     parser.add_argument("--features_dir")
     parser.add_argument("--skip_corrupt", action="store_true")
-    parser.add_argument("--limit", type=int, help="so many photos")
+    parser.add_argument("--limit", type=int, help="number of photos")
     options = vars(parser.parse_args(arguments))
     limit = options.pop("limit")
     lk.utils.require_int("limit", limit, optional=True)
@@ -35,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
     data = CaptionData(**options)
     paths = [photo.path for photo in data.photos_on_disk()]
     paths = list(itertools.islice(itertools.cycle(paths), limit or len(paths)))
-    folder = feature_folder(data)
+    folder = data.feature_folder
     began = time.perf_counter()
     computed = extract(paths, data.encoder, folder)
     seconds = time.perf_counter() - began
@@ -47,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _peak_memory() -> int:
-    """Bytes of memory that this process had at most."""
+    """The peak memory of this process in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

@@ -1,4 +1,4 @@
-"""Where captioned photos come from: the official COCO files, folders in `LIGHTKERAS_DATA`, a folder of one's own."""
+"""The sources of captioned photos: official COCO files, folders in `LIGHTKERAS_DATA`, files of your own."""
 
 import concurrent.futures
 import dataclasses
@@ -15,8 +15,8 @@ from PIL import Image
 from rich import progress
 
 import lightkeras as lk
-from tasks.captioning.annotations import Photo, listed, read_annotations
-from tasks.captioning.images import UNREADABLE
+from tasks.captioning.photos.annotations import Photo, listed, read_annotations
+from tasks.captioning.photos.pixels import UNREADABLE
 
 COCO = "http://images.cocodataset.org"
 TIMEOUT = 30.0  # seconds without a byte
@@ -55,19 +55,19 @@ BOTH = "coco+flickr8k"
 
 
 def find_photos(source: str, image_folder: str | None, max_images: int | None, skip_missing: bool) -> list[Photo]:
-    """The photos of a source, all of them there, in a fixed order that has nothing to do with what they show.
+    """Finds the photos of a source; all of them exist. Their order is fixed and independent of their contents.
 
-    With fewer `max_images`, these are the first of that order; photos whose split is "none" are left out.
+    `max_images` takes the first of that order. Photos with the split "none" are left out.
 
     Args:
-        source: As of `CaptionData`, but for "sample".
-        image_folder: Likewise.
-        max_images: Likewise.
-        skip_missing: Leave out photos that are not there, with a warning that counts them.
+        source: An argument of `CaptionData`, except "sample".
+        image_folder: An argument of `CaptionData`.
+        max_images: An argument of `CaptionData`.
+        skip_missing: Whether to leave out missing photos, with a warning that counts them.
 
     Raises:
-        ValueError: No such source; or annotations that are not as expected; or photos that are not there.
-        DownloadError: An official file is neither here nor to be had.
+        ValueError: No such source, invalid annotations, or missing photos.
+        DownloadError: An official file is neither present nor available.
     """
     if source in EDITIONS:
         return _downloaded(source, max_images)
@@ -76,8 +76,8 @@ def find_photos(source: str, image_folder: str | None, max_images: int | None, s
     missing = [str(photo.path) for photo in chosen if not photo.path.is_file()]
     if missing and not skip_missing:
         raise ValueError(
-            f"Expected every photo to be there, or skip_corrupt=True to leave the others out. Received: "
-            f"{len(missing)} of {len(chosen)} that are not: {listed(missing)}"
+            f"Expected every photo to exist, or skip_corrupt=True to leave the others out. Received: "
+            f"{len(missing)} of {len(chosen)} missing: {listed(missing)}"
         )
     if missing:
         warnings.warn(f"Left out {len(missing)} of {len(chosen)} photos that are missing", stacklevel=2)
@@ -87,12 +87,12 @@ def find_photos(source: str, image_folder: str | None, max_images: int | None, s
 
 
 def _in_order(photos: list[Photo]) -> list[Photo]:
-    """Ordered by a hash of the name: the first thousand stay the first when more are asked for."""
+    """Sorts by a hash of the name: the first thousand stay the first if more are requested."""
     return sorted(photos, key=lambda photo: hashlib.sha256(photo.path.name.encode()).digest())
 
 
 def _listed(source: str, image_folder: str | None) -> list[Photo]:
-    if source == BOTH:  # COCO's are few and have no split of their own: all for training
+    if source == BOTH:  # COCO's photos are few and carry no split: all are for training
         coco = [dataclasses.replace(photo, split="train") for photo in _listed("coco", None)]
         return coco + _listed("flickr8k", None)
     file = _subset(source) if source in SUBSETS else _annotation_file(pathlib.Path(source).expanduser())
@@ -109,7 +109,7 @@ def _subset(source: str) -> pathlib.Path:
 
 
 def _annotation_file(path: pathlib.Path) -> pathlib.Path:
-    """`path`, or the one file with captions in it or in its folder `annotations`."""
+    """`path`, or the only file with captions in it or in its folder `annotations`."""
     choices = ", ".join(f'"{name}"' for name in (*EDITIONS, *SUBSETS, BOTH, "sample"))
     lk.utils.require(path.exists(), "source", f"{choices}, or an existing file or folder", str(path))
     if path.is_file():
@@ -137,7 +137,7 @@ def _image_folder(file: pathlib.Path, given: str | None) -> pathlib.Path:
 def _downloaded(source: str, max_images: int | None) -> list[Photo]:
     annotations, archive = EDITIONS[source]
     captions = lk.data.find_data("download", annotations)
-    own = captions.parent.parent / archive.name  # of an earlier download, or the user's
+    own = captions.parent.parent / archive.name  # from an earlier download, or the user's
     if max_images is None or own.is_dir():
         folder = lk.data.find_data("download", archive)
         return _in_order(read_annotations(captions, folder))[:max_images]
@@ -148,12 +148,12 @@ def _downloaded(source: str, max_images: int | None) -> list[Photo]:
 
 
 def cache_folder() -> pathlib.Path:
-    """The folder of all data sets: `~/.keras/datasets`, or `$KERAS_HOME/datasets` where that is set."""
+    """Returns the folder of all data sets: `$KERAS_HOME/datasets`, by default `~/.keras/datasets`."""
     return pathlib.Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "datasets"
 
 
 def _fetch_each(photos: list[Photo], folder: pathlib.Path) -> None:
-    """Downloads single photos; those that are there already stay."""
+    """Downloads single photos, except those that exist."""
     folder.mkdir(parents=True, exist_ok=True)
     missing = [photo for photo in photos if not photo.path.exists()]
     terminal = sys.stdout.isatty()
@@ -167,11 +167,11 @@ def _fetch_each(photos: list[Photo], folder: pathlib.Path) -> None:
             for _ in bar.track(pool.map(_fetch, missing), len(missing), description=f"{len(missing)} photos"):
                 pass
         finally:
-            pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C, the rest is not waited for
+            pool.shutdown(cancel_futures=True)  # do not wait for the rest after an error or Ctrl-C
 
 
 def _fetch(photo: Photo) -> None:
-    """One photo, in place only once all of it is decoded: there are no official checksums of single photos."""
+    """Downloads one photo. It gets its name after it was decoded: single photos have no official checksums."""
     try:
         with urllib.request.urlopen(photo.url, timeout=TIMEOUT) as response:
             content = response.read()
@@ -180,8 +180,8 @@ def _fetch(photo: Photo) -> None:
             size = image.size
     except (*UNREADABLE, http.client.HTTPException) as error:
         raise lk.data.DownloadError(
-            f"Could not download {photo.url} ({error}). The photos so far are kept: call again to go on. Without the "
-            'network: use a folder of your own, or source="sample"'
+            f"Could not download {photo.url} ({error}). The photos so far are kept: call again to resume. Without "
+            'the network: use a folder of your own, or source="sample"'
         ) from error
     if photo.size not in (None, size):
         raise lk.data.DownloadError(f"Expected {photo.url} to have {photo.size} pixels. Received: {size}")

@@ -1,4 +1,4 @@
-"""Which photo has which captions: COCO's JSON, Karpathy's JSON, and CSV."""
+"""Annotation files, which list the captions of each photo: COCO's JSON, Karpathy's JSON, and CSV."""
 
 import collections
 import csv
@@ -13,7 +13,7 @@ from typing import Any
 import lightkeras as lk
 
 SPLITS = {"train": "train", "restval": "train", "val": "validation", "test": "test", "none": None}  # Karpathy's names
-COCO_PARTS = ("train2014", "val2014", "train2017", "val2017")  # official files, not a split of one's own
+COCO_PARTS = ("train2014", "val2014", "train2017", "val2017")  # official files, not splits
 CSV_HEADERS = ("image", "image_name", "image_file", "file", "file_name", "filename", "photo")
 
 
@@ -23,11 +23,11 @@ class Photo:
 
     Args:
         path: The file.
-        captions: What people wrote of it; one at least.
-        split: "train", "validation", "test", "none" (for a photo that its author left out), or None where no split is
-            given.
-        url: The official address.
-        size: (width, height) in pixels, where it is given.
+        captions: At least one.
+        split: "train", "validation", "test", "none" (for a photo that the author of the split left out), or None if no
+            split is given.
+        url: The official address, if it is given.
+        size: (width, height) in pixels, if it is given.
     """
 
     path: pathlib.Path
@@ -38,21 +38,21 @@ class Photo:
 
 
 def read_annotations(file: str | os.PathLike, folder: str | os.PathLike) -> list[Photo]:
-    """The photos that a file names, in its order, and their captions.
+    """Reads the photos of a file, in its order, with their captions.
 
     - COCO's JSON: `images` with `id` and `file_name`, `annotations` with `image_id` and `caption`.
     - Karpathy's JSON: `images` with `filename`, perhaps `filepath`, and `sentences` with `raw`.
     - CSV of two columns: image file, caption; a row for each caption. A first row such as `image,caption` is a header.
 
-    In JSON, an image may have a `split`: train, restval, val, test, or none, or the name of an official COCO part,
-    which is no split. Whether the files exist is not looked at.
+    In JSON, an image may have a `split`: train, restval, val, test, none, or the name of an official COCO part, which
+    is no split. The photos themselves need not exist.
 
     Args:
         file: `.json` or `.csv`, UTF-8.
-        folder: What the file names are relative to.
+        folder: The folder of the photos, to which the file names are relative.
 
     Raises:
-        ValueError: Another shape (the key that is missing is named, or the line), a caption of an image that is not
+        ValueError: Another format (the message names the missing key or the line), a caption of an image that is not
             listed, an image without a caption, an image listed twice, a file name that leaves the folder.
     """
     file, folder = pathlib.Path(file), pathlib.Path(folder)
@@ -61,19 +61,19 @@ def read_annotations(file: str | os.PathLike, folder: str | os.PathLike) -> list
     lk.utils.require(bool(photos), "annotations", "a file with captions", str(file))
     names = [str(photo.path.relative_to(folder)) for photo in photos]
     twice = [name for name, count in collections.Counter(names).items() if count > 1]
-    _refuse(twice, f"every image of {file} to be listed once", "listed more often")
+    _reject(twice, f"every image of {file} to be listed once", "listed more often")
     empty = [name for name, photo in zip(names, photos, strict=True) if not photo.captions]
-    _refuse(empty, f"every image of {file} to have a caption", "without one")
+    _reject(empty, f"every image of {file} to have a caption", "without one")
     return photos
 
 
-def _refuse(names: list[str], expected: str, what: str) -> None:
+def _reject(names: list[str], expected: str, what: str) -> None:
     if names:
         raise ValueError(f"Expected {expected}. Received: {len(names)} {what}: {listed(names)}")
 
 
 def listed(names: list[str]) -> str:
-    """The first five of many names."""
+    """Joins the first five names, and counts the others."""
     return ", ".join(names[:5]) + (f", and {len(names) - 5} more" if len(names) > 5 else "")
 
 
@@ -98,12 +98,12 @@ def _read_csv(file: pathlib.Path, folder: pathlib.Path) -> list[Photo]:
                     f"Received: {len(row)} in line {line}"
                 )
             captions[row[0].strip()].append(row[1])
-    return [Photo(_inside(folder, name, file), _written(texts)) for name, texts in captions.items()]
+    return [Photo(_inside(folder, name, file), _clean(texts)) for name, texts in captions.items()]
 
 
 def _csv_rows(file: pathlib.Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not empty, and the line in which each ends."""
-    rows = csv.reader(io.StringIO(lk.text.read_text(file), newline=""), strict=True)  # an open quote swallows no rows
+    """The rows that are not empty, each with the line in which it ends."""
+    rows = csv.reader(io.StringIO(lk.text.read_text(file), newline=""), strict=True)  # or an open quote eats rows
     try:
         for row in rows:
             if row:
@@ -112,8 +112,8 @@ def _csv_rows(file: pathlib.Path) -> Iterator[tuple[int, list[str]]]:
         raise ValueError(f"Expected {file} to be CSV. Received: {error} in line {rows.line_num}") from error
 
 
-def _written(texts: list[str]) -> tuple[str, ...]:
-    """The captions that say something."""
+def _clean(texts: list[str]) -> tuple[str, ...]:
+    """The captions that have a letter or a digit."""
     return tuple(text.strip() for text in texts if any(map(str.isalnum, text)))
 
 
@@ -164,7 +164,7 @@ def _karpathy_photo(image: dict, folder: pathlib.Path, file: pathlib.Path) -> Ph
     where = f"every image in {file}"
     name = os.path.join(image.get("filepath") or "", _get(image, "filename", str, where))
     texts = [_get(s, "raw", str, f"every sentence in {file}") for s in _get(image, "sentences", list, where)]
-    return Photo(_inside(folder, name, file), _written(texts), _split(image, file))
+    return Photo(_inside(folder, name, file), _clean(texts), _split(image, file))
 
 
 def _coco_photos(images: list[dict], annotations: list[dict], folder: pathlib.Path, file: pathlib.Path) -> list[Photo]:
@@ -175,11 +175,11 @@ def _coco_photos(images: list[dict], annotations: list[dict], folder: pathlib.Pa
     ids = [_get(image, "id", (int, str), f"every image in {file}") for image in images]
     known = set(ids)
     missing = [str(number) for number in captions if number not in known]
-    _refuse(missing, f"every caption in {file} to have its image in `images`", "image ids without")
+    _reject(missing, f"every caption in {file} to have its image in `images`", "image ids without")
     return [_coco_photo(image, captions[number], folder, file) for number, image in zip(ids, images, strict=True)]
 
 
 def _coco_photo(image: dict, texts: list[str], folder: pathlib.Path, file: pathlib.Path) -> Photo:
     path = _inside(folder, _get(image, "file_name", str, f"every image in {file}"), file)
     size = (image["width"], image["height"]) if "width" in image and "height" in image else None
-    return Photo(path, _written(texts), _split(image, file), image.get("coco_url"), size)
+    return Photo(path, _clean(texts), _split(image, file), image.get("coco_url"), size)

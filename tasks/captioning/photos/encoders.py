@@ -1,4 +1,4 @@
-"""Frozen networks that turn photos into grids of features, and the identity that keeps the pixels."""
+"""Frozen networks that turn photos into grids of features; or none, which keeps the pixels."""
 
 import dataclasses
 import functools
@@ -19,30 +19,31 @@ PIXELS = "small"
 SIZES = {"InceptionV3": 299, "InceptionResNetV2": 299, "Xception": 299, "NASNetLarge": 331, PIXELS: 64}
 SIZE = 224  # of all others
 PREPROCESSING = ("tf", "torch", "caffe", "none")
-ROWS = 32  # photos of one call; a fixed number, so that a photo's features do not depend on how many others there are
+ROWS = 32  # photos of one call; a fixed number, so that features do not depend on the number of photos
 
 
 def names() -> list[str]:
-    """The models of `keras.applications`."""
+    """Returns the names of the models in `keras.applications`."""
     models = inspect.getmembers(keras.applications, inspect.isfunction)
     return sorted(name for name, make in models if "include_top" in inspect.signature(make).parameters)
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
-    """A frozen network, or with `name="small"` none: then the pixels are kept for a network trained with the task.
+    """A frozen network; or with `name="small"` none, which keeps the pixels for a network trained with the task.
 
     Args:
         name: A model of `keras.applications`, such as "InceptionV3"; or a `.keras` file whose model takes (batch,
             height, width, 3) and gives (batch, rows, columns, channels); or "small".
-        weights: "imagenet", or a `.weights.h5` file of that model without its top. A `.keras` file has its own.
-        image_size: Pixels of a side; None for the model's usual size (299 for the Inception family and Xception, 331
+        weights: "imagenet", or a `.weights.h5` file of that model without its top. A `.keras` file contains its own.
+        image_size: Pixels per side; None for the model's usual size (299 for the Inception family and Xception, 331
             for NASNetLarge, 224 for all others, 64 for "small").
-        preprocessing: Of pixels from 0 to 255: "tf" (x / 127.5 - 1), "torch" (to [0, 1], then ImageNet's mean and
-            deviation), "caffe" (BGR less ImageNet's mean), "none"; None for the model's own, "tf" for a `.keras` file.
+        preprocessing: Scaling of pixels from 0 to 255: "tf" (x / 127.5 - 1), "torch" (to [0, 1], then ImageNet's mean
+            and deviation), "caffe" (BGR less ImageNet's mean), "none"; None for the model's own, "tf" for a `.keras`
+            file.
 
     Raises:
-        ValueError: An unknown model, or an argument that this one has no use for.
+        ValueError: An unknown model, or an argument that this model does not use.
     """
 
     name: str
@@ -80,20 +81,20 @@ class Encoder:
 
     @property
     def size(self) -> int:
-        """Pixels of a side."""
+        """Pixels per side."""
         return self.image_size or SIZES.get(self.name, SIZE)
 
     @property
     def dtype(self) -> np.dtype:
-        """Of what is kept: uint8 of pixels, float16 of features (half the space; the 11 bits are enough for them)."""
+        """The stored type: uint8 for pixels, float16 for features (half the space; 11 significant bits are enough)."""
         return np.dtype(np.uint8 if self.is_pixels else np.float16)
 
     @functools.cached_property
     def settings(self) -> dict[str, str | int]:
-        """All that the features depend on, besides the photo.
+        """Everything that determines a photo's features, besides the photo.
 
         Raises:
-            ValueError: The model's or weights file is not there.
+            ValueError: The file of the model or of its weights does not exist.
         """
         if self.is_pixels:
             return {"model": PIXELS, "image_size": self.size, "dtype": self.dtype.name}
@@ -110,7 +111,7 @@ class Encoder:
         }
 
     def build(self) -> "Network":
-        """The network, made and compiled; it takes seconds, and for "imagenet" perhaps a download."""
+        """Loads and compiles the network; this takes seconds and may download ImageNet weights."""
         if self.is_pixels:
             return Network("pixels", (self.size, self.size, 3), lambda images: images)
         before = keras.config.dtype_policy()
@@ -133,7 +134,7 @@ class Encoder:
         return make(include_top=False, weights=self.weights, input_shape=(self.size, self.size, 3))
 
     def _preprocessed(self, images: tf.Tensor) -> tf.Tensor:
-        """Pixels from 0 to 255 as the model wants them."""
+        """Pixels from 0 to 255, scaled for the model."""
         if self.preprocessing == "none":
             return images
         if self.preprocessing is None and not self.is_file:
@@ -148,8 +149,8 @@ class Network:
 
     Args:
         layer: The name of its last layer.
-        shape: Of a photo's features: (slots, channels); of pixels (size, size, 3).
-        call: Function of uint8 (32, size, size, 3) that gives float32 (32, slots, channels).
+        shape: The shape of a photo's features: (slots, channels), or of pixels (size, size, 3).
+        call: A function of uint8 (32, size, size, 3) that returns float32 (32, slots, channels).
     """
 
     layer: str
@@ -180,11 +181,11 @@ def _grid(model: keras.Model, size: int, label: str) -> tuple[int, int]:
 
 def _layer(model: keras.Model) -> str:
     """The name of the layer whose output the model gives."""
-    return model.outputs[0]._keras_history.operation.name
+    return model.layers[-1].name if isinstance(model, keras.Sequential) else model.output_names[0]
 
 
 def sha256(file: str | os.PathLike) -> str:
-    """The checksum of a file in hexadecimal."""
+    """Computes the checksum of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with open(file, "rb") as data:
         while chunk := data.read(1 << 20):

@@ -7,33 +7,33 @@ import numpy as np
 from PIL import Image, ImageOps
 
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
-"""What reading a file raises that is no photo, or a damaged one."""
+"""The errors of reading a file that is no photo, or a damaged one."""
 
 
 def read_image(photo: str | os.PathLike | Image.Image, size: int) -> np.ndarray:
-    """A photo, a file or one that is open, as uint8 RGB of (size, size, 3).
+    """Reads a photo, a file or an open picture, as uint8 RGB (size, size, 3).
 
-    It is turned upright as its EXIF tag says and then stretched or shrunk to the square, whatever its aspect, so that
-    nothing of it is cut off. Grey, CMYK, palette and 16-bit photos are converted; what is transparent becomes white. Of
-    an animation the first picture is taken. A large JPEG file is decoded at a fraction of its size.
+    Turns it upright by its EXIF tag and resizes it to the square, whatever its aspect, so that nothing is cut off.
+    Converts grey, CMYK, palette and 16-bit photos; makes transparent pixels white; takes the first picture of an
+    animation. A large JPEG file is decoded at a fraction of its size.
 
     Raises:
         OSError, SyntaxError, ValueError, EOFError, struct.error, DecompressionBombError: No photo, or a damaged one
-            (`UNREADABLE` has them all).
+            (`UNREADABLE` lists these errors).
     """
     return np.asarray(_upright(photo, size).resize((size, size), Image.Resampling.BILINEAR))
 
 
 def read_photo(photo: str | os.PathLike | Image.Image, size: int) -> np.ndarray:
-    """A photo as `read_image` reads it, but of its own proportions: uint8 (height, width, 3), `size` the larger."""
+    """Reads a photo like `read_image`, but keeps its proportions: uint8 (height, width, 3), the larger one `size`."""
     upright = _upright(photo, size)
     scale = size / max(upright.size)
-    shape = [max(1, round(side * scale)) for side in upright.size]  # a panorama may be that flat
+    shape = [max(1, round(side * scale)) for side in upright.size]  # a panorama may be very flat
     return np.asarray(upright.resize(shape, Image.Resampling.BILINEAR))
 
 
 def _upright(photo: str | os.PathLike | Image.Image, size: int) -> Image.Image:
-    """A photo in RGB as its EXIF tag turns it, at least twice as large as `size` where it is that large."""
+    """The photo in RGB, turned by its EXIF tag; a file may be shrunk, to no less than twice `size`."""
     if isinstance(photo, Image.Image):
         return _rgb(ImageOps.exif_transpose(photo))
     with Image.open(photo) as opened:
@@ -45,7 +45,7 @@ def _rgb(photo: Image.Image) -> Image.Image:
     if photo.has_transparency_data:
         photo = photo.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo).convert("RGB")
-    if photo.mode.startswith("I"):  # 16 bits, some of them read as 32
+    if photo.mode.startswith("I"):  # 16 bits; Pillow reads some of them as 32
         levels = np.clip(np.asarray(photo, np.int64), 0, 65535)  # (height, width)
         return Image.fromarray((levels // 257).astype(np.uint8)).convert("RGB")
     if photo.mode == "F":

@@ -1,17 +1,18 @@
-"""Where a translation looked, as a picture."""
+"""A picture of the attention of a translation."""
 
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
+import lightkeras as lk
+
 CELL = 0.42  # inches
 MARGIN = 1.6  # inches for the words
-JOINT = "\uffed"  # the mark of `lk.text.tokenize`, which fonts lack
 
 
 def write_attention(path: Path, source: list[str], target: list[str], weights: np.ndarray) -> None:
-    """Writes a heat map as a PNG file: a column for each word of the source, a row for each of the translation.
+    """Writes a heat map as a PNG file: a column for each word of the source, a row for each word of the translation.
 
     Args:
         path: The file.
@@ -19,7 +20,7 @@ def write_attention(path: Path, source: list[str], target: list[str], weights: n
         target: The translation's words (steps,).
         weights: Attention (steps, slots), from 0 (white) to 1 (black).
     """
-    source, target = ([word.replace(JOINT, "") for word in words] for words in (source, target))
+    source, target = ([word.replace(lk.text.JOIN, "") for word in words] for words in (source, target))  # not in fonts
     size = (MARGIN + CELL * len(source), MARGIN + CELL * len(target))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()

@@ -1,4 +1,4 @@
-"""What a frozen network sees in each photo, computed once and kept in TFRecord files.
+"""The features that a frozen network computes of each photo, computed once and kept in TFRecord files.
 
 A folder of features holds
 
@@ -6,14 +6,14 @@ A folder of features holds
     features-00000.tfrecord  256 records: the bytes of one array each, in the order of the photos
     features-00000.json      name, size and modification time of each of these photos; the TFRecord file's sha256
 
-A shard is written under another name and renamed, its `.json` after it, so what a killed extraction has finished is
-taken up by the next one, which ends with the same bytes. A shard is computed again where one of its photos is another
-or has changed, or where its checksum is wrong; all others stay. Another encoder or setting has a folder of its own.
+A shard is written under another name, then renamed, and its `.json` after it. An extraction after a killed one keeps
+the finished shards and ends with the same bytes. A shard is computed again if one of its photos was replaced or
+changed, or if its checksum is wrong; the others stay. Another encoder or setting has a separate folder.
 
-All records of a folder have the same length, so the place of record i is known, and a training batch, which asks for
-photos in any order, reads just its own: no index, and no more memory for a million photos than for ten. `tf.data`'s
-`TFRecordDataset` reads the same files from front to back.
-`python -m tasks.captioning.extract` computes features beforehand, and measures it.
+All records of a folder have the same length, so the place of record i is known, and a training batch reads only its own
+photos, in any order: no index, and no more memory for a million photos than for ten. `tf.data`'s `TFRecordDataset`
+reads the same files from start to end.
+`python -m tasks.captioning.photos.extract` computes features before a training, and measures it.
 """
 
 import collections
@@ -21,6 +21,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import fcntl
+import hashlib
 import itertools
 import json
 import os
@@ -32,10 +33,11 @@ import numpy as np
 import tensorflow as tf
 from rich import progress
 
-from tasks.captioning.encoders import ROWS, Encoder, Network, sha256
-from tasks.captioning.images import UNREADABLE, read_image
+from tasks.captioning.photos.encoders import ROWS, Encoder, Network, sha256
+from tasks.captioning.photos.pixels import UNREADABLE, read_image
+from tasks.captioning.photos.sources import cache_folder
 
-PHOTOS = 256  # of a shard: a kill loses no more than these
+PHOTOS = 256  # of a shard; a kill loses no more
 HEADER, FOOTER = 12, 4  # bytes of a TFRecord before and after its data: length and its checksum, checksum of the data
 MANIFEST = "manifest.json"
 
@@ -45,9 +47,9 @@ class Shard:
     """`PHOTOS` photos, or the last few, and their two files.
 
     Args:
-        folder: Of the features.
-        number: From 0.
-        paths: Of the photos.
+        folder: The folder of the features.
+        number: The shard's number, from 0.
+        paths: The photos.
     """
 
     folder: pathlib.Path
@@ -60,11 +62,11 @@ class Shard:
         return self.folder / f"features-{self.number:05d}.tfrecord"
 
     def photos(self) -> list[list]:
-        """[path, bytes, modification time in ns] of each photo: what a changed photo is known by."""
+        """Returns [path, bytes, modification time in ns] of each photo, by which a changed photo is noticed."""
         return [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in ((p, p.stat()) for p in self.paths)]
 
     def written(self) -> dict | None:
-        """What was noted when the shard was written, if it is there and of these very photos."""
+        """Returns the note of the shard's `.json`, if the shard exists and belongs to exactly these photos."""
         try:
             note = json.loads(self.records.with_suffix(".json").read_text(encoding="utf-8"))
         except (FileNotFoundError, json.JSONDecodeError):
@@ -73,19 +75,19 @@ class Shard:
         return note if same and self.records.stat().st_size == note["bytes"] else None
 
     def is_whole(self) -> bool:
-        """Whether the shard is written, with the bytes that were written then."""
+        """Whether the shard exists and has the checksum in its note."""
         note = self.written()
         return note is not None and sha256(self.records) == note["sha256"]
 
     def write(self, network: Network, encoder: Encoder, pool: concurrent.futures.Executor, advance) -> None:
         """Computes the features, and calls `advance(photos)` after each batch.
 
-        Photos that cannot be read are noted with the reason, and have zeros for features.
+        The features of an unreadable photo are zeros; the note gives the reason.
 
         Raises:
             ValueError: Features beyond what float16 can hold.
         """
-        photos, unreadable = self.photos(), {}  # noted before they are read: a later change is then seen
+        photos, unreadable = self.photos(), {}  # before they are read, so that a later change is noticed
         partial = self.records.with_suffix(".partial")
         decoded = zip(self.paths, _decoded(pool, self.paths, encoder.size), strict=True)
         with tf.io.TFRecordWriter(str(partial)) as writer:
@@ -100,7 +102,7 @@ class Shard:
 
 
 def _decoded(pool: concurrent.futures.Executor, paths: tuple[pathlib.Path, ...], size: int) -> Iterator:
-    """The pixels of each photo or the error it raised, in order; threads decode two batches ahead."""
+    """Yields the pixels of each photo or the error that it raised, in order; threads decode two batches ahead."""
     waiting = collections.deque()
     for path in paths:
         waiting.append(pool.submit(_pixels, path, size))
@@ -118,21 +120,21 @@ def _pixels(path: pathlib.Path, size: int) -> np.ndarray | Exception:
 
 
 def _computed(network: Network, encoder: Encoder, rows: list[np.ndarray | Exception]) -> np.ndarray:
-    """The features of up to `ROWS` photos: (photos, slots, channels); zeros of those that could not be read."""
+    """The features of up to `ROWS` photos: (photos, slots, channels); zeros for unreadable ones."""
     images = np.zeros((ROWS, encoder.size, encoder.size, 3), np.uint8)
     readable = [place for place, pixels in enumerate(rows) if isinstance(pixels, np.ndarray)]
     for place in readable:
         images[place] = rows[place]
-    with np.errstate(over="ignore"):  # refused below
+    with np.errstate(over="ignore"):  # rejected below
         features = network.call(images).astype(encoder.dtype)
-    made = np.zeros((len(rows), *network.shape), encoder.dtype)
-    made[readable] = features[readable]
-    if not np.isfinite(made).all():
+    kept = np.zeros((len(rows), *network.shape), encoder.dtype)
+    kept[readable] = features[readable]
+    if not np.isfinite(kept).all():
         raise ValueError(
             f"Expected the features of {encoder.label} to be within float16 (up to 65504). Received: larger ones, or "
-            "none at all (NaN). Another `preprocessing` may be what this model needs"
+            "NaN. The model may need another `preprocessing`"
         )
-    return made
+    return kept
 
 
 def _write_json(path: pathlib.Path, value: dict) -> None:
@@ -149,18 +151,18 @@ def _shards(folder: pathlib.Path, paths: list[pathlib.Path]) -> list[Shard]:
 
 
 def extract(paths: list[pathlib.Path], encoder: Encoder, folder: str | os.PathLike) -> int:
-    """Computes the features of the photos that `folder` does not have yet, and returns how many these were.
+    """Computes the features that `folder` lacks, and returns the number of photos that it computed.
 
-    What it has is read once, to verify the checksums. Another process that computes in this folder is waited for.
-    Memory does not grow with the number of photos.
+    Verifies the checksums of existing features, and waits for another process that computes in this folder. Memory does
+    not grow with the number of photos.
 
     Raises:
         ValueError: The folder has the features of another encoder or setting, or features are beyond float16.
-        FileNotFoundError: A photo is not there.
+        FileNotFoundError: A photo does not exist.
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
+    with _locked(folder):
         if (folder / MANIFEST).exists():
             read_manifest(folder, encoder)
         missing = [shard for shard in _shards(folder, paths) if not shard.is_whole()]
@@ -182,10 +184,10 @@ def _compute(shards: list[Shard], encoder: Encoder, folder: pathlib.Path) -> Non
 
 
 def read_manifest(folder: pathlib.Path, encoder: Encoder) -> dict:
-    """The manifest of a folder that has this encoder's features.
+    """Reads the manifest of a folder.
 
     Raises:
-        ValueError: They are those of another encoder or setting.
+        ValueError: The folder has the features of another encoder or setting.
     """
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     there, wanted = manifest["settings"], encoder.settings
@@ -199,7 +201,7 @@ def read_manifest(folder: pathlib.Path, encoder: Encoder) -> dict:
 
 
 @contextlib.contextmanager
-def _alone(folder: pathlib.Path) -> Iterator[None]:
+def _locked(folder: pathlib.Path) -> Iterator[None]:
     with open(folder / ".lock", "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -211,7 +213,7 @@ def _alone(folder: pathlib.Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _progress(title: str, total: int, folder: pathlib.Path):
-    """A function to call with the photos of each batch: a progress bar in a terminal, else one line."""
+    """Yields a function that takes the number of photos of each batch. Shows a bar in a terminal, else a line."""
     terminal = sys.stdout.isatty()
     if not terminal:
         print(f"{title} into {folder}", flush=True)
@@ -225,21 +227,37 @@ def _progress(title: str, total: int, folder: pathlib.Path):
 # ---- reading
 
 
-class Features:
-    """Features by photo, read from their files when they are asked for.
+def feature_folder(root: str | None, source: str, image_folder: str | None, encoder: Encoder) -> pathlib.Path:
+    """Returns the folder for the features of a source by an encoder; another source or setting has another folder.
 
     Args:
-        folder: Where `extract` put them.
-        paths: The photos, as `extract` had them.
-        encoder: The same.
+        root: The folder of all features; None for `features` beside the downloaded data sets.
+        source: An argument of `CaptionData`.
+        image_folder: An argument of `CaptionData`.
+        encoder: The encoder.
+    """
+    folder = pathlib.Path(root).expanduser() if root else cache_folder() / "features"
+    path = pathlib.Path(source).expanduser()
+    places = [str(path.resolve()), image_folder] if path.exists() else [source, os.environ.get("LIGHTKERAS_DATA")]
+    digest = hashlib.sha256(json.dumps([places, encoder.settings], sort_keys=True).encode()).hexdigest()
+    return folder / f"{path.stem}-{encoder.label}-{digest[:12]}"
+
+
+class Features:
+    """Features by photo, read from their files on demand.
+
+    Args:
+        folder: The folder that `extract` wrote.
+        paths: The photos that `extract` was given.
+        encoder: The encoder that `extract` was given.
 
     Attributes:
-        shape: Of a photo's features: (slots, channels), or of pixels (size, size, 3).
-        dtype: float16, or of pixels uint8.
-        unreadable: Why a photo could not be read, by its number; its features are zeros.
+        shape: The shape of a photo's features: (slots, channels), or of pixels (size, size, 3).
+        dtype: float16, or uint8 of pixels.
+        unreadable: By the number of a photo, the reason why it cannot be read; its features are zeros.
 
     Raises:
-        ValueError: They are not there, or not all, or of another encoder, or a photo has changed since.
+        ValueError: Features are missing or belong to another encoder, or a photo has changed since.
     """
 
     def __init__(self, folder: str | os.PathLike, paths: list[pathlib.Path], encoder: Encoder):
@@ -260,15 +278,15 @@ class Features:
         self.unreadable = {i: reasons[str(path)] for i, path in enumerate(paths) if str(path) in reasons}
 
     def read(self, indices: np.ndarray) -> np.ndarray:
-        """The features of some photos: (rows, slots, channels) for the numbers (rows,)."""
-        made = np.empty((len(indices), *self.shape), self.dtype)
-        for row, index in zip(made.reshape(len(made), -1), np.asarray(indices).tolist(), strict=True):
+        """Reads the features of the photos with the numbers `indices` (rows,): (rows, slots, channels)."""
+        features = np.empty((len(indices), *self.shape), self.dtype)
+        for row, index in zip(features.reshape(len(features), -1), np.asarray(indices).tolist(), strict=True):
             self._read_into(row.view(np.uint8), index)
-        return made
+        return features
 
     def _read_into(self, row: np.ndarray, index: int) -> None:
         shard, place = divmod(index, PHOTOS)
-        with open(self._files[shard], "rb", buffering=0) as file:  # opened each time: shards may be many
+        with open(self._files[shard], "rb", buffering=0) as file:  # opened each time: there may be many shards
             file.seek(place * (HEADER + row.nbytes + FOOTER) + HEADER)
             if file.readinto(row) != row.nbytes:
                 raise OSError(f"Expected {self._files[shard]} to have a record {place}. Received: the end of the file")

@@ -1,8 +1,4 @@
-"""A small grammar that writes English sentences with their Spanish translations, and says which words belong together.
-
-Articles and adjectives agree with their noun in gender and number, adjectives change sides ("a red house", "una casa
-roja"), and some words have two counterparts or none ("does not" and "no", "likes" and "le gusta").
-"""
+"""Writes sentences of the grammar, and links the words that belong together."""
 
 import functools
 from typing import NamedTuple
@@ -10,16 +6,28 @@ from typing import NamedTuple
 import numpy as np
 
 import lightkeras as lk
+from tasks.translation.grammar.words import (
+    ADJECTIVES,
+    BEINGS,
+    DETERMINERS,
+    PLACES,
+    STATES,
+    THINGS,
+    VERBS,
+    inflect,
+)
 
 SENTENCES = 4000
 KEY = 0x6AA6  # of the draws
-J = "\uffed"  # the mark of `lk.text.tokenize`
 
 
 class Sentence(NamedTuple):
     """A pair of sentences.
 
-    `links` are (English place, Spanish place) of the words that belong together, places in `lk.text.tokenize`.
+    Attributes:
+        english: The English sentence.
+        spanish: Its translation.
+        links: (English place, Spanish place) of the words that belong together, places in `lk.text.tokenize`.
     """
 
     english: str
@@ -27,73 +35,20 @@ class Sentence(NamedTuple):
     links: tuple[tuple[int, int], ...]
 
 
-class Noun(NamedTuple):
-    """English and Spanish forms, (singular, plural) each, and the gender: 0 masculine, 1 feminine."""
-
-    english: tuple[str, str]
-    spanish: tuple[str, str]
-    gender: int
-
-
-def _noun(english: str, spanish: str, gender: int, plural: str = "") -> Noun:
-    ends_in_vowel = spanish[-1] in "aeoé"
-    return Noun((english, plural or english + "s"), (spanish, spanish + ("s" if ends_in_vowel else "es")), gender)
-
-
-BEINGS = (
-    _noun("boy", "niño", 0), _noun("girl", "niña", 1), _noun("man", "hombre", 0, "men"),
-    _noun("woman", "mujer", 1, "women"), _noun("dog", "perro", 0), _noun("cat", "gato", 0),
-    _noun("teacher", "maestra", 1), _noun("doctor", "médico", 0), _noun("queen", "reina", 1),
-    _noun("bird", "pájaro", 0),
-)  # fmt: skip
-THINGS = (
-    _noun("book", "libro", 0), _noun("house", "casa", 1), _noun("table", "mesa", 1), _noun("car", "coche", 0),
-    _noun("flower", "flor", 1), _noun("letter", "carta", 1), _noun("hat", "sombrero", 0), _noun("key", "llave", 1),
-    _noun("clock", "reloj", 0), _noun("bottle", "botella", 1), _noun("tree", "árbol", 0), _noun("shirt", "camisa", 1),
-)  # fmt: skip
-PLACES = (
-    _noun("garden", "jardín", 0)._replace(spanish=("jardín", "jardines")), _noun("street", "calle", 1),
-    _noun("school", "escuela", 1), _noun("park", "parque", 0), _noun("kitchen", "cocina", 1),
-)  # fmt: skip
-# the Spanish forms: masculine, feminine, their plurals
-DETERMINERS = (
-    (("the", "the"), ("el", "la", "los", "las")),
-    (("a", "some"), ("un", "una", "unos", "unas")),
-    (("this", "these"), ("este", "esta", "estos", "estas")),
-    (("my", "my"), ("mi", "mi", "mis", "mis")),
-)
-ADJECTIVES = (
-    ("white", "blanco"), ("red", "rojo"), ("black", "negro"), ("small", "pequeño"), ("big", "grande"), ("new", "nuevo"),
-    ("pretty", "bonito"), ("strange", "raro"), ("poor", "pobre"), ("tall", "alto"), ("green", "verde"),
-)  # fmt: skip
-# English he-form, they-form; Spanish he-form, they-form, infinitive
-VERBS = (
-    ("sees", "see", "ve", "ven", "ver"), ("buys", "buy", "compra", "compran", "comprar"),
-    ("sells", "sell", "vende", "venden", "vender"), ("finds", "find", "encuentra", "encuentran", "encontrar"),
-    ("wants", "want", "quiere", "quieren", "querer"), ("loses", "lose", "pierde", "pierden", "perder"),
-    ("draws", "draw", "dibuja", "dibujan", "dibujar"),
-)  # fmt: skip
-STATES = (("hungry", "hambre"), ("cold", "frío"), ("afraid", "miedo"), ("sleepy", "sueño"))
-
-# A word and what it means: words of both languages with one meaning belong together.
+# A word and its meaning: words of both languages with one meaning belong together.
 Words = list[tuple[str, str]]
 
 
 class Phrase(NamedTuple):
-    """The words of a noun phrase, its number (0 singular, 1 plural)."""
+    """The words of a noun phrase in both languages, and its number (0 singular, 1 plural)."""
 
     english: Words
     spanish: Words
     number: int
 
 
-def _agreeing(adjective: str, gender: int, number: int) -> str:
-    form = adjective[:-1] + "a" if gender and adjective.endswith("o") else adjective
-    return form + "s" * number
-
-
 class _Writer:
-    """Draws sentences."""
+    """Draws sentences; every method returns the words of both languages."""
 
     def __init__(self):
         self._draws = np.random.Generator(np.random.Philox(key=KEY))
@@ -102,7 +57,7 @@ class _Writer:
         return choices[self._draws.integers(len(choices))]
 
     def phrase(self, nouns, name: str, determiners=DETERMINERS, with_adjective: bool | None = None) -> Phrase:
-        """A determiner, a noun and, in two of five, an adjective."""
+        """Draws a determiner, a noun and, in two of five phrases, an adjective."""
         noun, (english, spanish), number = self._one_of(nouns), self._one_of(determiners), self._draws.integers(2)
         if with_adjective is None:
             with_adjective = self._draws.random() < 0.4
@@ -111,11 +66,11 @@ class _Writer:
         if with_adjective:
             adjective = self._one_of(ADJECTIVES)
             english_words.append((adjective[0], f"{name} how"))
-            spanish_words.append((_agreeing(adjective[1], noun.gender, number), f"{name} how"))
+            spanish_words.append((inflect(adjective[1], noun.gender, number), f"{name} how"))
         return Phrase([*english_words, (noun.english[number], name)], spanish_words, int(number))
 
     def action(self) -> tuple[Words, Words, bool]:
-        """Somebody does something to a thing: stated, denied, asked, or announced."""
+        """Writes that somebody does something to a thing: stated, denied, asked, or announced."""
         who, what = self.phrase(BEINGS, "who"), self.phrase(THINGS, "what")
         he, they, his, theirs, infinitive = self._one_of(VERBS)
         does, spanish = ("do", theirs) if who.number else ("does", his)
@@ -134,22 +89,22 @@ class _Writer:
         return [*who.english, states, *what.english], [*who.spanish, acts, *what.spanish], False
 
     def quality(self) -> tuple[Words, Words, bool]:
-        """Something is big."""
+        """Writes that something is big."""
         nouns = BEINGS + THINGS
         what, adjective = self.phrase(nouns, "what", with_adjective=False), self._one_of(ADJECTIVES)
         gender = next(noun.gender for noun in nouns if what.spanish[1][0] in noun.spanish)
         be, es = ("are", "son") if what.number else ("is", "es")
         english = [*what.english, (be, "be"), (adjective[0], "how")]
-        return english, [*what.spanish, (es, "be"), (_agreeing(adjective[1], gender, what.number), "how")], False
+        return english, [*what.spanish, (es, "be"), (inflect(adjective[1], gender, what.number), "how")], False
 
     def state(self) -> tuple[Words, Words, bool]:
-        """Somebody is hungry: in Spanish, has hunger."""
+        """Writes that somebody is hungry: in Spanish, has hunger."""
         who, (adjective, noun) = self.phrase(BEINGS, "who"), self._one_of(STATES)
         be, has = ("are", "tienen") if who.number else ("is", "tiene")
         return [*who.english, (be, "be"), (adjective, "how")], [*who.spanish, (has, "be"), (noun, "how")], False
 
     def liking(self) -> tuple[Words, Words, bool]:
-        """Somebody likes a thing: in Spanish, it pleases them."""
+        """Writes that somebody likes a thing: in Spanish, it pleases them."""
         who = self.phrase(BEINGS, "who", DETERMINERS[2:])
         what = self.phrase(THINGS, "what", DETERMINERS[2:])
         likes = ("like" if who.number else "likes", "like")
@@ -157,7 +112,7 @@ class _Writer:
         return [*who.english, likes, *what.english], [("a", "to"), *who.spanish, *pleases, *what.spanish], False
 
     def being(self) -> tuple[Words, Words, bool]:
-        """There is something somewhere."""
+        """Writes that there is something somewhere."""
         what = self.phrase(BEINGS + THINGS, "what", DETERMINERS[1:2])
         where = self.phrase(PLACES, "where", DETERMINERS[:1] + DETERMINERS[2:], with_adjective=False)
         there = [("there", "be"), ("are" if what.number else "is", "be")]
@@ -165,11 +120,11 @@ class _Writer:
         return english, [("hay", "be"), *what.spanish, ("en", "in"), *where.spanish], False
 
     def sentence(self) -> Sentence:
-        """One sentence of any kind."""
+        """Writes one sentence of any kind."""
         kinds = (self.action, self.action, self.action, self.quality, self.state, self.liking, self.being)
         english, spanish, asked = self._one_of(kinds)()
-        sign = (J + ("?" if asked else "."), "end")
-        before = [("¿" + J, "end")] if asked else []
+        sign = (lk.text.JOIN + ("?" if asked else "."), "end")
+        before = [("¿" + lk.text.JOIN, "end")] if asked else []
         return _sentence([*english, sign], [*before, *spanish, sign])
 
 
@@ -186,7 +141,7 @@ def _capitalized(text: str) -> str:
 
 @functools.cache
 def sentences(count: int = SENTENCES) -> tuple[Sentence, ...]:
-    """The first `count` distinct sentences, always the same ones."""
+    """Returns the first `count` distinct sentences, always the same ones."""
     writer, distinct = _Writer(), {}
     while len(distinct) < count:
         sentence = writer.sentence()
@@ -195,5 +150,5 @@ def sentences(count: int = SENTENCES) -> tuple[Sentence, ...]:
 
 
 def pairs() -> list[tuple[str, str]]:
-    """The sentences (English, Spanish)."""
+    """Returns the sentences as pairs (English, Spanish)."""
     return [(sentence.english, sentence.spanish) for sentence in sentences()]

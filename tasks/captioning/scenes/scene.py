@@ -1,8 +1,4 @@
-"""Drawn scenes with captions: one or two coloured shapes in a grid of 3 x 3 places, and where each of them is.
-
-They need no download, and because every object's pixels are known, a test can ask whether the attention at the word
-"circle" lies on the circle.
-"""
+"""Scenes of one or two objects in a grid of places, their pictures, and their captions."""
 
 import dataclasses
 import itertools
@@ -10,14 +6,8 @@ import math
 
 import numpy as np
 
-COLOURS = {
-    "red": (214, 40, 40),
-    "green": (44, 160, 60),
-    "blue": (40, 80, 210),
-    "yellow": (240, 205, 40),
-    "purple": (140, 60, 170),
-    "black": (30, 30, 30),
-}
+from tasks.captioning.scenes.objects import COLOURS, SHAPES, Object
+
 BACKGROUND = (236, 236, 232)
 GRID = 3
 PLACES = tuple(itertools.product(range(GRID), range(GRID)))  # (row, column), from the top left
@@ -26,69 +16,17 @@ WHERE = ("in the top left", "at the top", "in the top right", "on the left", "in
 RELATIONS = {  # of the first object to the second, by the signs of the difference of their rows and columns
     (-1, 0): "above", (0, -1): "to the left of", (-1, -1): "to the upper left of", (-1, 1): "to the upper right of",
 }  # fmt: skip
-KEY = 0x5CE7E5  # keys the draws apart from any other use of a seed
-
-
-def _circle(x, y):
-    return 1.0 - np.hypot(x, y)
-
-
-def _square(x, y):
-    return 0.88 - np.maximum(np.abs(x), np.abs(y))
-
-
-def _triangle(x, y):
-    slope = np.hypot(2.0, 1.0)
-    return np.minimum(0.85 - y, (y + 1.0 - 2.0 * np.abs(x)) / slope)
-
-
-def _cross(x, y):
-    x, y = np.abs(x), np.abs(y)
-    return np.maximum(np.minimum(1.0 - x, 0.34 - y), np.minimum(0.34 - x, 1.0 - y))
-
-
-SHAPES = {"circle": _circle, "square": _square, "triangle": _triangle, "cross": _cross}  # distance within the outline
-
-
-@dataclasses.dataclass(frozen=True)
-class Object:
-    """A coloured shape in a place.
-
-    Args:
-        colour: One of `COLOURS`.
-        shape: One of `SHAPES`.
-        place: (row, column) in the grid.
-        centre: (x, y) as fractions of the picture's width and height.
-        radius: As a fraction of the picture's width.
-    """
-
-    colour: str
-    shape: str
-    place: tuple[int, int]
-    centre: tuple[float, float]
-    radius: float
-
-    @property
-    def phrase(self) -> str:
-        """ "a red circle" """
-        return f"a {self.colour} {self.shape}"
-
-    def coverage(self, size: int) -> np.ndarray:
-        """The share of each pixel that the object covers: float (size, size)."""
-        pixels = (np.arange(size) + 0.5) / size
-        x, y = (pixels - self.centre[0]) / self.radius, (pixels - self.centre[1]) / self.radius
-        inside = SHAPES[self.shape](x[None, :], y[:, None])  # (size, size), in radii
-        return np.clip(inside * self.radius * size + 0.5, 0.0, 1.0)
+KEY = 0x5CE7E5  # separates the draws from other uses of a seed
 
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """One or two objects in different places of a picture, in reading order: from the top, and then from the left."""
+    """One or two objects in different places of a picture, in reading order: from the top, then from the left."""
 
     objects: tuple[Object, ...]
 
     def draw(self, size: int) -> np.ndarray:
-        """The picture: uint8 (size, size, 3)."""
+        """Draws the picture: uint8 (size, size, 3)."""
         picture = np.full((size, size, 3), BACKGROUND, float)
         for thing in self.objects:
             cover = thing.coverage(size)[..., None]
@@ -96,12 +34,12 @@ class Scene:
         return np.round(picture).astype(np.uint8)
 
     def mask(self, word: str, size: int) -> np.ndarray:
-        """The pixels of the objects whose colour or shape is `word`: bool (size, size); none for any other word."""
+        """Marks the pixels of the objects whose colour or shape is `word`, if there are any: bool (size, size)."""
         named = [thing.coverage(size) >= 0.5 for thing in self.objects if word in (thing.colour, thing.shape)]
         return np.logical_or.reduce(named) if named else np.zeros((size, size), bool)
 
     def boxes(self, word: str, size: int) -> list[tuple[int, int, int, int]]:
-        """(left, top, right, bottom), the last two exclusive, of each object whose colour or shape is `word`."""
+        """Returns (left, top, right, bottom), the latter two exclusive, of objects whose colour or shape is `word`."""
         found = []
         for thing in self.objects:
             if word in (thing.colour, thing.shape):
@@ -110,13 +48,18 @@ class Scene:
         return found
 
     def attended(self, word: str, attention: np.ndarray) -> float:
-        """The share of a word's attention (slots,), places of a square grid, on places that what it names lies in."""
+        """Returns the share of a word's attention that lies on its objects.
+
+        Args:
+            word: A colour or a shape.
+            attention: Weights (slots,) over the places of a square grid; those in which a part of an object lies count.
+        """
         side = math.isqrt(len(attention))
         mask = self.mask(word, 8 * side).reshape(side, 8, side, 8)
         return float(attention[mask.any((1, 3)).ravel()].sum())
 
     def captions(self) -> tuple[str, ...]:
-        """What the picture shows, in four ways."""
+        """Returns four captions of the picture."""
         first = self.objects[0]
         if len(self.objects) == 1:
             where = WHERE[PLACES.index(first.place)]
@@ -137,14 +80,14 @@ class Scene:
 
 
 def make_scenes(count: int, seed: int = 0) -> list[Scene]:
-    """`count` different scenes, the same for the same seed; every twentieth has one object, the others have two.
+    """Makes `count` different scenes, the same for the same seed; every twentieth has one object, the others have two.
 
-    No two have the same objects in the same places, so a scene that was kept for the test is not in training; where in
-    its place an object lies, and how large it is, varies a little. Two objects differ in colour and in shape, so that
-    each word means one of them.
+    No two scenes have the same objects in the same places, so no test scene is in training. The position of an object
+    within its place and its size vary a little. Two objects differ in colour and in shape, so that each word means one
+    of them.
 
     Raises:
-        ValueError: More than there are.
+        ValueError: `count` is larger than the number of possible scenes.
     """
     things = list(itertools.product(COLOURS, SHAPES))
     singles = list(itertools.product(things, PLACES))
@@ -167,7 +110,7 @@ def make_scenes(count: int, seed: int = 0) -> list[Scene]:
 
 
 def _differ(chosen: list[tuple[tuple[str, str], tuple[int, int]]]) -> bool:
-    """Whether the objects have other colours, other shapes, and other places."""
+    """Whether the objects differ in colour, in shape, and in place."""
     parts = [(colour, shape, place) for (colour, shape), place in chosen]
     return all(len(set(part)) == len(chosen) for part in zip(*parts, strict=True))
 
