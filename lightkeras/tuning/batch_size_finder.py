@@ -20,9 +20,8 @@ MODULE = "lightkeras.tuning.batch_size_finder"
 UPDATES = 3  # of a try: the first ones allocate the memory that stays in use
 TRAINER = {
     "logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False,
-    "limit_val_batches": 0, "num_sanity_val_steps": 0, "max_epochs": None, "max_steps": UPDATES,
-    "steps_per_execution": 1, "callbacks": None, "overfit_batches": 0, "limit_train_batches": 1.0,
-    "fast_dev_run": False,
+    "limit_val_batches": 0, "num_sanity_val_steps": 0, "max_epochs": None, "max_steps": UPDATES, "callbacks": None,
+    "steps_per_execution": 1, "overfit_batches": 0, "limit_train_batches": 1.0, "fast_dev_run": False,
 }  # fmt: skip
 
 
