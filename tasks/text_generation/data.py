@@ -53,7 +53,7 @@ class TextData(lk.DataModule):
         lk.utils.require(val_fraction + test_fraction < 1, "val_fraction", "below 1 with test_fraction", val_fraction)
         self.source, self.seq_len, self.batch_size = source, seq_len, batch_size
         self.fractions = (val_fraction, test_fraction)
-        self.vocabulary: lk.text.Vocabulary | None = None
+        self.vocabulary: lk.text.CharacterVocabulary | None = None
 
     def prepare_data(self) -> None:
         """Downloads the text, if it is the official one."""
