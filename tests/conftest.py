@@ -1,5 +1,7 @@
 """One process, two logical CPUs: what MirroredStrategy needs where there is no GPU."""
 
+import os
+
 # isort: off
 import lightkeras  # noqa: F401  (before TensorFlow: it sets the environment)
 import keras
@@ -11,6 +13,8 @@ from helpers import costs
 
 CPU = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
+PATHS = [os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")]
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, PATHS))  # child processes import `helpers` too
 LONGEST_FIRST = (  # so that two processes with `--dist loadfile` end together
     "tests/test_invariance.py",
 )

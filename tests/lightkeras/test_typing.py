@@ -22,7 +22,9 @@ def check(folder, code: str) -> list[dict]:
 def public_names() -> list[str]:
     """Returns `lk.X` for every public name, and `lk.module.Y` for every name of a public module."""
     modules = [name for name in lk.__all__ if isinstance(getattr(lk, name), types.ModuleType)]
-    return [f"lk.{name}" for name in lk.__all__] + [f"lk.{m}.{name}" for m in modules for name in getattr(lk, m).__all__]
+    return [f"lk.{name}" for name in lk.__all__] + [
+        f"lk.{m}.{name}" for m in modules for name in getattr(lk, m).__all__
+    ]
 
 
 def test_every_public_name_has_a_type(tmp_path):
