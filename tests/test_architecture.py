@@ -152,6 +152,15 @@ def test_no_long_file():
     )
 
 
+def test_every_folder_is_a_package():
+    """Else `pip install` leaves it out, and only a checkout works."""
+    folders = {source.path.parent for source in sources()}
+    require_none(
+        (str(folder.relative_to(ROOT)) for folder in folders if not (folder / "__init__.py").exists()),
+        "Every folder with Python files has an `__init__.py`.",
+    )
+
+
 def _entry_points():
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
