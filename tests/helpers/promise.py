@@ -20,7 +20,7 @@ from tasks.dcgan import DCGAN, MNISTData
 from tasks.text_generation import TextData, TextGeneration
 from tasks.translation import Translation, TranslationData
 
-STEPS = 20
+STEPS = 10
 TEXT = {"embedding_dim": 8, "units": 12, "dropout": 0.0, "embedding_dropout": 0.0, "warmup_steps": 5}
 IMAGES = {
     "noise_dim": 6, "generator_filters": 3, "discriminator_filters": 3, "dropout": 0.0,

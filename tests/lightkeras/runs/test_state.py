@@ -233,7 +233,7 @@ def test_what_no_file_can_hold_is_named_in_the_config(root):
     trainer.fit(*toys())
     text = (trainer.run_dir / "config.yaml").read_text()
     assert text.startswith("# Not in this file, since made in Python: keras.src.callbacks.terminate_on_nan.TerminateOn")
-    assert "test_run_state.At" in text.splitlines()[0]
+    assert "helpers.stopping.At" in text.splitlines()[0]
     assert yaml.safe_load(text)["trainer"]["callbacks"] is None
 
 
@@ -256,6 +256,9 @@ class Other(Classifier):
     """Another task of the same shape."""
 
 
+OTHER = f"{Other.__module__}.Other"
+
+
 class Words(PointsData):
     """Data with a vocabulary that depends on where it is read."""
 
@@ -269,13 +272,11 @@ class Words(PointsData):
 
 
 def test_another_task_or_vocabulary_is_refused(run, root):
-    with pytest.raises(
-        lk.CheckpointError, match=r"task.class_path: 'helpers.toys.Classifier' then, 'test_run_state.Other' now"
-    ):
+    with pytest.raises(lk.CheckpointError, match=f"task.class_path: 'helpers.toys.Classifier' then, '{OTHER}' now"):
         continued(root, run, task=Other(dropout=0.4))
-    with pytest.raises(lk.CheckpointError, match=r"of test_run_state.Other. Received: .* of helpers.toys.Classifier"):
+    with pytest.raises(lk.CheckpointError, match=f"of {OTHER}. Received: .* of helpers.toys.Classifier"):
         Other.load_from_checkpoint(str(run))
-    with pytest.raises(lk.CheckpointError, match=r"task: 'helpers.toys.Classifier' then, 'test_run_state.Other' now"):
+    with pytest.raises(lk.CheckpointError, match=f"task: 'helpers.toys.Classifier' then, '{OTHER}' now"):
         quiet(root).test(Other(), PointsData(), ckpt_path=str(run))
     trainer = quiet(root, max_steps=1, run_eagerly=True)
     trainer.fit(Classifier(), Words())

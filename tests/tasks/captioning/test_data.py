@@ -317,9 +317,9 @@ def test_sources_that_are_not_there(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="`image_folder` to be an existing folder"):
         find_photos(str(tmp_path / "own" / "captions.json"), "nowhere", None, False)
     for root in (None, str(tmp_path)):
-        monkeypatch.delenv("LIGHTKERAS_DATA", raising=False) if root is None else monkeypatch.setenv(
-            "LIGHTKERAS_DATA", root
-        )
+        monkeypatch.setenv("LIGHTKERAS_DATA", root or "")
+        if root is None:
+            monkeypatch.delenv("LIGHTKERAS_DATA")
         with pytest.raises(ValueError, match="`LIGHTKERAS_DATA` to be set to a folder with flickr8k/annotations/"):
             find_photos("flickr8k", None, None, False)
 
