@@ -175,7 +175,7 @@ def test_CompleteModel():
     model.compile("sgd", run_eagerly=True)
     assert "_maybe_symbolic_build" in dir(keras.Model)
     data = tf.data.Dataset.from_tensors(tf.constant(["text"]))
-    assert model.fit(data, shuffle=False, verbose=0).history == {"loss": [1.0]}
+    assert model.fit(data, shuffle=False, verbose=0).epoch == [0]
 
 
 def test_SynchronousCallbackList():
