@@ -125,14 +125,13 @@ class _Graphs:
         """Counts from here on, if TensorFlow is there."""
         if self._watching or "tensorflow" not in sys.modules:
             return
-        graph, self._watching = sys.modules["tensorflow"].__internal__.FuncGraph, True
-        make = graph.__init__
+        from lightkeras.utils import internals
 
-        def counted(instance, *args, **kwargs):
-            self.count += 1
-            make(instance, *args, **kwargs)
+        self._watching = True
+        internals.on_new_graph(self._add_one)
 
-        graph.__init__ = counted
+    def _add_one(self) -> None:
+        self.count += 1
 
 
 def _peak_memory() -> int:

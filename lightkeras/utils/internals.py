@@ -4,7 +4,7 @@ A new release that renames one of them breaks here, and in the test of that name
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -40,6 +40,25 @@ def to_snake_case(name: str) -> str:
     return keras.src.utils.naming.to_snake_case(name)
 
 
+class WithoutSymbolicBuild:
+    """For a `keras.Model`: `fit()` does not build it by a symbolic batch, which fails for strings and for GANs."""
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None) -> None:
+        """Does nothing."""
+
+
+class WithoutAsyncDispatch:
+    """For a `CallbackList`: every hook ends before the next step, so that it sees the weights of this one."""
+
+    def _configure_async_dispatch(self, callbacks) -> None:
+        """Does nothing."""
+
+
+def write_backup(callback: keras.callbacks.BackupAndRestore) -> None:
+    """Writes the backup now."""
+    callback._save_model()
+
+
 # ---- Keras: optimizers
 
 
@@ -73,6 +92,18 @@ def scratch_graph(name: str) -> Iterator[None]:
     """Traces the `with` block into a graph that is thrown away; variables are created outside of it."""
     with tf.__internal__.FuncGraph(name).as_default():
         yield
+
+
+def on_new_graph(function: Callable[[], None]) -> None:
+    """Calls `function` for every graph that TensorFlow traces from now on: functions, and parts of loops in them."""
+    graph = tf.__internal__.FuncGraph
+    make = graph.__init__
+
+    def make_and_call(instance, *args, **kwargs):
+        function()
+        make(instance, *args, **kwargs)
+
+    graph.__init__ = make_and_call
 
 
 def placeholder(spec: tf.TensorSpec) -> tf.Tensor:
