@@ -125,13 +125,16 @@ class _Graphs:
         """Counts from here on, if TensorFlow is there."""
         if self._watching or "tensorflow" not in sys.modules:
             return
-        from lightkeras.utils import internals
+        from lightkeras.utils.internals import graph_class  # TensorFlow is imported already
 
-        self._watching = True
-        internals.on_new_graph(self._add_one)
+        graph, self._watching = graph_class(), True
+        make = graph.__init__
 
-    def _add_one(self) -> None:
-        self.count += 1
+        def counted(instance, *args, **kwargs):
+            self.count += 1
+            make(instance, *args, **kwargs)
+
+        graph.__init__ = counted
 
 
 def _peak_memory() -> int:

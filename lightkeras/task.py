@@ -25,7 +25,7 @@ from lightkeras.utils.lightning import TASK_ATTRIBUTES, TASK_METHODS, replace_at
 
 
 @replace_attributes(TASK_ATTRIBUTES)
-class TaskModule(HyperparametersMixin, internals.WithoutSymbolicBuild, keras.Model):
+class TaskModule(HyperparametersMixin, internals.CompleteModel):
     """A task: model, losses, optimizers. A subclass overrides
 
     - `configure_model(data)`: creates the layers, from what the data knows (the size of its vocabulary),

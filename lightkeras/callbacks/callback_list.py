@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
-from keras import callbacks as keras_callbacks
 
 from lightkeras.callbacks.batch_hooks import BATCH_HOOKS, listens
 from lightkeras.callbacks.interval_means import IntervalMeans
@@ -15,7 +14,7 @@ from lightkeras.runs.run import Run
 from lightkeras.utils import internals
 
 
-class CallbackList(internals.WithoutAsyncDispatch, keras_callbacks.CallbackList):
+class CallbackList(internals.SynchronousCallbackList):
     """Calls the callbacks of a run: on the training thread, with logs that stay on the device until looked at.
 
     Keras' own list turns the logs into numbers after every batch, which waits for the device each time.

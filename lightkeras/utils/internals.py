@@ -4,7 +4,7 @@ A new release that renames one of them breaks here, and in the test of that name
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -35,28 +35,34 @@ def added_losses(layer: keras.layers.Layer) -> list[Any]:
     return list(layer._losses)
 
 
+class CompleteModel(keras.Model):
+    """A model whose variables all exist before `fit()`: Keras need not build it from a batch.
+
+    Keras' own way of building fails for strings, for models without `call`, and with several workers.
+    """
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None) -> None:
+        """Builds nothing."""
+
+
+class SynchronousCallbackList(keras.callbacks.CallbackList):
+    """A list that calls its callbacks on the training thread.
+
+    From another thread, a callback that writes files would see a later step's weights.
+    """
+
+    def _configure_async_dispatch(self, callbacks) -> None:
+        """Dispatches nothing to other threads."""
+
+
+def save_backup(callback: keras.callbacks.BackupAndRestore) -> None:
+    """Saves Keras' own backup now."""
+    callback._save_model()
+
+
 def to_snake_case(name: str) -> str:
     """Converts a class name to Keras' form for layers: `TextGeneration` to `text_generation`."""
     return keras.src.utils.naming.to_snake_case(name)
-
-
-class WithoutSymbolicBuild:
-    """For a `keras.Model`: `fit()` does not build it by a symbolic batch, which fails for strings and for GANs."""
-
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None) -> None:
-        """Does nothing."""
-
-
-class WithoutAsyncDispatch:
-    """For a `CallbackList`: every hook ends before the next step, so that it sees the weights of this one."""
-
-    def _configure_async_dispatch(self, callbacks) -> None:
-        """Does nothing."""
-
-
-def write_backup(callback: keras.callbacks.BackupAndRestore) -> None:
-    """Writes the backup now."""
-    callback._save_model()
 
 
 # ---- Keras: optimizers
@@ -87,23 +93,16 @@ def expect_reduced_gradients(optimizer: keras.optimizers.Optimizer) -> None:
 # ---- TensorFlow: graphs and strategies
 
 
+def graph_class() -> type:
+    """Returns the class of the graphs that TensorFlow traces: of functions, and of the parts of loops in them."""
+    return tf.__internal__.FuncGraph
+
+
 @contextlib.contextmanager
 def scratch_graph(name: str) -> Iterator[None]:
     """Traces the `with` block into a graph that is thrown away; variables are created outside of it."""
     with tf.__internal__.FuncGraph(name).as_default():
         yield
-
-
-def on_new_graph(function: Callable[[], None]) -> None:
-    """Calls `function` for every graph that TensorFlow traces from now on: functions, and parts of loops in them."""
-    graph = tf.__internal__.FuncGraph
-    make = graph.__init__
-
-    def make_and_call(instance, *args, **kwargs):
-        function()
-        make(instance, *args, **kwargs)
-
-    graph.__init__ = make_and_call
 
 
 def placeholder(spec: tf.TensorSpec) -> tf.Tensor:

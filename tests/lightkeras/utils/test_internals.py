@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from lightkeras.distribution.launch import free_ports
 from lightkeras.utils import internals
 
 
@@ -71,41 +72,6 @@ def test_to_snake_case():
     assert dense().name.startswith("dense")  # Keras names layers by the same function
 
 
-class Strings(internals.WithoutSymbolicBuild, keras.Model):
-    """A model of strings, from which Keras' own `fit()` would make a symbolic batch under a strategy."""
-
-    def train_step(self, data):
-        return {"loss": tf.reduce_sum(tf.cast(tf.strings.length(data[0]), tf.float32))}
-
-
-def test_WithoutSymbolicBuild():
-    assert callable(keras.Model._maybe_symbolic_build)
-    with mirrored().scope():
-        model = Strings()
-    model.compile(run_eagerly=True)
-    model.fit(tf.data.Dataset.from_tensors((tf.constant(["abc", "abc"]),)), shuffle=False, verbose=0)
-    assert model.history.epoch == [0]
-
-
-class InTurn(internals.WithoutAsyncDispatch, keras.callbacks.CallbackList):
-    """Keras' list without its threads."""
-
-
-def test_WithoutAsyncDispatch():
-    assert keras.callbacks.CallbackList([keras.callbacks.History()])._async_train is True
-    assert InTurn([keras.callbacks.History()])._async_train is False
-
-
-def test_write_backup(tmp_path):
-    callback = keras.callbacks.BackupAndRestore(tmp_path / "backup")
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-    model.compile("sgd", "mse")
-    callback.set_model(model)
-    callback._current_epoch = callback._last_batch_seen = 1
-    internals.write_backup(callback)
-    assert any((tmp_path / "backup").iterdir())
-
-
 # ---- Keras: optimizers
 
 
@@ -162,15 +128,6 @@ def test_scratch_graph():
     assert float(variable) == 3.0  # created outside of it
 
 
-def test_on_new_graph(monkeypatch):
-    graphs = []
-    graph = internals.tf.__internal__.FuncGraph
-    monkeypatch.setattr(graph, "__init__", graph.__init__)  # put back at the end
-    internals.on_new_graph(lambda: graphs.append(1))
-    tf.function(lambda x: x + 1)(tf.constant(1))
-    assert len(graphs) == 1
-
-
 def test_placeholder():
     with internals.scratch_graph("name"):
         tensor = internals.placeholder(tf.TensorSpec((None, 2), tf.int32))
@@ -200,142 +157,142 @@ def test_expand_slurm_hosts():
     assert internals.expand_slurm_hosts("n[1-2]", "2(x2)") == [("n1", 2), ("n2", 2)]
 
 
+def test_graph_class():
+    made = []
+    tf.function(lambda: made.append(type(tf.compat.v1.get_default_graph())))()
+    assert made == [internals.graph_class()]
+
+
+def test_CompleteModel():
+    class Model(internals.CompleteModel):
+        def call(self, x):
+            raise AssertionError("called to be built")
+
+        def train_step(self, batch):
+            return {"loss": tf.constant(1.0)}
+
+    model = Model()
+    model.compile("sgd", run_eagerly=True)
+    assert "_maybe_symbolic_build" in dir(keras.Model)
+    data = tf.data.Dataset.from_tensors(tf.constant(["text"]))
+    assert model.fit(data, shuffle=False, verbose=0).epoch == [0]
+
+
+def test_SynchronousCallbackList():
+    callbacks = internals.SynchronousCallbackList([keras.callbacks.History()])
+    assert "_configure_async_dispatch" in dir(keras.callbacks.CallbackList)
+    assert not getattr(callbacks, "_async_train", False)
+
+
+def test_save_backup(tmp_path):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    callback = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+    callback.set_model(model)
+    internals.save_backup(callback)
+    assert any((tmp_path / "backup").iterdir())
+
+
 # ---- KerasTuner
 
 
-def oracle(kind: type, **arguments) -> keras_tuner.Oracle:
+def search(kind: str, **arguments):
+    """An oracle over one parameter, and the client of its chief."""
     space = keras_tuner.HyperParameters()
-    space.Int("units", 1, 4)
-    space.Float("rate", 0.0, 1.0)
-    found = kind(objective=keras_tuner.Objective("loss", "min"), max_trials=9, hyperparameters=space, **arguments)
-    internals.disable_saving(found)
-    return found
-
-
-def run_trials(oracle: keras_tuner.Oracle, count: int) -> list[dict]:
-    """Runs `count` trials whose score is the number of units, and returns their values."""
-    values = []
-    for number in range(count):
-        trial = oracle.create_trial(f"tuner {number}")
-        values.append(trial.hyperparameters.values)
-        oracle.update_trial(trial.trial_id, {"loss": float(trial.hyperparameters.values["units"])})
-        trial.status = "COMPLETED"
-        oracle.end_trial(trial)
-    return values
-
-
-def _copy(state: dict) -> dict:
-    return json.loads(json.dumps(state))
+    space.Choice("units", [1, 2, 3])
+    return getattr(keras_tuner.oracles, kind)(objective="val_loss", hyperparameters=space, **arguments)
 
 
 def test_is_declared():
     space = keras_tuner.HyperParameters()
-    kind = space.Choice("kind", ["a", "b"])
-    with space.conditional_scope("kind", ["b"]):
-        space.Int("inactive", 1, 2)
-    assert kind == "a"
-    assert [internals.is_declared(space, name) for name in ("kind", "inactive", "other")] == [True, True, False]
+    space.Choice("units", [1, 2])
+    with space.conditional_scope("units", [2]):
+        space.Float("rate", 0.0, 1.0)
+    assert internals.is_declared(space, "units") and internals.is_declared(space, "rate")
+    assert not internals.is_declared(space, "depth")
 
 
 def test_disable_saving(tmp_path):
-    search = oracle(keras_tuner.oracles.RandomSearchOracle)
-    search._set_project_dir(str(tmp_path), "project")
-    before = sorted(tmp_path.rglob("*"))
-    run_trials(search, 1)
-    assert sorted(tmp_path.rglob("*")) == before
+    oracle = search("RandomSearchOracle", max_trials=2)
+    internals.disable_saving(oracle)
+    oracle._set_project_dir(str(tmp_path), "search")
+    oracle.create_trial("tuner0")
+    assert not list(tmp_path.rglob("*.json"))
 
 
-def test_trials_to_retry():
-    search = oracle(keras_tuner.oracles.RandomSearchOracle)
-    trial = search.create_trial("lost")
-    internals.trials_to_retry(search).append(search.ongoing_trials.pop("lost").trial_id)
-    assert search.create_trial("another").trial_id == trial.trial_id
-
-
-def test_set_bayesian_state():
-    """From the same state, the same values follow."""
-    kind = keras_tuner.oracles.BayesianOptimizationOracle
-    whole, other = oracle(kind, seed=1, num_initial_points=2), oracle(kind, seed=1, num_initial_points=2)
-    run_trials(whole, 3)
-    run_trials(other, 3)
-    state = _copy(internals.bayesian_state(whole))
-    other._random_state.random()  # a number of its own
-    assert internals.bayesian_state(other) != state
-    internals.set_bayesian_state(other, state)
-    assert internals.bayesian_state(other) == state
-    assert run_trials(other, 1) == run_trials(whole, 1)
+def test_trials_to_retry(tmp_path):
+    oracle = search("RandomSearchOracle", max_trials=2)
+    internals.disable_saving(oracle)
+    first = oracle.create_trial("tuner0").trial_id
+    internals.trials_to_retry(oracle).append(first)
+    assert oracle.create_trial("tuner1").trial_id == first
 
 
 def test_bayesian_state():
-    search = oracle(keras_tuner.oracles.BayesianOptimizationOracle, seed=1)
-    kind, keys, position, _, _ = internals.bayesian_state(search)["random_state"]
-    expected = np.random.RandomState(1).get_state()
-    assert (kind, keys, position) == (expected[0], expected[1].tolist(), expected[2])
+    oracle = search("BayesianOptimizationOracle", max_trials=2)
+    state = internals.bayesian_state(oracle)
+    assert json.loads(json.dumps(state)) == state and state == internals.bayesian_state(oracle)
+
+
+def test_set_bayesian_state():
+    one, two = (search("BayesianOptimizationOracle", max_trials=2, seed=seed) for seed in (1, 2))
+    assert internals.bayesian_state(one) != internals.bayesian_state(two)
+    internals.set_bayesian_state(two, internals.bayesian_state(one))
+    assert internals.bayesian_state(one) == internals.bayesian_state(two)
 
 
 def test_grid_state():
-    search = oracle(keras_tuner.oracles.GridSearchOracle)
-    run_trials(search, 2)
-    state = internals.grid_state(search)
-    assert state["order"]["memory"] == list(search.trials) == search.end_order
-    assert _copy(state) == state
+    oracle = search("GridSearchOracle")
+    internals.disable_saving(oracle)
+    oracle.create_trial("tuner0")
+    state = internals.grid_state(oracle)
+    assert json.loads(json.dumps(state)) == state and state["order"]["memory"] == ["0000"]
 
 
 def test_set_grid_state():
-    """A grid that continues from the state of another visits the rest of the grid in the same order."""
-    whole, resumed = (oracle(keras_tuner.oracles.GridSearchOracle) for _ in range(2))
-    run_trials(whole, 2)
-    state, oracle_state = _copy(internals.grid_state(whole)), _copy(whole.get_state())
-    trials = {name: type(trial).from_state(trial.get_state()) for name, trial in whole.trials.items()}
-    following = run_trials(whole, 3)
-    resumed.trials = trials
-    resumed.set_state(oracle_state)
-    internals.set_grid_state(resumed, state)
-    assert run_trials(resumed, 3) == following
+    one, two = search("GridSearchOracle"), search("GridSearchOracle")
+    internals.disable_saving(one)
+    one.create_trial("tuner0")
+    internals.set_grid_state(two, internals.grid_state(one))
+    assert internals.grid_state(two) == internals.grid_state(one)
 
 
-def test_tuner_role(monkeypatch):
-    for name in ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT"):
-        monkeypatch.delenv(name, raising=False)
-    assert internals.tuner_role() is None
-    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
-    monkeypatch.setenv("KERASTUNER_ORACLE_PORT", "8000")
-    for name, role in (("chief", "chief"), ("tuner0", "worker")):
-        monkeypatch.setenv("KERASTUNER_TUNER_ID", name)
-        assert internals.tuner_role() == role
+@pytest.mark.parametrize(("name", "role"), [("chief", "chief"), ("tuner0", "worker"), (None, None)])
+def test_tuner_role(monkeypatch, name, role):
+    variables = {"TUNER_ID": name, "ORACLE_IP": "127.0.0.1", "ORACLE_PORT": "1"}
+    for variable, value in variables.items():
+        if name:
+            monkeypatch.setenv(f"KERASTUNER_{variable}", value)
+        else:
+            monkeypatch.delenv(f"KERASTUNER_{variable}", raising=False)
+    assert internals.tuner_role() == role
 
 
 @pytest.fixture
 def chief(monkeypatch):
-    """An oracle, a gRPC server that answers for it, and a client of that server."""
-    search = oracle(keras_tuner.oracles.RandomSearchOracle)
-    server = grpc.server(futures.ThreadPoolExecutor(1))
-    internals.add_oracle_service(server, search)
-    port = server.add_insecure_port("127.0.0.1:0")
+    """A server that answers for an oracle of one trial, and the client of a worker."""
+    oracle = search("RandomSearchOracle", max_trials=1)
+    internals.disable_saving(oracle)
+    server, (port,) = grpc.server(futures.ThreadPoolExecutor(1)), free_ports(1)
+    internals.add_oracle_service(server, oracle)
+    server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
-    monkeypatch.setenv("KERASTUNER_TUNER_ID", "tuner0")
-    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
-    monkeypatch.setenv("KERASTUNER_ORACLE_PORT", str(port))
-    yield search, internals.oracle_client(search)
+    for variable, value in {"TUNER_ID": "tuner0", "ORACLE_IP": "127.0.0.1", "ORACLE_PORT": str(port)}.items():
+        monkeypatch.setenv(f"KERASTUNER_{variable}", value)
+    yield internals.oracle_client(oracle)
     server.stop(None)
 
 
-def test_oracle_client(chief):
-    search, client = chief
-    assert client.create_trial("tuner0").trial_id == search.ongoing_trials["tuner0"].trial_id
-
-
 def test_add_oracle_service(chief):
-    search, client = chief
-    assert client.get_space().values == search.get_space().values  # over the server
+    assert chief.create_trial("tuner0").trial_id == "0"
+
+
+def test_oracle_client(chief):
+    trial = chief.create_trial("tuner0")
+    assert trial.hyperparameters.values["units"] in (1, 2, 3) and chief.get_trial(trial.trial_id).trial_id == "0"
 
 
 def test_ask_for_trial(chief):
-    search, client = chief
-    asked = []
-    search.get_trial = lambda trial_id: asked.append(trial_id) or search.trials[trial_id]
-    trial = search.create_trial("tuner0")
-    internals.ask_for_trial(client, trial.trial_id, timeout=10)
-    assert asked == [trial.trial_id]
+    chief.create_trial("tuner0")
+    assert internals.ask_for_trial(chief, "0", timeout=10.0) is None
     with pytest.raises(grpc.RpcError):
-        internals.ask_for_trial(client, "unknown", timeout=10)
+        internals.ask_for_trial(chief, "7", timeout=10.0)
