@@ -321,12 +321,12 @@ def _vocabulary(sentences: list[list[str]], size: int | None) -> lk.text.WordVoc
 
 
 def _report(sentences: list[list[str]], vocabulary: lk.text.WordVocabulary, max_length: int) -> None:
-    """Prints the losses of the training captions, if there are any: cut captions, unknown words."""
+    """Logs the losses of the training captions, if there are any: cut captions, unknown words."""
     cut = sum(len(sentence) > max_length for sentence in sentences)
     if cut:
-        print(f"Cut {cut:,} of {len(sentences):,} training captions to {max_length} words", flush=True)
+        lk.utils.logger.info(f"Cut {cut:,} of {len(sentences):,} training captions to {max_length} words")
     known = set(vocabulary.words)
     unknown = sum(word not in known for sentence in sentences for word in sentence)
     if unknown:
         total = sum(map(len, sentences))
-        print(f"{unknown:,} of {total:,} words in the training captions are not in the vocabulary", flush=True)
+        lk.utils.logger.info(f"{unknown:,} of {total:,} words in the training captions are not in the vocabulary")
