@@ -239,8 +239,8 @@ class CaptionData(lk.DataModule):
         """Returns all captions of the photos of a batch's `photo` (batch,), as they were written."""
         return [self._captions[i] for i in np.asarray(photos).tolist()]
 
-    def split_of(self, photo: int) -> str:
-        """Returns the split of one of a batch's `photo`."""
+    def find_split(self, photo: int) -> str:
+        """Returns the name of the split that has one of a batch's `photo`."""
         return next(name for name, photos in self._splits.items() if photo in photos)
 
     def inputs(self, split: str) -> Iterator[np.ndarray]:

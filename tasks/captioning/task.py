@@ -214,7 +214,7 @@ class Captioning(lk.TaskModule):
                 photos += batch["photo"].numpy()[kept].tolist()
         texts, nothing = [one.text for one in found], lk.metrics.WeightedMean(0.0, 0.0)
         # of the whole split, even if few of its photos are here: the same on every worker
-        frequencies = self._frequencies(self.data.split_of(photos[0])) if photos else None
+        frequencies = self._frequencies(self.data.find_split(photos[0])) if photos else None
         return {
             **coco_scores(texts, tokenize_all(self.data.references_at(photos)), frequencies),
             "attention_entropy": sum((lk.metrics.attention_entropy(*_steps(one)) for one in found), nothing),
