@@ -201,7 +201,7 @@ def _progress(title: str, total: int, folder: pathlib.Path):
     """Yields a function that takes the number of photos of each batch. Shows a bar in a terminal, else a line."""
     terminal = sys.stdout.isatty()
     if not terminal:
-        print(f"{title} into {folder}", flush=True)
+        lk.utils.logger.info(f"{title} into {folder}")
     with progress.Progress(
         *progress.Progress.get_default_columns(), progress.MofNCompleteColumn(), disable=not terminal
     ) as bar:

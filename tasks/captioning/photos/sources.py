@@ -158,7 +158,7 @@ def _fetch_each(photos: list[Photo], folder: pathlib.Path) -> None:
     missing = [photo for photo in photos if not photo.path.exists()]
     terminal = sys.stdout.isatty()
     if missing and not terminal:
-        print(f"Downloading {len(missing)} photos from {COCO} into {folder}", flush=True)
+        lk.utils.logger.info(f"Downloading {len(missing)} photos from {COCO} into {folder}")
     with (
         progress.Progress(disable=not terminal) as bar,
         concurrent.futures.ThreadPoolExecutor(CONNECTIONS) as pool,
