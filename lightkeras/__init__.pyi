@@ -8,6 +8,7 @@ from . import distribution as distribution
 from . import layers as layers
 from . import losses as losses
 from . import metrics as metrics
+from . import random as random
 from . import schedules as schedules
 from . import text as text
 from . import tuning as tuning

@@ -14,10 +14,10 @@ from .diagnostics import distinct_share as distinct_share
 from .diagnostics import empty_share as empty_share
 from .diagnostics import is_repeating as is_repeating
 from .diagnostics import repeating_share as repeating_share
-from .gan import Labelled as Labelled
-from .gan import classifier_score as classifier_score
-from .gan import evaluate_gan as evaluate_gan
-from .gan import frechet_distance as frechet_distance
+from .frechet import frechet_distance as frechet_distance
+from .gan_evaluation import classifier_score as classifier_score
+from .gan_evaluation import evaluate_gan as evaluate_gan
+from .image_classifier import LabelledImages as LabelledImages
 from .pixels import PixelFrechetDistance as PixelFrechetDistance
 from .statistics import CorpusMetric as CorpusMetric
 from .sums import BitsPerCharacter as BitsPerCharacter
