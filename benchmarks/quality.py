@@ -71,7 +71,7 @@ def scores_of(lk, task: str, seconds: float):
 
 
 def _frechet_distance(lk, task) -> float:
-    train, test = (lk.metrics.Labelled(*task.data.splits[name]) for name in ("train", "test"))
+    train, test = (lk.metrics.LabelledImages(*task.data.splits[name]) for name in ("train", "test"))
     images = task.generate(min(IMAGES, len(test.images)))
     return lk.metrics.evaluate_gan(images, train, test)["generated"]["frechet_distance"]
 

@@ -1,48 +1,101 @@
-"""The README's Python runs as it stands there, and what it says of commands and files is so."""
+"""The pages: every command and every block of Python runs, every link leads somewhere.
+
+A new page, command or block is found by itself. A command that cannot run here is marked in its page by a comment,
+`# run whole on DATE: MACHINE`.
+"""
 
 import json
 import os
-import re
+import shutil
 import subprocess
 from pathlib import Path
 
+import helpers.page_runner as runner
+import keras
 import pytest
 import yaml
+from helpers.pages import ROOT, anchors, blocks, commands, links, pages, text_of
 
-import lightkeras as lk
-from lightkeras.cli.registry import COMMANDS, benchmarks, tasks
-from tasks.text_generation import TextData, TextGeneration
-
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-PRESETS = sorted((ROOT / "tasks/text_generation/presets").glob("*.yaml"))
+DISTRIBUTION = Path("lightkeras/distribution/README.md")
+NOT_RUN = (".", "python3", "ruff")  # of the set-up
+DONE: set[str] = set()
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def ids(page: Path) -> str:
+    return str(page)
 
 
-def test_the_example_runs(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder with a run of every task."""
+    folder = tmp_path_factory.mktemp("runs")
+    runner.make_runs(folder)
+    return folder
+
+
+@pytest.fixture
+def workspace(runs, tmp_path, monkeypatch):
+    """The folder in which a page's commands run: runs, photos, texts, and the top page's classifier.py."""
+    monkeypatch.setenv("KERAS_HOME", str(runs))
+    monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    (code,) = blocks("python")
-    names = {"__name__": "example"}
-    monkeypatch.setattr(lk.TaskModule, "load_from_checkpoint", lambda run: run)  # its class lies in no module here
-    exec(code, names)
-    history = names["trainer"].history.history
-    assert len(history["loss"]) == 5 and history["val_loss"][-1] < 0.3
-    assert {path.name for path in names["task"].iterdir()} >= {
-        "config.yaml",
-        "metrics.csv",
-        "checkpoints",
-        "tensorboard",
-    }
+    shutil.copytree(runs / "runs", tmp_path / "runs")
+    runner.make_files(tmp_path)
+    runner.forget_modules()
+    yield tmp_path
+    runner.forget_modules()
+    keras.utils.clear_session()
 
 
-def test_its_commands_exist():
-    for line in "\n".join(blocks("bash") + blocks("yaml")).splitlines():
-        for command, name in re.findall(r"lightkeras (\w+) (\w[\w.]*)", line):
-            assert command in COMMANDS
-            assert name in tasks() or name in benchmarks() or name == "package.module.Classifier"
+@pytest.mark.parametrize("page", [page for page in pages() if commands(page)], ids=ids)
+def test_the_commands_run(page, workspace):
+    for command in commands(page):
+        if command.words[0] not in NOT_RUN:
+            runner.run(command, DONE)
+
+
+@pytest.mark.parametrize("page", [page for page in pages() if blocks(page, "python")], ids=ids)
+def test_the_python_runs(page, workspace):
+    names = {"__name__": "page"}
+    for code in blocks(page, "python"):
+        if not runner.named(code):  # a file of its own
+            exec(compile(code, str(page), "exec"), names)
+    if page == Path("README.md"):
+        history = names["trainer"].history.history
+        assert len(history["loss"]) == 5 and history["val_loss"][-1] < 0.3
+        files = {path.name for path in names["trainer"].run_dir.iterdir()}
+        assert files >= {"config.yaml", "metrics.csv", "checkpoints", "tensorboard"}
+        assert names["task"].hparams["units"] == 64
+
+
+@pytest.mark.parametrize("page", pages(), ids=ids)
+def test_every_block_has_a_known_language_and_every_link_leads_somewhere(page):
+    known = {code for language in ("bash", "python", "yaml", "") for code in blocks(page, language)}
+    assert text_of(page).count("\n```") == 2 * len(known)
+    for code in blocks(page, ""):
+        assert "lightkeras " not in code  # a command needs its language, to be found
+    for target in links(page):
+        name, _, anchor = target.partition("#")
+        path = (ROOT / page).parent / name if name else ROOT / page
+        assert path.exists(), f"{page}: {target}"
+        assert not anchor or anchor in anchors(path.relative_to(ROOT)), f"{page}: {target}"
+
+
+def test_every_folder_s_page_is_linked_from_the_top():
+    linked = {(ROOT / target.partition("#")[0]).resolve() for target in links(Path("README.md"))}
+    assert {ROOT / page for page in pages() if page.name == "README.md"} <= {*linked, ROOT / "README.md"}
+
+
+def test_configurations_are_read():
+    (code,) = blocks(Path("lightkeras/callbacks/README.md"), "yaml")
+    from lightkeras.configuration import Configuration
+    from tasks.text_generation import TextData, TextGeneration
+
+    objects = Configuration(TextGeneration, TextData).objects(yaml.safe_load(code))
+    assert objects.trainer.callbacks[0].patience == 3
+
+
+# ---- several machines
 
 
 def of_shell(script: str, folder: Path, **environment) -> subprocess.CompletedProcess:
@@ -56,7 +109,7 @@ def of_shell(script: str, folder: Path, **environment) -> subprocess.CompletedPr
 
 
 def test_the_kubernetes_job_builds_tf_config(tmp_path):
-    service, job = yaml.safe_load_all(blocks("yaml")[0])
+    service, job = yaml.safe_load_all(blocks(DISTRIBUTION, "yaml")[0])
     spec, template = job["spec"], job["spec"]["template"]["spec"]
     (container,) = template["containers"]
     name, given = job["metadata"]["name"], {entry["name"]: entry["value"] for entry in container["env"]}
@@ -76,17 +129,8 @@ def test_the_kubernetes_job_builds_tf_config(tmp_path):
 
 @pytest.mark.parametrize("code", [0, 1, 143])
 def test_the_slurm_script_queues_itself_again_when_it_was_stopped(tmp_path, code):
-    (script,) = (block for block in blocks("bash") if "#SBATCH" in block)
+    (script,) = (block for block in blocks(DISTRIBUTION, "bash") if "#SBATCH" in block)
     run = of_shell(f"set +e\n{script}", tmp_path, SLURM_JOB_ID="17", CODE=str(code))
     assert run.returncode == code
     assert "--trainer.default_root_dir runs/17 --ckpt_path auto" in run.stdout
     assert ("scontrol requeue 17" in run.stdout) == (code == 143)
-
-
-@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
-def test_presets_are_what_task_and_data_take(path):
-    preset = yaml.safe_load(path.read_text(encoding="utf-8"))
-    lk.Trainer(**preset["trainer"])
-    TextGeneration(**preset.get("task", {}))
-    TextData(**preset.get("data", {}))
-    assert f"`{path.stem}`" in README or path.stem == "default"

@@ -22,12 +22,14 @@ class NonFiniteGuard(Callback):
     unless it was skipped at a loss scale of 1.
     """
 
+    order = -30
+
     def on_log(self, record):
         self.look()
 
     def look(self) -> None:
         """Raises if any update of the running epoch had a loss that is not finite, or float16 cannot hold it."""
-        exhausted = [name for name, scale in self.model.loss_scales.items() if scale.exhausted]
+        exhausted = [name for name, scale in self.model.optimizers.loss_scales.items() if scale.exhausted]
         if exhausted:
             raise NonFiniteLossError(
                 f"Expected finite gradients at a loss scale of 1. Received: those of {', '.join(exhausted)} not finite "
@@ -46,7 +48,11 @@ class NonFiniteGuard(Callback):
             f"batch {batch}). Its weights are not saved. {ADVICE}"
         )
 
-    def look_at_weights(self) -> None:
+    def before_save(self):
+        self.look()
+        self._look_at_weights()
+
+    def _look_at_weights(self) -> None:
         """Raises if a weight is not finite: a finite loss can have a gradient that is not."""
         bad = [v.path for v in self.model.trainable_variables if not np.isfinite(np.asarray(v)).all()]
         if bad:

@@ -8,15 +8,17 @@ import keras
 import numpy as np
 from rich.console import Console
 
-from lightkeras.checkpoint import Checkpoint, load_checkpoint
+from lightkeras.checkpoint import Checkpoint
 from lightkeras.cli.parsing import Command, make_parser, make_training_parser, parse, print_config, run_of_config
 from lightkeras.configuration import Parser, instantiate, read_part
 from lightkeras.runs import state as run_state
-from lightkeras.runs.folder import find_checkpoint, task_name
+from lightkeras.runs.folder import open_checkpoint, task_name
 from lightkeras.trainer import Trainer
 from lightkeras.utils.checks import require
 from lightkeras.utils.paths import as_path
-from lightkeras.verifier import checks as verifier
+from lightkeras.verifier.checks import CHECKS
+from lightkeras.verifier.run_checks import check
+from lightkeras.verifier.two_devices import make_two_devices
 
 
 def _fit(command: Command) -> int:
@@ -65,14 +67,14 @@ def _add_checkpoint(parser: Parser) -> None:
     )
 
 
-def _find_checkpoint(command: Command) -> str:
+def _open_checkpoint(command: Command) -> Checkpoint:
     root = command.values.get("trainer", {}).get("default_root_dir", "runs")
-    return find_checkpoint(command.values.get("ckpt_path") or "best", as_path(root), task_name(command.task_class))
+    return open_checkpoint(command.values.get("ckpt_path") or "best", as_path(root), task_name(command.task_class))
 
 
 def _load_trained(command: Command) -> tuple[Parser, Checkpoint]:
     """Returns a parser with the options of Trainer and data, and the checkpoint; the data is that of the training."""
-    saved = None if command.asks_for_help else load_checkpoint(_find_checkpoint(command))
+    saved = None if command.asks_for_help else _open_checkpoint(command)
     if saved is not None and not command.names_data:
         command.data_class, given = read_part("data", saved.state["data"])
         command.values["data"] = {**given, **command.values.get("data", {})}
@@ -89,7 +91,7 @@ def _load_trained(command: Command) -> tuple[Parser, Checkpoint]:
 def _use(command: Command, parser: Parser, saved: Checkpoint, config: Any) -> Any:
     """Returns the result of `Trainer.COMMAND` for the saved task, built for the Trainer's devices and precision."""
     run = instantiate(parser, config)
-    task, _, _ = run_state.load_run(saved.path, command.task_class)
+    task, _, _ = run_state.load_run(saved, command.task_class)
     run.data.load_state_dict(saved.state["data_state"])
     return getattr(run.trainer, command.name)(task, run.data, saved.path)
 
@@ -123,7 +125,7 @@ def _own_predict(command: Command) -> int:
     parser.add_method_arguments(command.task_class, "predict_command")
     command.values = {key: value for key, value in command.values.items() if key not in ("task", "data")}
     config = parse(parser, command)
-    task = run_state.load_task(_find_checkpoint(command), command.task_class)
+    task = run_state.load_task(_open_checkpoint(command), command.task_class)
     names = list(inspect.signature(command.task_class.predict_command).parameters)[1:]  # without self
     texts = task.predict_command(**{name: config[name] for name in names})
     for text in [texts] if isinstance(texts, str) else texts:
@@ -142,10 +144,10 @@ def _save_predictions(outputs: Any, path: Path) -> None:
 
 def _check(command: Command) -> int:
     """Prints the verifier's report; the exit code is 1 if a check fails."""
-    verifier.make_two_devices()  # before TensorFlow starts
+    make_two_devices()  # before TensorFlow starts
     parser = make_parser(command)
     add = parser.add_argument
-    add("--only", nargs="+", default=None, metavar="CHECK", help=f"only these of {', '.join(verifier.CHECKS)}")
+    add("--only", nargs="+", default=None, metavar="CHECK", help=f"only these of {', '.join(CHECKS)}")
     add("--group", type=str | None, default=None, help="entry of a batch that no two splits may share")
     add("--deterministic", action="store_true", help="use deterministic operations: results are equal to the bit")
     parser.add_class_arguments(command.task_class, "task")
@@ -154,7 +156,7 @@ def _check(command: Command) -> int:
     config = parse(parser, command)
     pair = parser.instantiate(config)
     options = {name: config[name] for name in ("only", "group", "deterministic")}
-    report = verifier.check(pair.task, pair.data, **options)
+    report = check(pair.task, pair.data, **options)
     Console().print(report)
     return 0 if report.passed else 1
 

@@ -10,8 +10,8 @@ from lightkeras.runs.folder import task_name
 from lightkeras.tuning import Tuner
 from lightkeras.tuning.batch_size_finder import Try, find_batch_size
 from lightkeras.tuning.lr_finder import find_lr
-from lightkeras.tuning.workers import role
 from lightkeras.utils.checks import new_file
+from lightkeras.utils.internals import tuner_role
 
 
 def _add_search(parser: Parser) -> None:
@@ -60,14 +60,14 @@ def _tune(command: Command) -> int:
         max_time=to_seconds(config.max_time), **groups, **{name: config[name] for name in OWN},
     )  # fmt: skip
     tuner.search(config.workers)
-    if role() != "worker":
+    if tuner_role() != "worker":
         _print_end(tuner)
     return 128 + tuner.interrupted if tuner.interrupted else 0
 
 
 def _print_end(tuner: Tuner) -> None:
     """Prints how the search ended, and its best trial."""
-    if tuner.interrupted or tuner.oracle.out_of_budget:
+    if tuner.interrupted or tuner.oracle.budget_exhausted:
         why = "Interrupted" if tuner.interrupted else "The search's time or epochs are used up"
         print(f"{why}; the same command resumes the search in {tuner.folder}.")
     best = tuner.best_trial()

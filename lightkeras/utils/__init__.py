@@ -1,4 +1,4 @@
-"""Argument checks, paths and the logger, for every package and task."""
+"""Argument checks, files and the logger, for every package and task."""
 
 from lightkeras.utils.checks import (
     ArgumentError,
@@ -9,15 +9,10 @@ from lightkeras.utils.checks import (
     require_int,
     require_number,
 )
+from lightkeras.utils.files import locked, read_json, sha256, write_atomically, write_json, write_text
 from lightkeras.utils.messages import logger
 
 __all__ = [
-    "ArgumentError",
-    "LightkerasError",
-    "logger",
-    "new_file",
-    "require",
-    "require_choice",
-    "require_int",
-    "require_number",
-]
+    "ArgumentError", "LightkerasError", "locked", "logger", "new_file", "read_json", "require", "require_choice",
+    "require_int", "require_number", "sha256", "write_atomically", "write_json", "write_text",
+]  # fmt: skip

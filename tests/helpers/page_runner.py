@@ -1,0 +1,195 @@
+"""Runs the commands of the pages in this process, made small by options that come after those of the page."""
+
+import contextlib
+import importlib
+import io
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from helpers.pages import ROOT, Command, blocks
+from lightkeras.cli.main import BENCHMARKS, COMMANDS, TASKS
+from lightkeras.cli.main import main as lightkeras
+
+RUN = "2026-11-23_12-00-00"  # the name of a run in the pages
+DATA = {  # of a task, the smallest there is
+    "text_generation": "--data.source sample --data.seq_len 8 --data.batch_size 4",
+    "dcgan": "--data.source sample --data.image_size 8 --data.batch_size 4",
+    "translation": "--data.source sample --data.vocabulary word --data.batch_size 4",
+    "captioning": "--data.source sample --data.encoder small --data.image_size 48 --data.batch_size 4 "
+    "--data.max_images null --data.encoder_weights imagenet",
+    "classifier.Classifier": "",
+    "package.module.Classifier": "",
+}
+TASK = {
+    "text_generation": "--task.units 8 --task.embedding_dim 8",
+    "dcgan": "--task.generator_filters 4 --task.discriminator_filters 4",
+    "translation": "--task.units 8 --task.encoder_units 8 --task.embedding_dim 8",
+    "captioning": "--task.units 8 --task.embedding_dim 8",
+    "classifier.Classifier": "",
+    "package.module.Classifier": "",
+}
+EAGER = "--trainer.run_eagerly true"  # traces nothing
+FIT = f"--trainer.max_steps 1 --trainer.num_sanity_val_steps 0 --trainer.enable_model_summary false {EAGER}"
+UNVALIDATED = f"{FIT} --trainer.limit_val_batches 0"
+TUNE = f"{FIT} --trainer.limit_val_batches 1 --isolate false --workers 1 --max_trials 1 --iterations 1"
+SHORT = {  # of the command, beside data and task
+    "fit": UNVALIDATED,
+    "validate": f"--trainer.limit_val_batches 1 {EAGER}",
+    "test": f"--trainer.limit_test_batches 1 {EAGER}",
+    "check": "--only overfit",
+    "tune": TUNE,
+    "find_lr": f"{UNVALIDATED} --steps 10",
+    "find_batch_size": f"{UNVALIDATED} --start 4 --most 4 --isolate false",
+}
+MODULES = {
+    "tasks.dcgan.evaluate": "--num 20",
+    "tasks.translation.evaluate": "--beam_size 2",
+    "tasks.captioning.evaluate": "--beam_size 2",
+}
+PREDICT = {"text_generation": "--length 5"}
+
+
+def make_runs(folder: Path) -> None:
+    """A run of every task in `folder/runs/TASK/RUN`."""
+    with contextlib.chdir(folder):
+        for task in TASKS:
+            call("fit", task, *f"{UNVALIDATED} {DATA[task]} {TASK[task]}".split())
+            (made,) = Path("runs", task).iterdir()
+            made.rename(made.with_name(RUN))
+
+
+def make_files(folder: Path) -> None:
+    """The files that the pages speak of: texts, photos, the search space, and the classes of the top page."""
+    folder.joinpath("my_text.txt").write_text("To be, or not to be, that is the question.\n" * 100, encoding="utf-8")
+    folder.joinpath("sentences.txt").write_text("la casa\nel perro\n", encoding="utf-8")
+    photo = Image.fromarray(np.zeros((48, 48, 3), np.uint8))
+    folder.joinpath("photos").mkdir()
+    photo.save(folder / "photo.jpg")
+    photo.save(folder / "photos/one.jpg")
+    folder.joinpath("package").mkdir()
+    for code in blocks(Path("README.md"), "python"):
+        if name := named(code):
+            folder.joinpath(name).write_text(code, encoding="utf-8")
+            folder.joinpath("package/module.py").write_text(code, encoding="utf-8")
+    for code in blocks(Path("lightkeras/tuning/README.md"), "yaml"):
+        folder.joinpath(named(code)).write_text(code, encoding="utf-8")
+
+
+def named(code: str) -> str | None:
+    """The name of the file that a block is, which its first line gives: `# NAME; ...`."""
+    found = re.match(r"# (\w+\.(?:py|yaml))\b", code)
+    return found and found[1]
+
+
+def forget_modules() -> None:
+    """The next import reads the workspace's own files."""
+    for name in ("classifier", "package", "package.module"):
+        sys.modules.pop(name, None)
+
+
+def call(*arguments: str) -> None:
+    try:
+        code = lightkeras(list(arguments))
+    except SystemExit as error:  # an option that is wrong, or --help
+        code = error.code or 0
+    assert code == 0, f"exit code {code} of: lightkeras {' '.join(arguments)}"
+
+
+def words_of(command: Command) -> list[str]:
+    """The command's words: RUN is the task's run in the workspace."""
+    known = [task for task in TASKS if any(task in word for word in command.words)] or ["text_generation"]
+    return [word.replace("RUN", f"runs/{known[0]}/{RUN}") for word in command.words]
+
+
+def run(command: Command, done: set[str]) -> None:
+    """Runs a command; one that ran already with the same words and changes no file is left out."""
+    program, *words = words_of(command)
+    runner = {"lightkeras": run_lightkeras, "python": run_module, "pytest": check_pytest, "pip": check_pip}[program]
+    runner(words, command, done)
+
+
+def run_lightkeras(words: list[str], command: Command, done: set[str]) -> None:
+    if len(words) < 2 or words == ["fit", "--config"] or {"TASK", "NAME", "COMMAND"} & set(words):
+        assert words[0] in {*COMMANDS, "COMMAND"}, command.text  # named only
+        return
+    if words[0] == "launch":
+        assert words[1:3] == ["--workers", "2"]  # tests/lightkeras/distribution/test_launch.py launches
+        words = words[3:]
+    if words[0] == "bench":
+        parse_benchmark(*words[1:])  # tests/benchmarks/test_harness.py runs all of them
+        return
+    words = shortened(words)
+    if " ".join(words) in done:
+        return
+    assert not command.marked, f"runs in the test, so it needs no mark: {command.text}"
+    output = io.StringIO()
+    redirected = contextlib.redirect_stdout(output) if command.out else contextlib.nullcontext()
+    before, sys.stdin = sys.stdin, io.StringIO(command.stdin)
+    try:
+        with redirected:
+            call(*words)
+    finally:
+        sys.stdin = before
+    if command.out:
+        Path(command.out).write_text(output.getvalue(), encoding="utf-8")
+    done.add(" ".join(words))
+
+
+def shortened(words: list[str]) -> list[str]:
+    """The words and, after them, options with which the command takes a moment."""
+    verb, name = words[:2]
+    if "--help" in words or "--print_config" in words:
+        return words
+    more = SHORT.get(verb, "")
+    if verb == "predict":
+        more = PREDICT.get(name, "")
+    elif name == "--config":
+        if words[2] == "config.yaml":
+            more += f" {DATA['text_generation']} {TASK['text_generation']}"
+        elif "--trainer.max_epochs" in words:
+            more += " --trainer.max_steps 2"
+    elif verb in ("fit", "tune", "find_lr", "find_batch_size", "check"):
+        data = DATA[name] if "my_text.txt" not in words else DATA[name].replace("--data.source sample", "")
+        more = f"{more} {data} {TASK[name]}"
+    return [*words, *more.split()]
+
+
+def parse_benchmark(name: str, *options: str) -> None:
+    """Raises SystemExit for an option that the benchmark does not have."""
+    from benchmarks import command
+
+    module = importlib.import_module(BENCHMARKS[name])
+    command.parser(name, "", module.DEFAULTS, 1).parse_args(options)
+
+
+def run_module(words: list[str], command: Command, done: set[str]) -> None:
+    assert words[0] == "-m", command.text
+    module, options = words[1], [*words[2:], *MODULES.get(words[1], "").split()]
+    if command.marked:
+        assert "main" in vars(importlib.import_module(module))
+        return
+    if " ".join(words) not in done:
+        importlib.import_module(module).main(options)
+        done.add(" ".join(words))
+
+
+def check_pytest(words: list[str], command: Command, done: set[str]) -> None:
+    """The paths and the marker exist; the command runs the tests that this is one of."""
+    for word in words:
+        if word.startswith("tests"):
+            assert (ROOT / word).exists(), command.text
+    if "-m" in words:
+        marker = words[words.index("-m") + 1]
+        assert f"    {marker}:" in (ROOT / "setup.cfg").read_text(), f"no marker {marker}"
+
+
+def check_pip(words: list[str], command: Command, done: set[str]) -> None:
+    """The extras exist; `.ci/run` installs by the page."""
+    assert words[0] == "install", command.text
+    extras = re.findall(r"\[(\w+)\]", words[-1])
+    known = (ROOT / "setup.cfg").read_text().split("[options.extras_require]")[1].split("\n[")[0]
+    assert all(f"\n{extra} =" in known for extra in extras), command.text
