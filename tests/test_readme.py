@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import helpers.page_runner as runner
@@ -16,6 +15,12 @@ import keras
 import pytest
 import yaml
 from helpers.pages import ROOT, anchors, blocks, commands, links, pages, text_of
+
+from lightkeras.configuration import Configuration
+from tasks.captioning import Captioning
+from tasks.dcgan import DCGAN
+from tasks.text_generation import TextData, TextGeneration
+from tasks.translation import Translation
 
 DISTRIBUTION = Path("lightkeras/distribution/README.md")
 NOT_RUN = (".", "python3", "ruff")  # of the set-up
@@ -26,8 +31,17 @@ def ids(page: Path) -> str:
     return str(page)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_samples():
+    """Runs write no samples: compiling the search takes longer than the rest, and the tasks' tests look at samples."""
+    with pytest.MonkeyPatch.context() as patch:
+        for task_class in (Captioning, DCGAN, TextGeneration, Translation):
+            patch.setattr(task_class, "write_samples", lambda *arguments: None)
+        yield
+
+
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(tmp_path_factory, no_samples):
     """A folder with a run of every task."""
     folder = tmp_path_factory.mktemp("runs")
     runner.make_runs(folder)
@@ -89,9 +103,6 @@ def test_every_folder_s_page_is_linked_from_the_top():
 
 def test_configurations_are_read():
     (code,) = blocks(Path("lightkeras/callbacks/README.md"), "yaml")
-    from lightkeras.configuration import Configuration
-    from tasks.text_generation import TextData, TextGeneration
-
     objects = Configuration(TextGeneration, TextData).objects(yaml.safe_load(code))
     assert objects.trainer.callbacks[0].patience == 3
 
