@@ -143,8 +143,8 @@ def single_saves() -> dict[str, dict]:
 
     class Saves(lk.Callback):
         def on_train_batch_end(self, batch, logs=None):
-            folder = Path(self.params["run_dir"]) / "measured"
-            found[OURS] = _measured(lambda: self.params["save_checkpoint"](folder=folder), folder)
+            folder = Path(self.run.folder) / "measured"
+            found[OURS] = _measured(lambda: self.run.save_checkpoint(folder=folder), folder)
 
     class Backup(keras.callbacks.BackupAndRestore):
         def on_train_batch_end(self, batch, logs=None):

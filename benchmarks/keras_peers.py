@@ -17,7 +17,7 @@ def train(gate, task: str, sizes: dict, steps: int, batches: int) -> None:
 
 
 class Gates(keras.callbacks.Callback):
-    """StepsPerCall the gate when training begins and after every `steps` updates."""
+    """Calls the gate when training begins and after every `steps` updates."""
 
     def __init__(self, gate, steps: int):
         super().__init__()

@@ -75,7 +75,7 @@ def train(gate, task: str, sizes: dict, steps: int, batches: int, **arguments) -
 
 
 class AtLogs(lk.Callback):
-    """StepsPerCall the gate when training begins and at every row of the logs, with the weight of the first loss since.
+    """Calls the gate when training begins and at every row of the logs, with the weight of the first loss since.
 
     The first stretch, which warms up, is as long as `compilation` takes to decide whether XLA compiles the updates.
     """

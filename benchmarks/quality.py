@@ -10,9 +10,9 @@ import math
 
 from benchmarks import command, harness, presets, report
 from benchmarks.harness import Entry
-from lightkeras.cli.main import TASKS
+from benchmarks.presets import UNITS
 
-DEFAULTS = {"seconds": 60.0, "preset": "sample", "tasks": ",".join(TASKS)}
+DEFAULTS = {"seconds": 60.0, "preset": "sample", "tasks": ",".join(UNITS)}
 SHARES = (0.25, 0.5, 1.0)
 SCORES = {  # the score's name, and whether more is better
     "text_generation": ("validation loss", False),
@@ -33,7 +33,7 @@ def train(gate, task: str, preset: str, seconds: float) -> None:
     gate()
     while True:
         made = presets.read(task, preset)
-        module, data = presets.make(task, made)
+        module, data = presets.build(task, made)
         scores = scores_of(lk, task, seconds)
         options = {**made["trainer"], "seed": seed, "callbacks": [scores], "num_sanity_val_steps": 0}
         with tempfile.TemporaryDirectory() as folder:
@@ -71,7 +71,7 @@ def scores_of(lk, task: str, seconds: float):
 
 
 def _frechet_distance(lk, task) -> float:
-    train, test = (lk.metrics.Labelled(*task.data.splits[name]) for name in ("train", "test"))
+    train, test = (lk.metrics.LabelledImages(*task.data.splits[name]) for name in ("train", "test"))
     images = task.generate(min(IMAGES, len(test.images)))
     return lk.metrics.evaluate_gan(images, train, test)["generated"]["frechet_distance"]
 
@@ -85,7 +85,7 @@ def best_until(curve: list, seconds: float, higher: bool) -> float:
 def measure(chosen) -> list[report.Table]:
     """A table for each task."""
     tables = []
-    for task in command.listed("tasks", chosen.tasks, TASKS):
+    for task in command.listed("tasks", chosen.tasks, UNITS):
         settings = {"task": task, "preset": chosen.preset, "seconds": chosen.seconds}
         entries = command.chosen_of({"Trainer.fit": Entry("benchmarks.quality:train", settings)}, chosen.only)
         curves = harness.race(entries, chosen.rounds, warm_up=0)["Trainer.fit"].told

@@ -8,12 +8,11 @@ come at an epoch's end. `--precisions 32,bf16-mixed` adds mixed precision, each 
 
 from benchmarks import command, harness, presets, report
 from benchmarks.harness import Entry
-from lightkeras.cli.main import TASKS
+from benchmarks.presets import UNITS
 from lightkeras.utils.environment import has_gpu
 
-DEFAULTS = {"steps": 10, "preset": "sample", "tasks": ",".join(TASKS), "precisions": "32", "xla": "auto,on,off"}
+DEFAULTS = {"steps": 10, "preset": "sample", "tasks": ",".join(UNITS), "precisions": "32", "xla": "auto,on,off"}
 BASE = "as it comes"
-UNITS = {"text_generation": "characters", "dcgan": "images", "translation": "tokens", "captioning": "words"}
 
 
 def entries(task: str, chosen) -> dict[str, Entry]:
@@ -32,7 +31,7 @@ def train(gate, task: str, preset: str, steps: int, arguments: dict) -> None:
 
     made = presets.read(task, preset)
     trainer = {**made["trainer"], **arguments, "max_epochs": 10**6, "limit_val_batches": 0}
-    fit(gate, *presets.make(task, made), **{**trainer, "steps": steps})
+    fit(gate, *presets.build(task, made), **{**trainer, "steps": steps})
 
 
 def measure(chosen) -> list[report.Table]:
@@ -40,7 +39,7 @@ def measure(chosen) -> list[report.Table]:
     variants = command.variants(chosen.precisions, chosen.xla)
     columns = {name or BASE: {} if not name else which for name, (which, _) in variants.items()}
     tables = []
-    for task in command.listed("tasks", chosen.tasks, TASKS):
+    for task in command.listed("tasks", chosen.tasks, UNITS):
         taking_part = entries(task, chosen)
         raced = harness.race(command.chosen_of(taking_part, chosen.only), chosen.rounds, profile=True)
         title = f"{task}, preset {chosen.preset}"

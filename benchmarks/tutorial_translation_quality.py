@@ -60,8 +60,8 @@ def translate(model: tutorial_translation.Tutorial, data: TranslationData, texts
 
 def scores(translations: list[str], references: list[list[str]]) -> dict:
     """BLEU and chrF without regard to case."""
-    bleu = lk.metrics.BLEU.of(translations, references, lowercase=True)
-    chrf = lk.metrics.ChrF.of(translations, references, lowercase=True)
+    bleu = lk.metrics.BLEU.from_sentences(translations, references, lowercase=True)
+    chrf = lk.metrics.ChrF.from_sentences(translations, references, lowercase=True)
     return {"bleu": bleu.result(), "bleu_signature": bleu.signature, "chrf": chrf.result()}
 
 

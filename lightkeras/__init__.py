@@ -7,9 +7,11 @@ Names are imported when first used, so that `lightkeras --help` need not wait fo
 import importlib
 
 from lightkeras.utils.environment import configure
+from lightkeras.utils.messages import show_messages
 from lightkeras.version import __version__ as __version__
 
 configure()
+show_messages()
 
 _HOMES = {
     "lightkeras.callbacks": ("Callback", "EarlyStopping", "ModelCheckpoint", "NonFiniteLossError"),
@@ -22,8 +24,8 @@ _HOMES = {
     "lightkeras.verifier": ("check",),
 }
 _MODULES = (
-    "callbacks", "checkpoint", "data", "decoding", "distribution", "layers", "losses", "metrics", "schedules", "text",
-    "tuning", "utils", "verifier",
+    "callbacks", "checkpoint", "data", "decoding", "distribution", "layers", "losses", "metrics", "random", "schedules",
+    "text", "tuning", "utils", "verifier",
 )  # fmt: skip
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
 

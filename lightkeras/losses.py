@@ -5,6 +5,8 @@ import tensorflow as tf
 from lightkeras.metrics import Perplexity, WeightedMean
 from lightkeras.utils.checks import require_number
 
+__all__ = ["token_sums"]
+
 
 def token_sums(logits: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor, label_smoothing: float = 0.0) -> dict:
     """Negative log-likelihoods of tokens, what they come to as a perplexity, and how often the best guess is right.

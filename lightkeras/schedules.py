@@ -2,6 +2,8 @@
 
 import keras
 
+__all__ = ["warmup_cosine"]
+
 
 def warmup_cosine(peak: float, warmup_steps: int, total_steps: int | None):
     """A learning rate that rises from 0 to `peak`, then falls to 0 by a cosine (Loshchilov and Hutter 2017).

@@ -1,6 +1,8 @@
-"""What the Trainer is given: which values and combinations can work."""
+"""Checks of the Trainer's arguments: values and combinations."""
 
+import datetime
 import os
+import random
 from typing import Any
 
 import keras
@@ -8,34 +10,83 @@ import keras
 from lightkeras.callbacks.limit import to_seconds
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.data.module import DataModule
-from lightkeras.distribution.strategies import check_devices
+from lightkeras.distribution.strategies import check_devices, workers
 from lightkeras.runs.state import CHANGEABLE
 from lightkeras.task import TaskModule
-from lightkeras.training.compiled_update import CLIPS
+from lightkeras.training.optimizers import CLIP_ALGORITHMS
+from lightkeras.training.precision import PRECISIONS
 from lightkeras.utils.checks import require, require_choice, require_int, require_number
+from lightkeras.utils.hparams import HyperparametersMixin
+from lightkeras.utils.lightning import TRAINER_ARGUMENTS
 from lightkeras.utils.paths import as_path
 
-PRECISIONS = {
-    "32": "float32", "32-true": "float32", "float32": "float32",
-    "bf16-mixed": "mixed_bfloat16", "mixed_bfloat16": "mixed_bfloat16",
-    "16-mixed": "mixed_float16", "mixed_float16": "mixed_float16",
-}  # fmt: skip
 SWITCHES = (
     "deterministic", "run_eagerly", "logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary",
     "log_gradient_norm",
 )  # fmt: skip
 
 
-def check_arguments(given: Any) -> None:
-    """Refuses what cannot work in the arguments of a Trainer.
+class TrainerArguments(HyperparametersMixin):
+    """The arguments of a `Trainer`, checked; see there."""
 
-    Args:
-        given: Has them as attributes.
+    replaced_arguments = TRAINER_ARGUMENTS
 
-    Raises:
-        ValueError: A value that is out of its range, or two that contradict each other.
-        TypeError: A callback that is not a Keras callback.
-    """
+    def __init__(
+        self, *,
+        max_epochs: int | None = None, max_steps: int | None = None,
+        max_time: str | dict | datetime.timedelta | None = None,
+        devices: int | list[int] | str = "auto", strategy: Any = "auto", precision: str = "32",
+        micro_batches: int = 1, gradient_clip_val: float | None = None, gradient_clip_algorithm: str = "norm",
+        seed: int | None = 0, deterministic: bool = False, run_eagerly: bool = False, jit_compile: bool | str = "auto",
+        steps_per_execution: int | str = "auto", callbacks: list[keras.callbacks.Callback] | None = None,
+        logger: bool = True,
+        enable_checkpointing: bool = True, checkpoint_every_n_steps: int | None = None,
+        checkpoint_every_seconds: float | None = None, default_root_dir: str = "runs", enable_progress_bar: bool = True,
+        enable_model_summary: bool = True, fast_dev_run: bool | int = False, overfit_batches: int | float = 0,
+        limit_train_batches: int | float = 1.0, limit_val_batches: int | float = 1.0,
+        limit_test_batches: int | float = 1.0, limit_predict_batches: int | float = 1.0,
+        val_check_interval: int | float = 1.0, check_val_every_n_epoch: int = 1, num_sanity_val_steps: int = 2,
+        log_every_n_steps: int = 50, log_gradient_norm: bool = False,
+    ):  # fmt: skip
+        self.max_epochs, self.max_steps, self.max_time = max_epochs, max_steps, max_time
+        self.devices, self.strategy, self.precision = devices, strategy, precision
+        self.micro_batches, self.log_gradient_norm = micro_batches, log_gradient_norm
+        self.gradient_clip_val, self.gradient_clip_algorithm = gradient_clip_val, gradient_clip_algorithm
+        self.seed, self.deterministic, self.run_eagerly = seed, deterministic, run_eagerly
+        self.jit_compile, self.steps_per_execution = jit_compile, steps_per_execution
+        self.callbacks, self.logger, self.enable_checkpointing = callbacks, logger, enable_checkpointing
+        self.checkpoint_every_n_steps, self.checkpoint_every_seconds = (
+            checkpoint_every_n_steps,
+            checkpoint_every_seconds,
+        )
+        self.default_root_dir, self.enable_progress_bar = default_root_dir, enable_progress_bar
+        self.enable_model_summary, self.fast_dev_run = enable_model_summary, fast_dev_run
+        self.overfit_batches, self.limit_train_batches = overfit_batches, limit_train_batches
+        self.limit_val_batches, self.limit_test_batches = limit_val_batches, limit_test_batches
+        self.limit_predict_batches, self.val_check_interval = limit_predict_batches, val_check_interval
+        self.check_val_every_n_epoch, self.num_sanity_val_steps = check_val_every_n_epoch, num_sanity_val_steps
+        self.log_every_n_steps = log_every_n_steps
+        _check(self)
+        self.callbacks: list[keras.callbacks.Callback] = list(callbacks or [])
+        self.max_seconds = to_seconds(max_time)
+        self.seed: int = random.SystemRandom().randrange(2**31) if seed is None else seed
+        if strategy == "multi_worker":
+            workers()  # before TensorFlow runs anything
+        if fast_dev_run:
+            self._limit_to(int(fast_dev_run))
+
+    def _limit_to(self, batches: int) -> None:
+        """Applies `fast_dev_run`."""
+        self.max_epochs, self.max_steps = 1, batches
+        self.limit_train_batches = self.limit_test_batches = self.limit_predict_batches = batches
+        self.limit_val_batches = self.limit_val_batches and batches
+        self.overfit_batches = self.overfit_batches and batches
+        self.val_check_interval, self.check_val_every_n_epoch, self.num_sanity_val_steps = 1.0, 1, 0
+        self.logger = self.enable_checkpointing = False
+        self.callbacks = [c for c in self.callbacks if not getattr(c, "writes_files", False)]
+
+
+def _check(given: TrainerArguments) -> None:
     _check_length(given)
     check_devices(given.devices, given.strategy)
     _check_update(given)
@@ -49,7 +100,7 @@ def check_arguments(given: Any) -> None:
     as_path(root, "default_root_dir")
 
 
-def _check_length(given: Any) -> None:
+def _check_length(given: TrainerArguments) -> None:
     require_int("max_epochs", given.max_epochs, optional=True)
     require_int("max_steps", given.max_steps, optional=True)
     to_seconds(given.max_time)
@@ -57,11 +108,11 @@ def _check_length(given: Any) -> None:
     require(isinstance(fast, int) and fast >= 0, "fast_dev_run", "True, False or a number of batches", fast)
 
 
-def _check_update(given: Any) -> None:
+def _check_update(given: TrainerArguments) -> None:
     require_choice("precision", given.precision, PRECISIONS)
     require_int("micro_batches", given.micro_batches)
     require_number("gradient_clip_val", given.gradient_clip_val, optional=True)
-    require_choice("gradient_clip_algorithm", given.gradient_clip_algorithm, CLIPS)
+    require_choice("gradient_clip_algorithm", given.gradient_clip_algorithm, CLIP_ALGORITHMS)
     require(
         given.gradient_clip_val is not None or given.gradient_clip_algorithm == "norm", "gradient_clip_val",
         f'a number with gradient_clip_algorithm="{given.gradient_clip_algorithm}"', given.gradient_clip_val,
@@ -73,43 +124,44 @@ def _check_update(given: Any) -> None:
         require_int("steps_per_execution", given.steps_per_execution)
 
 
-def _check_amounts(given: Any) -> None:
-    for name in ("limit_train_batches", "limit_test_batches", "val_check_interval"):
-        _check_share(name, getattr(given, name), zero=False)
+def _check_amounts(given: TrainerArguments) -> None:
+    for name in ("limit_train_batches", "limit_test_batches", "limit_predict_batches", "val_check_interval"):
+        _require_amount(name, getattr(given, name), zero=False)
     for name in ("limit_val_batches", "overfit_batches"):
-        _check_share(name, getattr(given, name), zero=True)
+        _require_amount(name, getattr(given, name), zero=True)
     if given.overfit_batches:
-        _check_unlimited("limit_train_batches", given.limit_train_batches)
+        _require_unlimited("limit_train_batches", given.limit_train_batches)
         if given.limit_val_batches:
-            _check_unlimited("limit_val_batches", given.limit_val_batches)
+            _require_unlimited("limit_val_batches", given.limit_val_batches)
     require_int("num_sanity_val_steps", given.num_sanity_val_steps, minimum=0)
     require_int("log_every_n_steps", given.log_every_n_steps)
+    require_int("check_val_every_n_epoch", given.check_val_every_n_epoch)
 
 
-def _check_share(name: str, value: Any, zero: bool) -> None:
+def _require_amount(name: str, value: Any, zero: bool) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     ok = number and (value > 0 or (zero and value == 0)) and (isinstance(value, int) or value <= 1)
     least = "0 for none" if zero else "not 0"
     require(ok, name, f"a number of batches (int) or a share of them (float up to 1.0), {least}", value)
 
 
-def _check_unlimited(name: str, value: Any) -> None:
+def _require_unlimited(name: str, value: Any) -> None:
     ok = isinstance(value, float) and value == 1.0
-    require(ok, name, "1.0 with overfit_batches, which decides how many there are", value)
+    require(ok, name, "1.0 with overfit_batches, which sets their number", value)
 
 
-def _check_checkpoints(given: Any, saves: bool) -> None:
-    """`saves`: whether a ModelCheckpoint is among the callbacks."""
+def _check_checkpoints(given: TrainerArguments, saves: bool) -> None:
+    """Checks the intervals of checkpoints; `saves`: whether a ModelCheckpoint is among the callbacks."""
     require_int("checkpoint_every_n_steps", given.checkpoint_every_n_steps, optional=True)
     require_number("checkpoint_every_seconds", given.checkpoint_every_seconds, optional=True)
     for name in ("checkpoint_every_n_steps", "checkpoint_every_seconds"):
         value = getattr(given, name)
         require(value is None or given.enable_checkpointing, name, "None with enable_checkpointing=False", value)
-        expected = "None beside a ModelCheckpoint of yours, which has its own interval"
+        expected = "None beside your own ModelCheckpoint, which has an interval"
         require(value is None or not saves, name, expected, value)
 
 
-def _check_callbacks(given: Any) -> None:
+def _check_callbacks(given: TrainerArguments) -> None:
     expected = "a list of keras.callbacks.Callback objects"
     require(isinstance(given.callbacks, list | tuple | None), "callbacks", expected, given.callbacks, TypeError)
     for callback in given.callbacks or ():
@@ -117,21 +169,21 @@ def _check_callbacks(given: Any) -> None:
         saves = isinstance(callback, ModelCheckpoint) and not given.enable_checkpointing
         require(not saves, "callbacks", "without a ModelCheckpoint with enable_checkpointing=False", callback)
         backs_up = isinstance(callback, keras.callbacks.BackupAndRestore)
-        instead = 'without BackupAndRestore, which would undo a resume: see ckpt_path="auto"'
+        instead = 'without BackupAndRestore, which would undo a resume: use ckpt_path="auto"'
         require(not backs_up, "callbacks", instead, callback)
         swaps = isinstance(callback, keras.callbacks.SwapEMAWeights)
-        require(not swaps, "callbacks", "without SwapEMAWeights: validation takes the averages by itself", callback)
+        require(not swaps, "callbacks", "without SwapEMAWeights: validation uses the averages already", callback)
     _check_checkpoints(given, any(isinstance(callback, ModelCheckpoint) for callback in given.callbacks or ()))
 
 
-def check_pair(task: Any, data: Any) -> None:
-    """Refuses what is no task and its data."""
+def require_pair(task: Any, data: Any) -> None:
+    """Raises TypeError unless given a TaskModule and a DataModule."""
     require(isinstance(task, TaskModule), "task", "a TaskModule", task, TypeError)
     require(isinstance(data, DataModule), "data", "a DataModule", data, TypeError)
 
 
-def check_changes(allowed: Any) -> None:
-    """Refuses `allow_changes` that name nothing that could differ."""
+def require_changeable(allowed: Any) -> None:
+    """Rejects `allow_changes` that name no value that may differ."""
     expected = f'a list of names such as "data.init_args.source", each of {", ".join(CHANGEABLE)}'
     require(isinstance(allowed, list | tuple), "allow_changes", expected, allowed, TypeError)
     for name in allowed:

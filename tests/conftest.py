@@ -1,16 +1,50 @@
 """One process, two logical CPUs: what MirroredStrategy needs where there is no GPU."""
 
+import os
+
 # isort: off
 import lightkeras  # noqa: F401  (before TensorFlow: it sets the environment)
+import keras
 import pytest
 import tensorflow as tf
 # isort: on
 
+from helpers import costs
+
 CPU = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
+PATHS = [os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")]
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, PATHS))  # child processes import `helpers` too
+LONGEST_FIRST = (  # so that two processes with `--dist loadfile` end together
+    "tests/test_invariance.py",
+)
 
 
 @pytest.fixture
 def root(tmp_path):
     """A folder for runs."""
     return str(tmp_path / "runs")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--costs", metavar="FILE", help="append a line for each test file: its seconds and peak memory")
+
+
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # xdist would start the files with the most tests
+
+
+def pytest_collection_modifyitems(items):
+    rank = {path: number for number, path in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.location[0], len(rank)))  # stable: the order within files stays
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item, nextitem):
+    meter = item.session.stash.setdefault(costs.METER, costs.Meter())
+    result = yield
+    if nextitem is None or nextitem.path != item.path:
+        keras.utils.clear_session()
+        costs.free_memory()
+        meter.write(item.config.getoption("--costs"), item.location[0])
+    return result

@@ -1,4 +1,4 @@
-"""The promise: one run, however you cut it. Metrics of every update and the final state, 20 updates, clipping on."""
+"""The promise: one run, however you cut it. Metrics of every update and the final state, 10 updates, clipping on."""
 
 import functools
 import json
@@ -12,12 +12,12 @@ from helpers.promise import STEPS, TASKS, WITH_BATCH_NORM, assert_same, data_of,
 
 from lightkeras.distribution import launch
 from lightkeras.training.step import loss_name
-from lightkeras.verifier.short_run import difference, state_difference
+from lightkeras.verifier.comparison import difference, state_difference
 
 CUTS = {
     "eager": {"run_eagerly": True},
     "xla": {"jit_compile": True},
-    "10 steps a call": {"steps_per_execution": 10},
+    "5 steps a call": {"steps_per_execution": 5},
     "2 micro-batches": {"micro_batches": 2},
     "4 micro-batches": {"micro_batches": 4},
     "4 micro-batches, eager": {"micro_batches": 4, "run_eagerly": True},

@@ -1,58 +1,68 @@
 """The callbacks of a run, in the order in which they are called, and the metrics that they may monitor."""
 
+from typing import TYPE_CHECKING
+
 import keras
 
-from lightkeras.callbacks.csv_logger import CSVLogger
-from lightkeras.callbacks.interrupt import Interrupt
-from lightkeras.callbacks.learning_rate_monitor import LearningRateMonitor
-from lightkeras.callbacks.limit import Limit
-from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
-from lightkeras.callbacks.model_summary import ModelSummary
-from lightkeras.callbacks.non_finite_guard import NonFiniteGuard
-from lightkeras.callbacks.progress import ProgressBar
-from lightkeras.callbacks.sample_writer import SampleWriter
-from lightkeras.callbacks.tensorboard_logger import TensorBoardLogger
-from lightkeras.callbacks.throughput import Throughput
+from lightkeras.callbacks.defaults import default_callbacks, make_validation
 from lightkeras.callbacks.validation import Validation
+from lightkeras.data import DataModule
 from lightkeras.utils.checks import nearest
 
-_FIRST = (Validation, NonFiniteGuard, LearningRateMonitor, Throughput)  # they add to the records
-_LAST = (
-    ModelSummary, CSVLogger, TensorBoardLogger, ProgressBar, SampleWriter, Limit, Interrupt, keras.callbacks.History,
-    ModelCheckpoint,  # what it saves is the others' state after the event
-)  # fmt: skip
+if TYPE_CHECKING:
+    from lightkeras.task import TaskModule
+    from lightkeras.trainer import Trainer
+
+HISTORY_ORDER = 80  # Keras' History declares none
 
 
-def in_order(given: list[keras.callbacks.Callback], defaults: list[keras.callbacks.Callback]) -> list:
-    """`given`, and those of `defaults` whose class none of `given` is of; the user's own stand in the middle.
+def assemble(
+    trainer: "Trainer", task: "TaskModule", data: DataModule
+) -> tuple[list[keras.callbacks.Callback], list[str]]:
+    """Makes the callbacks of a run, sorted by `order`, and lists the names that they may monitor.
 
-    So the user's see what the first ones add to records and logs, and the loggers see what the user's add.
+    A callback of the task replaces the Trainer's of the same class.
+
+    Raises:
+        ValueError: A callback monitors a name that no record has.
+    """
+    validation = make_validation(trainer, task, data)
+    own = task.configure_callbacks()
+    given = [*own, *(c for c in trainer.callbacks if type(c) not in [type(one) for one in own])]
+    callbacks = merge(given, default_callbacks(trainer, task, validation))
+    names = metric_names(task, callbacks, validation)
+    _require_known_monitors(callbacks, names)
+    return callbacks, names
+
+
+def merge(given: list[keras.callbacks.Callback], defaults: list[keras.callbacks.Callback]) -> list:
+    """Sorts by `order` the callbacks `given` and the `defaults` of whose class none of them is.
+
+    The user's own, of order 0, see what the first ones add to records and logs; the loggers see what the user's add.
     """
     used = [default for default in defaults if not any(isinstance(one, type(default)) for one in given)]
-    return sorted([*given, *used], key=_rank)
+    return sorted([*given, *used], key=_order)
 
 
-def _rank(callback: keras.callbacks.Callback) -> int:
-    for rank, kind in enumerate(_FIRST):
-        if isinstance(callback, kind):
-            return rank
-    ranks = [len(_FIRST) + 1 + at for at, kind in enumerate(_LAST) if isinstance(callback, kind)]
-    return ranks[0] if ranks else len(_FIRST)
+def _order(callback: keras.callbacks.Callback) -> int:
+    return HISTORY_ORDER if isinstance(callback, keras.callbacks.History) else getattr(callback, "order", 0)
 
 
-def metric_names(task, callbacks: list[keras.callbacks.Callback], validation: Validation | None) -> list[str]:
-    """Every name that comes in records: the task's metrics, what callbacks add, and the `val_` metrics."""
+def metric_names(
+    task: "TaskModule", callbacks: list[keras.callbacks.Callback], validation: Validation | None
+) -> list[str]:
+    """Lists every name in records: the task's metrics, names that callbacks add, and the `val_` metrics."""
     added = []
     for callback in callbacks:
         if hasattr(callback, "metric_names"):
             callback.set_model(task)
             added += callback.metric_names()
-    of_validation = [f"val_{name}" for name in task.evaluation_names] if validation else []
-    return list(dict.fromkeys([*task.train_sums.kinds, *added, *of_validation]))
+    validated = [f"val_{name}" for name in task.evaluation_names] if validation else []
+    return list(dict.fromkeys([*task.train_sums.kinds, *added, *validated]))
 
 
-def check_monitors(callbacks: list[keras.callbacks.Callback], names: list[str]) -> None:
-    """Refuses a `monitor` that is none of `names`.
+def _require_known_monitors(callbacks: list[keras.callbacks.Callback], names: list[str]) -> None:
+    """Rejects a `monitor` that is none of `names`.
 
     Raises:
         ValueError: The names are listed, and the nearest is suggested.

@@ -1,8 +1,10 @@
-"""Which callbacks listen to batches."""
+"""Which callbacks listen to batches, and which need every update to be a call of its own."""
+
+from typing import Any
 
 import keras
 
-_BATCH_HOOKS = {
+BATCH_HOOKS = {
     "on_train_batch_begin": ("on_train_batch_begin", "on_batch_begin"),
     "on_train_batch_end": ("on_train_batch_end", "on_batch_end"),
     "on_test_batch_begin": ("on_test_batch_begin",),
@@ -12,29 +14,42 @@ _BATCH_HOOKS = {
 }
 
 
-def _own(callback: keras.callbacks.Callback, hook: str) -> list:
-    """What `callback` does in the batch hook `hook`: methods, and functions given to it (`LambdaCallback`, tqdm)."""
-    methods = {name: getattr(callback, name) for name in _BATCH_HOOKS[hook]}
+def _overridden(callback: keras.callbacks.Callback, hook: str) -> list[str]:
+    """Names the methods by which `callback` listens; functions given to it count (`LambdaCallback`, tqdm)."""
     base = keras.callbacks.Callback
-    return [method for name, method in methods.items() if getattr(method, "__func__", None) is not getattr(base, name)]
+    return [
+        name
+        for name in BATCH_HOOKS[hook]
+        if getattr(getattr(callback, name), "__func__", None) is not getattr(base, name)
+    ]
 
 
 def _says_so(callback: keras.callbacks.Callback, hook: str) -> bool:
-    """Whether it says that it listens, by the method that Keras 2 asked (tqdm sets its functions as it goes)."""
+    """Asks the callback by the method that Keras 2 asked (tqdm sets its functions while it runs)."""
     asked = getattr(callback, f"_implements_{hook.split('_')[1]}_batch_hooks", None)
     return asked is not None and asked()
 
 
 def listens(callback: keras.callbacks.Callback, hook: str) -> bool:
-    """Whether `callback` does anything in the batch hook `hook`."""
-    return bool(_own(callback, hook)) or _says_so(callback, hook)
+    """Returns whether `callback` does anything in the batch hook `hook`."""
+    return bool(_overridden(callback, hook)) or _says_so(callback, hook)
 
 
 def needs_every_batch(callback: keras.callbacks.Callback) -> bool:
-    """Whether a callback that is not lightkeras' listens to batches; ours know of calls that make many steps."""
+    """Returns whether the callback listens to batches without declaring `accepts_many_steps`.
 
-    def foreign(hook: str) -> bool:
-        own = [getattr(method, "__module__", None) or "" for method in _own(callback, hook)]
-        return _says_so(callback, hook) or not all(module.startswith("lightkeras.") for module in own)
+    The declaration must stand in the class that overrides the hook: a subclass that overrides it again, without
+    knowing of such calls, is called for every update.
+    """
+    hooks = [hook for hook in BATCH_HOOKS if "predict" not in hook]
+    return any(
+        _says_so(callback, hook) or not all(_accepts_many_steps(callback, name) for name in _overridden(callback, hook))
+        for hook in hooks
+    )
 
-    return any(foreign(hook) for hook in _BATCH_HOOKS if "predict" not in hook)
+
+def _accepts_many_steps(callback: Any, name: str) -> bool:
+    if name in vars(callback):
+        return False  # a function given to the instance
+    owner = next(kind for kind in type(callback).__mro__ if name in vars(kind))
+    return vars(owner).get("accepts_many_steps", False)

@@ -2,46 +2,79 @@
 
 import copy
 from collections import Counter
+from collections.abc import Iterator
+from typing import Any
 
 import keras
-import numpy as np
 from keras import callbacks as keras_callbacks
 
-from lightkeras.callbacks.batch_hooks import _BATCH_HOOKS, listens
-from lightkeras.callbacks.keras_state import _KerasState
+from lightkeras.callbacks.batch_hooks import BATCH_HOOKS, listens
+from lightkeras.callbacks.interval_means import IntervalMeans
+from lightkeras.callbacks.keras_state import KerasState
+from lightkeras.runs.run import Run
 
 
 class CallbackList(keras_callbacks.CallbackList):
     """Calls the callbacks of a run: on the training thread, with logs that stay on the device until looked at.
 
     Keras' own list turns the logs into numbers after every batch, which waits for the device each time.
+
+    Args:
+        callbacks: In the order in which they are called.
+        model: The task.
+        run: The run, given to every callback that has `set_run`.
+        restored: The state of a saved list, restored when training begins.
     """
 
     def __init__(
-        self,
-        callbacks: list[keras.callbacks.Callback],
-        model: keras.Model,
-        params: dict,
-        restored: dict | None = None,
+        self, callbacks: list[keras.callbacks.Callback], model: keras.Model, run: Run, restored: dict | None = None
     ):
+        params = {"epochs": run.epochs, "steps": run.steps_per_epoch, "verbose": 0}
         super().__init__(callbacks, add_history=True, model=model, **params)
-        self._listeners = {hook: [c for c in self.callbacks if listens(c, hook)] for hook in _BATCH_HOOKS}
-        self.logging = _Logging(self, model, params["log_every_n_steps"])
-        self.epoch = 0
-        self.interrupted: int | None = None  # the signal
+        self._listeners = {hook: [c for c in self.callbacks if listens(c, hook)] for hook in BATCH_HOOKS}
+        self.run, run.callbacks = run, self
+        self.interval = IntervalMeans(model, run.log_every_n_steps)
+        self.latest: dict[str, float] = {}
         self._restored, self._before_end = restored, None
+        for callback in self.callbacks:
+            if hasattr(callback, "set_run"):
+                callback.set_run(run)
 
     def _configure_async_dispatch(self, callbacks) -> None:
-        """Never: a callback that writes files from another thread would see a later step's weights."""
+        """Does nothing: a callback that writes files from another thread would see a later step's weights."""
+
+    # ---- what callbacks declare
+
+    def stops(self, name: str) -> tuple[int, ...]:
+        """Collects `stops` or `epoch_stops` of all callbacks."""
+        return tuple(n for callback in self.callbacks for n in getattr(callback, name, ()))
+
+    def protected_checkpoints(self) -> list[str]:
+        """Collects the names of checkpoints that must stay, the best first."""
+        return [name for callback in self.callbacks for name in getattr(callback, "protected_checkpoints", ())]
+
+    # ---- lightkeras' hooks
 
     def call(self, hook: str, *args) -> None:
         """Calls one of lightkeras' hooks on every callback that has it, in order."""
         for callback in self.callbacks:
             if method := getattr(callback, hook, None):
-                method(*args)
+                self._watch(callback, method, *args)
+
+    def on_record(self, hook: str, record: dict) -> None:
+        """Passes a record through `on_log` or `on_validation_end` of every callback."""
+        self.call(hook, record)
+        self.latest.update({name: value for name, value in record.items() if name not in ("epoch", "step")})
+
+    def _watch(self, callback: keras.callbacks.Callback, method, *args) -> None:
+        """Calls a hook, and remembers the callback that ends training by it."""
+        before = self.model.stop_training
+        method(*args)
+        if self.model.stop_training and not before and getattr(callback, "ends_for_good", True):
+            self.run.stopped_by = type(callback).__name__
 
     def on_exception(self, error: BaseException) -> None:
-        """Tells every callback, also after one that fails at it; that failure is raised then."""
+        """Tells every callback, even after one that fails; the failure is raised afterwards."""
         failures = []
         for callback in self.callbacks:
             try:
@@ -51,13 +84,15 @@ class CallbackList(keras_callbacks.CallbackList):
         if failures:
             raise failures[0] from error
 
-    def state_dict(self) -> dict:
-        """The state of every callback, by class name and place in the list, and of the logging interval.
+    # ---- state
 
-        Where a run ends in mid-epoch (`max_steps`), it is that of before the end: a run that goes on has no such end.
-        Only what `outlives_end` is of now: which checkpoints are the best.
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the state of every callback, by class name and place in the list, and of the logging interval.
+
+        If the run stops within an epoch (`max_steps`), returns the state from before the final epoch-end hooks, which
+        a resumed run would not have called. Callbacks with `outlives_end` return their current state.
         """
-        before = self._before_end or {"callbacks": {}, "logging": self.logging.state_dict()}
+        before = self._before_end or {"callbacks": {}, "logging": self.interval.state_dict()}
         states = {
             key: callback.state_dict()
             for key, callback in self._stateful()
@@ -65,26 +100,21 @@ class CallbackList(keras_callbacks.CallbackList):
         }
         return {**before, "callbacks": {**before["callbacks"], **states}}
 
-    def load_state_dict(self, state: dict) -> None:
-        """Gives every callback its state back; one that the saved run did not have keeps its own."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores every callback; one that the saved run did not have keeps its state."""
         for key, callback in self._stateful():
             if key in state["callbacks"]:
                 callback.load_state_dict(state["callbacks"][key])
-        self.logging.load_state_dict(state["logging"])
+        self.interval.load_state_dict(state["logging"])
 
-    def _stateful(self):
+    def _stateful(self) -> Iterator[tuple[str, Any]]:
         seen = Counter()
         for callback in self.callbacks:
             name = type(callback).__name__
             seen[name] += 1
-            yield (
-                f"{name}-{seen[name]}",
-                callback if hasattr(callback, "state_dict") else _KerasState(callback),
-            )
+            yield f"{name}-{seen[name]}", callback if hasattr(callback, "state_dict") else KerasState(callback)
 
-    def _batch(self, hook: str, batch: int, logs) -> None:
-        for callback in self._listeners[hook]:
-            getattr(callback, hook)(batch, logs)
+    # ---- Keras' hooks
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
@@ -92,40 +122,47 @@ class CallbackList(keras_callbacks.CallbackList):
             self.load_state_dict(self._restored)
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
+        self.run.epoch = epoch
         self.model.begin_epoch(epoch)
         super().on_epoch_begin(epoch, logs)
 
     def on_epoch_end(self, epoch, logs=None):
-        """An interrupted epoch has not ended: it goes on when the run is resumed."""
+        """Ends the epoch, unless a signal interrupted it: a resumed run goes through the rest of it."""
         unfinished = self.model.global_step % self.model.steps_per_epoch != 0
-        if unfinished and self.interrupted:
+        if unfinished and self.run.interrupted:
             self.call("on_interrupt")
             return
         if unfinished:
             self._before_end = copy.deepcopy(self.state_dict())
-        self.logging.flush(epoch)
+        self._log(epoch)
         logs = {} if logs is None else logs
         for callback in self.callbacks:
-            callback.on_epoch_end(epoch, logs)
+            self._watch(callback, callback.on_epoch_end, epoch, logs)
+
+    def _log(self, epoch: int) -> None:
+        if record := self.interval.take(epoch):
+            self.on_record("on_log", record)
 
     def on_train_batch_begin(self, batch, logs=None):
-        """Keras calls once a step; a call of many steps makes the rest of them idle (see `step.StepsPerCall`)."""
-        if self.model.train_calls.due(batch):
+        """Called by Keras once per step; only the first of the steps of a call counts (see `training/loop.py`)."""
+        if self.model.train_loop.calls.due(batch):
             self._batch("on_train_batch_begin", batch, logs)
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.model.train_calls.made(batch):
-            self.logging.on_steps(self.epoch)
-            self._batch("on_train_batch_end", self.model.train_calls.done - 1, logs)
+        calls = self.model.train_loop.calls
+        if calls.made(batch):
+            if self.interval.is_due():
+                self._log(self.run.epoch)
+            self._batch("on_train_batch_end", calls.done - 1, logs)
 
     def on_test_batch_begin(self, batch, logs=None):
-        if self.model.test_calls.due(batch):
+        if self.model.test_loop.calls.due(batch):
             self._batch("on_test_batch_begin", batch, logs)
 
     def on_test_batch_end(self, batch, logs=None):
-        if self.model.test_calls.made(batch):
-            self._batch("on_test_batch_end", self.model.test_calls.done - 1, logs)
+        calls = self.model.test_loop.calls
+        if calls.made(batch):
+            self._batch("on_test_batch_end", calls.done - 1, logs)
 
     def on_predict_batch_begin(self, batch, logs=None):
         self._batch("on_predict_batch_begin", batch, logs)
@@ -133,32 +170,6 @@ class CallbackList(keras_callbacks.CallbackList):
     def on_predict_batch_end(self, batch, logs=None):
         self._batch("on_predict_batch_end", batch, logs)
 
-
-class _Logging:
-    """Gives `on_log` the means over each interval of `every` updates: the only place that reads sums mid-epoch."""
-
-    def __init__(self, callbacks: CallbackList, task: keras.Model, every: int):
-        self._callbacks, self._task, self._every = callbacks, task, every
-        self._before, self._step = None, task.global_step
-
-    def state_dict(self) -> dict:
-        return {"step": self._step, "before": None if self._before is None else self._before.tolist()}
-
-    def load_state_dict(self, state: dict) -> None:
-        self._step = state["step"]
-        self._before = None if state["before"] is None else np.array(state["before"])
-
-    def on_steps(self, epoch: int) -> None:
-        if self._task.global_step % self._every == 0:
-            self.flush(epoch)
-
-    def flush(self, epoch: int) -> None:
-        """Logs what has come since the last record, if anything has."""
-        step, totals = self._task.global_step, self._task.train_sums
-        if step == self._step:
-            return
-        values = totals.values.numpy()
-        interval = values if self._before is None else values - self._before
-        self._before = None if step % self._task.steps_per_epoch == 0 else values
-        self._step = step
-        self._callbacks.call("on_log", {"epoch": epoch, "step": step, **totals.results(interval)})
+    def _batch(self, hook: str, batch: int, logs) -> None:
+        for callback in self._listeners[hook]:
+            self._watch(callback, getattr(callback, hook), batch, logs)

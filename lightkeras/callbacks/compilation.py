@@ -1,4 +1,4 @@
-"""Whether XLA makes a task's updates faster: found out by timing, once, remembered and printed."""
+"""Times a task's updates with and without XLA, once, and keeps the faster way."""
 
 import statistics
 import time
@@ -7,22 +7,26 @@ import tensorflow as tf
 
 from lightkeras.callbacks.callback import Callback
 from lightkeras.distribution.replicas import num_replicas
+from lightkeras.utils.messages import logger
 
-CALLS = 5  # timed, of each kind
-WORTH = 120.0  # seconds of training that are left: for less, compiling does not pay
-HOPELESS = 2.0  # XLA is given up at the first call that takes so many times the longest one without it
-GAIN = 0.95  # XLA is kept if it takes at most this share of the time
+CALLS = 5  # timed of each kind
+MIN_SECONDS_LEFT = 120.0  # of training: for less, compiling does not pay
+MAX_SLOWDOWN = 2.0  # XLA is given up at the first call that is slower by this factor than the slowest without it
+MAX_SHARE = 0.95  # XLA is kept if it takes at most this share of the time
 
 
 class Compilation(Callback):
-    """Times some calls without XLA and some with it, as training goes on, and goes on with what is faster.
+    """Times some calls of the training without XLA and some with it, and keeps the faster way.
 
-    Both make the same updates, to float rounding, so no update is made for the sake of timing. The decision is in the
-    checkpoints: a resumed run does not ask again. What XLA cannot compile stays as it is.
+    Both make the same updates, to float rounding, so no update is wasted. The decision is in the checkpoints: a resumed
+    run does not time again. An update that XLA cannot compile stays as it is.
 
-    It asks nothing where the task knows (`prefer_jit_compile`), on several devices, eagerly, and where batches differ
-    in shape: XLA compiles for each of them.
+    It times nothing where the task decides (`prefer_jit_compile`), on several devices, eagerly, and where batches
+    differ in shape: XLA compiles for each shape.
     """
+
+    order = 5
+    accepts_many_steps = True
 
     def __init__(self):
         super().__init__()
@@ -40,7 +44,7 @@ class Compilation(Callback):
 
     @property
     def decided(self) -> bool:
-        """Whether it asks no more."""
+        """Whether XLA is decided on."""
         return self._decision is not None
 
     def on_train_batch_end(self, batch, logs=None):
@@ -49,53 +53,54 @@ class Compilation(Callback):
         if self._skip:
             self._skip = False
             return
-        calls, kind = self.model.train_calls, self.model.jit_compile_training
+        calls, kind = self.model.train_loop.calls, self.model.train_loop.jit_compile
         self._seconds[kind].append((calls.seconds + self._waited()) / calls.count)
         if len(self._seconds[kind]) == CALLS or (kind and self._is_hopeless()):
             self._decide() if kind else self._begin()
 
     def _waited(self) -> float:
-        """Seconds until the device is done too: on a GPU a call comes back before."""
+        """Seconds until the device is done too: on a GPU a call returns earlier."""
         began = time.perf_counter()
         self.model.train_sums.values.numpy()
         return time.perf_counter() - began
 
     def _begin(self) -> None:
-        """Goes over to XLA, if the rest of the run is long enough and can be compiled."""
-        if self._left() < WORTH:
+        """Switches to XLA, if the rest of the run is long enough and can be compiled."""
+        if self._seconds_left() < MIN_SECONDS_LEFT:
             self._decision = False
             return
-        reason = self.model.why_not_compiled()
+        reason = self.model.explain_not_compiled()
         if reason:
             self._say(f"off, as it cannot compile this task's update: {reason}")
             self._decision = False
             return
-        self.model.jit_compile_training = self._skip = True
+        self.model.train_loop.jit_compile = self._skip = True
 
     def _is_hopeless(self) -> bool:
-        return self._seconds[True][-1] > HOPELESS * max(self._seconds[False])
+        return self._seconds[True][-1] > MAX_SLOWDOWN * max(self._seconds[False])
 
-    def _left(self) -> float:
-        """Seconds until the end of the run, at the present speed."""
+    def _seconds_left(self) -> float:
+        """Estimates the seconds until the end of the run, at the present speed."""
         if self.model.total_steps is None:
             return float("inf")
         return (self.model.total_steps - self.model.global_step) * statistics.median(self._seconds[False])
 
     def _decide(self) -> None:
         without, with_xla = (statistics.median(self._seconds[kind]) for kind in (False, True))
-        self._decision = self.model.jit_compile_training = with_xla <= GAIN * without
+        self._decision = self.model.train_loop.jit_compile = with_xla <= MAX_SHARE * without
         times = f"{_milliseconds(with_xla)} a step with it, {_milliseconds(without)} without it"
         self._say(f"{'on' if self._decision else 'off'}: {times}")
 
     def _say(self, what: str) -> None:
-        print(f"XLA is {what} (update {self.model.global_step}; jit_compile=True or False decides it beforehand)")
+        step = self.model.global_step
+        logger.info("XLA is %s (update %d; jit_compile=True or False decides it beforehand)", what, step)
 
     def state_dict(self):
         return {"decision": self._decision}
 
     def load_state_dict(self, state):
         if not self.decided and state["decision"] is not None:
-            self._decision = self.model.jit_compile_training = state["decision"]
+            self._decision = self.model.train_loop.jit_compile = state["decision"]
 
 
 def _alone(task) -> bool:

@@ -10,16 +10,17 @@ RATE = "_per_second"
 class CSVLogger(Callback):
     """Writes `metrics.csv`: a row per logging interval and one per validation; a cell is empty where not measured.
 
-    What depends on the clock (names that end in `_per_second`) is left out, so that a resumed run has the same file
-    as an uninterrupted one.
+    Speeds (names that end in `_per_second`) are left out, so that a resumed run has the same file as an uninterrupted
+    one.
     """
 
+    order = 20
     writes_files = chief_only = True
 
     def on_train_begin(self, logs=None):
-        self._path = self.params["run_dir"] / "metrics.csv"
+        self._path = self.run.folder / "metrics.csv"
         rows = self._read() if self._path.exists() else []
-        names = ["epoch", "step", *self.params["metric_names"]]
+        names = ["epoch", "step", *self.run.metric_names]
         self._columns = list(dict.fromkeys([*(rows[0] if rows else ()), *names]))
         self._rows = len(rows)
         self._rewrite(rows)
@@ -57,7 +58,7 @@ class CSVLogger(Callback):
         return {"rows": self._rows, "columns": self._columns}
 
     def load_state_dict(self, state):
-        """Drops the rows that came after the checkpoint: the resumed run writes them again."""
+        """Drops the rows written after the checkpoint: the resumed run writes them again."""
         rows = self._read()[: state["rows"]]
         self._rows, self._columns = len(rows), state["columns"]
         self._rewrite(rows)

@@ -1,16 +1,17 @@
-"""Stops a run whose metric gets no better."""
+"""Stops a run whose metric does not improve."""
 
 from lightkeras.callbacks.monitor import Monitor
 from lightkeras.utils.checks import require_int, require_number
+from lightkeras.utils.messages import logger
 
 
 class EarlyStopping(Monitor):
     """Stops training when `monitor` has not improved `patience` times in a row. Its state is in the checkpoint.
 
     Args:
-        monitor: Name of a metric: one of validation is looked at after each, one of training as an epoch ends.
+        monitor: Name of a metric.
         mode: "min" or "max".
-        patience: Values without improvement (NaN is none) before stopping.
+        patience: Values without improvement (NaN counts as none) before stopping.
         min_delta: The least change that counts as an improvement.
     """
 
@@ -32,7 +33,7 @@ class EarlyStopping(Monitor):
         self.wait += 1
         if self.wait >= self.patience:
             best = "never a number" if self.best is None else f"{self.best:.4g} at best"
-            print(f"Stopping: {self.monitor} was {best}, and no better {self.wait} times in a row.")
+            logger.info("Stopping: %s was %s, and not better %d times in a row.", self.monitor, best, self.wait)
             self.model.stop_training = True
 
     def state_dict(self):

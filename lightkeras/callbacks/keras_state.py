@@ -6,8 +6,12 @@ import keras
 from keras import callbacks as keras_callbacks
 
 
-class _KerasState:
-    """The state of Keras' own callbacks, which have no `state_dict`: the attributes that training changes."""
+class KerasState:
+    """Saves and restores a Keras callback, which has no `state_dict`: the attributes that training changes.
+
+    Args:
+        callback: The callback; a class that is not listed here has no state.
+    """
 
     NAMES = {
         keras_callbacks.History: ("epoch", "history"),
@@ -21,14 +25,16 @@ class _KerasState:
         self._names = [name for kind, names in self.NAMES.items() if isinstance(callback, kind) for name in names]
 
     def state_dict(self) -> dict:
+        """Returns the listed attributes."""
         return {name: getattr(self._callback, name) for name in self._names}
 
     def load_state_dict(self, state: dict) -> None:
+        """Restores the listed attributes."""
         for name in state:
             setattr(self._callback, name, state[name])
         if getattr(self._callback, "restore_best_weights", False) and state["best"] is not None:
             warnings.warn(
-                "keras.callbacks.EarlyStopping(restore_best_weights=True) forgot the weights of before the resume. "
-                'If none is better from here on, take the run\'s best checkpoint (ckpt_path="best").',
+                "keras.callbacks.EarlyStopping(restore_best_weights=True) forgot the weights from before the resume. "
+                'If no later epoch is better, take the run\'s best checkpoint (ckpt_path="best").',
                 stacklevel=2,
             )

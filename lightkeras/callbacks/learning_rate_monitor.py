@@ -1,21 +1,23 @@
-"""The learning rates, and how the optimizers fare, in the logs."""
+"""Learning rates, update counts and loss scales in the logs."""
 
 from lightkeras.callbacks.callback import Callback
 
 
 class LearningRateMonitor(Callback):
-    """Adds what the optimizers know to the records; of several optimizers under `NAME_...`.
+    """Adds values of the optimizers to the records; several optimizers have theirs under `NAME_...`.
 
     - `learning_rate`,
-    - of several, `updates`, where it made more or fewer of them than the run made steps,
+    - with several, `updates`, where an optimizer made more or fewer updates than the run made steps,
     - in float16, `loss_scale` and `skipped_updates` (of the run so far).
     """
 
+    order = -20
+
     def metric_names(self):
-        return [*self.model.learning_rates(), *self.model.loss_scaling()]
+        return [*self.model.optimizers.learning_rates(), *self.model.optimizers.loss_scaling()]
 
     def on_log(self, record):
-        record.update({**self.model.learning_rates(), **self.model.loss_scaling()})
-        updates = self.model.updates()
+        record.update({**self.model.optimizers.learning_rates(), **self.model.optimizers.loss_scaling()})
+        updates = self.model.optimizers.update_counts()
         if len(updates) > 1:
             record.update({f"{name}_updates": n for name, n in updates.items() if n != record["step"]})

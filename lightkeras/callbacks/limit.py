@@ -11,7 +11,7 @@ UNITS = {"weeks", "days", "hours", "minutes", "seconds"}
 
 
 def to_seconds(max_time) -> float | None:
-    """Seconds of "DD:HH:MM:SS", a `datetime.timedelta` or a dict of its arguments; None of None."""
+    """Converts "DD:HH:MM:SS", a `datetime.timedelta` or a dict of its arguments to seconds; None stays None."""
     if max_time is None:
         return None
     if isinstance(max_time, str):
@@ -22,21 +22,26 @@ def to_seconds(max_time) -> float | None:
         require(set(max_time) <= UNITS, "max_time", f"a dict with {', '.join(sorted(UNITS))}", max_time)
         max_time = datetime.timedelta(**max_time)
     require(isinstance(max_time, datetime.timedelta), "max_time", '"DD:HH:MM:SS", a timedelta or a dict', max_time)
-    require(max_time.total_seconds() > 0, "max_time", "more than no time", max_time)
+    require(max_time.total_seconds() > 0, "max_time", "longer than 0 seconds", max_time)
     return max_time.total_seconds()
 
 
 class Limit(Callback):
-    """Ends training after so many updates, or so many seconds.
+    """Ends training after a number of updates or seconds.
 
     Args:
         max_steps: Updates of the whole run, those before a resume included; None for no limit.
         max_seconds: Seconds from here on; None for no limit.
     """
 
+    order = 60
+    accepts_many_steps = True
+    ends_for_good = False
+
     def __init__(self, max_steps: int | None, max_seconds: float | None):
         super().__init__()
         self._max_steps, self._max_seconds = max_steps, max_seconds
+        self.stops = (max_steps,) if max_steps else ()
 
     def on_train_begin(self, logs=None):
         self._began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Saves the run as it goes: the last state, and the best by a metric."""
+"""Saves the run while it trains: the last states, and the best by a metric."""
 
 import math
 import time
@@ -7,28 +7,27 @@ from pathlib import Path
 from lightkeras.callbacks.monitor import Monitor
 from lightkeras.callbacks.non_finite_guard import NonFiniteLossError
 from lightkeras.checkpoint import CheckpointError, latest_checkpoint
+from lightkeras.runs.folder import AFTER_ERROR, CHECKPOINTS
 from lightkeras.utils.checks import require, require_int, require_number
-
-CHECKPOINTS = "checkpoints"  # the folder in the run's folder
-AFTER_ERROR = "after_error"  # the folder of what an error left
 
 
 class ModelCheckpoint(Monitor):
     """Saves the whole run after every epoch and validation, keeping the last state and the `save_top_k` best.
 
-    It stands last among the callbacks, so that what it saves is their state after the event. The disk is written to
-    beside the training; at the end, also by a signal or an error, it is waited for.
+    It is called last, so that it saves the state of the other callbacks after the event. A thread writes to the disk
+    beside the training; the end of a run, also by a signal or an error, waits for it.
 
     After an error in a callback, weights and optimizers are whole, though not all callbacks have seen the update: they
-    are saved apart, to `after_error/`. An error within an update leaves nothing but the checkpoints of before.
+    are saved apart, to `after_error/`. An error within an update leaves only the earlier checkpoints.
 
     Args:
         monitor: Metric to rank by; None keeps the last alone.
         mode: "min" or "max".
-        save_top_k: How many of the best to keep.
-        every_n_steps: Also save after every so many updates.
-        keep_last: How many of the newest to keep, whatever their rank (a damaged one falls back on the one before).
-        every_seconds: Also save so many seconds after the last time; None for never.
+        save_top_k: Number of the best checkpoints to keep.
+        every_n_steps: Also save after every n updates.
+        keep_last: Number of the newest checkpoints to keep, whatever their rank (a damaged one falls back on the one
+            before).
+        every_seconds: Also save this number of seconds after the last save; None for never.
     """
 
     def __init__(
@@ -44,11 +43,19 @@ class ModelCheckpoint(Monitor):
         require_number("every_seconds", every_seconds, optional=True)
         self.save_top_k, self.keep_last = save_top_k, keep_last
         self.every_n_steps, self.every_seconds = every_n_steps, every_seconds
+        self.stops = (every_n_steps,) if every_n_steps else ()
         self.scores: dict[str, float] = {}  # checkpoint's name -> value, the best first
         self._began_at = -1  # the update at which the last call began
 
+    order = 90
+    accepts_many_steps = True
     writes_files = chief_only = True
     outlives_end = True
+
+    @property
+    def protected_checkpoints(self) -> tuple[str, ...]:
+        """Names of the best checkpoints, the best first."""
+        return tuple(self.scores)
 
     @property
     def best_checkpoint(self) -> str | None:
@@ -63,7 +70,7 @@ class ModelCheckpoint(Monitor):
     def on_value(self, value, record):
         if math.isnan(value):
             return
-        name = self.params["checkpoint_name"](record["step"])
+        name = self.run.checkpoint_name(record["step"])
         ranked = sorted({**self.scores, name: value}.items(), key=lambda item: item[1], reverse=self.mode == "max")
         self.scores = dict(ranked[: self.save_top_k])
 
@@ -73,16 +80,18 @@ class ModelCheckpoint(Monitor):
 
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
-        last = self.model.stop_training or epoch + 1 == self.params["epochs"]
+        last = self.model.stop_training or epoch + 1 == self.run.epochs
         self._save(wait=last)  # while signals are still held back
 
     def on_train_batch_begin(self, batch, logs=None):
         self._began_at = self.model.global_step
 
     def on_train_batch_end(self, batch, logs=None):
-        self.params["checkpoint_writer"].raise_error()
+        self.run.saver.raise_error()
         step = self.model.global_step
-        if step % self.params["steps"] and (self._validated or self._is_time(step)):  # an epoch's end saves all of it
+        if step % self.run.steps_per_epoch and (
+            self._validated or self._is_time(step)
+        ):  # an epoch's end saves all of it
             self._save(wait=False)
 
     def _is_time(self, step: int) -> bool:
@@ -94,51 +103,43 @@ class ModelCheckpoint(Monitor):
         self._save(wait=True)
 
     def on_train_end(self, logs=None):
-        self.params["checkpoint_writer"].wait()
+        self.run.saver.wait()
 
     def on_exception(self, error):
-        self.params["checkpoint_writer"].wait()
+        self.run.saver.wait()
         if isinstance(error, Exception):
-            print(f"Training ended by {type(error).__name__}. {self._rescued(error)}{self._last_saved()}", flush=True)
+            error.add_note(f"{self._rescue(error)}{self._explain_resume()}")  # Python shows it below the traceback
 
-    def _rescued(self, error: Exception) -> str:
-        """Saves what an error in a callback left; says where."""
+    def _rescue(self, error: Exception) -> str:
+        """Saves the state that an error in a callback left; says where."""
         step, unsound = self.model.global_step, isinstance(error, NonFiniteLossError | CheckpointError)
         within_updates = not 0 <= self._began_at < step
         if unsound or within_updates or self._saved_step() == step:
             return ""
         try:
-            path = self.params["save_checkpoint"](folder=self.params["run_dir"] / AFTER_ERROR)
+            path = self.run.save_checkpoint(folder=self.run.folder / AFTER_ERROR)
         except (NonFiniteLossError, CheckpointError) as failure:
             return f"Update {step} could not be saved: {failure} "
         return f"The weights of update {step} are in {path}. "
 
-    def _last_saved(self) -> str:
-        step, run = self._saved_step(), self.params["run_dir"]
+    def _explain_resume(self) -> str:
+        step, run = self._saved_step(), self.run.folder
         if step is None:
-            return "No checkpoint was saved before."
-        return f"The run is saved up to update {step}: continue it with ckpt_path={str(run)!r}."
+            return "No checkpoint was saved."
+        return f"The run is saved up to update {step}. Resume it with ckpt_path={str(run)!r} (--ckpt_path {run})."
 
     def _saved_step(self) -> int | None:
-        last = latest_checkpoint(self.params["run_dir"] / CHECKPOINTS)
+        last = latest_checkpoint(self.run.folder / CHECKPOINTS)
         return int(Path(last).name.removeprefix("step_")) if last else None
 
     def _save(self, wait: bool) -> None:
         self._validated, self._saved_at = False, time.monotonic()
-        self.params["save_checkpoint"](keep=self.keep_last, wait=wait)
+        self.run.save_checkpoint(keep=self.keep_last, wait=wait)
 
     def state_dict(self):
         return {"scores": self.scores}
 
     def load_state_dict(self, state):
-        """Takes the scores of the checkpoints that are here: a run that goes on from an older one has a new folder."""
-        there = self.params["run_dir"] / CHECKPOINTS
+        """Restores the scores of the checkpoints in the folder: a run resumed from an older one has a new folder."""
+        there = self.run.folder / CHECKPOINTS
         self.scores = {name: value for name, value in state["scores"].items() if (there / name).exists()}
-
-
-def best_of(state: dict) -> str | None:
-    """The name of the best checkpoint by the run state of any checkpoint of the run, or None."""
-    for key, callback in state["callbacks"]["callbacks"].items():
-        if key.startswith(ModelCheckpoint.__name__) and callback.get("scores"):
-            return Path(next(iter(callback["scores"]))).name
-    return None

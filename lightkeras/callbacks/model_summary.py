@@ -11,6 +11,7 @@ from lightkeras.callbacks.callback import Callback
 class ModelSummary(Callback):
     """Prints a table of the task's layers: name, class, parameters."""
 
+    order = 10
     chief_only = True
 
     def on_train_begin(self, logs=None):
@@ -25,5 +26,5 @@ class ModelSummary(Callback):
 
 
 def _parameters(layer) -> int:
-    """Elements of its weights; `count_params()` refuses a layer that is not used."""
+    """Counts the elements of the weights; `count_params()` rejects a layer that is not used."""
     return sum(math.prod(weight.shape) for weight in layer.weights)

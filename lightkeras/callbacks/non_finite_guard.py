@@ -3,11 +3,12 @@
 import numpy as np
 
 from lightkeras.callbacks.callback import Callback
+from lightkeras.utils.checks import LightkerasError
 
 ADVICE = "The last checkpoint is from before. Try a lower learning rate or gradient_clip_val."
 
 
-class NonFiniteLossError(ArithmeticError):
+class NonFiniteLossError(LightkerasError, ArithmeticError):
     """A training loss or a weight was NaN or infinite."""
 
 
@@ -21,12 +22,14 @@ class NonFiniteGuard(Callback):
     unless it was skipped at a loss scale of 1.
     """
 
+    order = -30
+
     def on_log(self, record):
         self.look()
 
     def look(self) -> None:
         """Raises if any update of the running epoch had a loss that is not finite, or float16 cannot hold it."""
-        exhausted = [name for name, scale in self.model.loss_scales.items() if scale.exhausted]
+        exhausted = [name for name, scale in self.model.optimizers.loss_scales.items() if scale.exhausted]
         if exhausted:
             raise NonFiniteLossError(
                 f"Expected finite gradients at a loss scale of 1. Received: those of {', '.join(exhausted)} not finite "
@@ -45,7 +48,11 @@ class NonFiniteGuard(Callback):
             f"batch {batch}). Its weights are not saved. {ADVICE}"
         )
 
-    def look_at_weights(self) -> None:
+    def before_save(self):
+        self.look()
+        self._look_at_weights()
+
+    def _look_at_weights(self) -> None:
         """Raises if a weight is not finite: a finite loss can have a gradient that is not."""
         bad = [v.path for v in self.model.trainable_variables if not np.isfinite(np.asarray(v)).all()]
         if bad:

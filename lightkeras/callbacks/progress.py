@@ -31,6 +31,8 @@ class ProgressBar(Callback):
         plain: Seconds between two lines elsewhere.
     """
 
+    order = 40
+    accepts_many_steps = True
     chief_only = True
 
     def __init__(self, refresh: float = 0.5, plain: float = 30.0):
@@ -51,11 +53,13 @@ class ProgressBar(Callback):
         self._epoch = epoch
         self._epoch_began = self._looked = time.monotonic()
         if self._bar:
-            done = self.model.global_step % self.params["steps"]
-            self._bar.reset(self._line, total=self.params["steps"], completed=done, description=self._where(), text="")
+            done = self.model.global_step % self.run.steps_per_epoch
+            self._bar.reset(
+                self._line, total=self.run.steps_per_epoch, completed=done, description=self._where(), text=""
+            )
 
     def _where(self) -> str:
-        epochs = self.params["epochs"]
+        epochs = self.run.epochs
         return f"epoch {self._epoch + 1}" + (f"/{epochs}" if epochs else "")
 
     def on_train_batch_end(self, batch, logs=None):
@@ -69,7 +73,7 @@ class ProgressBar(Callback):
             text = f"{describe(logs)}  {describe(self._rates)}"
             self._bar.update(self._line, completed=batch + 1, text=text)
         else:
-            parts = (self._where(), f"{batch + 1}/{self.params['steps']}", describe(logs), self._eta(now))
+            parts = (self._where(), f"{batch + 1}/{self.run.steps_per_epoch}", describe(logs), self._eta(now))
             print("  ".join(part for part in parts if part), flush=True)
 
     def _eta(self, now: float) -> str:

@@ -1,4 +1,4 @@
-"""What the task makes, written down as it learns."""
+"""Samples of the task while it learns."""
 
 import re
 
@@ -8,7 +8,7 @@ from lightkeras.utils.paths import as_local
 
 
 class SampleWriter(Callback):
-    """Calls `task.write_samples(folder, name)` every so many epochs, with the run's folder `samples`.
+    """Calls `task.write_samples(folder, name)` every `every_n_epochs`, with the run's folder `samples`.
 
     The weights are their moving averages then, where an optimizer keeps them.
 
@@ -16,6 +16,7 @@ class SampleWriter(Callback):
         every_n_epochs: Epochs between two samples; None for the task's `sample_every`.
     """
 
+    order = 50
     writes_files = chief_only = True
 
     def __init__(self, every_n_epochs: int | None = None):
@@ -28,7 +29,7 @@ class SampleWriter(Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % (self.every_n_epochs or self.model.sample_every) == 0:
-            with as_local(self.params["run_dir"] / "samples") as folder, self.model.averaged_weights():
+            with as_local(self.run.folder / "samples") as folder, self.model.averaged_weights():
                 self.model.write_samples(folder, f"epoch_{epoch + 1:04d}")
             self._epochs = epoch + 1
 
@@ -36,8 +37,8 @@ class SampleWriter(Callback):
         return {"epochs": self._epochs}
 
     def load_state_dict(self, state):
-        """Drops what came after the checkpoint, perhaps half written: the resumed run makes it again."""
+        """Drops samples written after the checkpoint, perhaps half: the resumed run writes them again."""
         self._epochs = state.get("epochs")  # older checkpoints have none
-        for path in (self.params["run_dir"] / "samples").glob("epoch_[0-9]*"):
+        for path in (self.run.folder / "samples").glob("epoch_[0-9]*"):
             if self._epochs is not None and int(re.match(r"epoch_(\d+)", path.name)[1]) > self._epochs:
                 path.unlink()

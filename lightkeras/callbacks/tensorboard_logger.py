@@ -11,15 +11,16 @@ from lightkeras.utils.paths import os_errors, truncate
 class TensorBoardLogger(Callback):
     """Writes every record as scalars to `tensorboard/` in the run's folder, at the number of updates.
 
-    Every start of a run writes a file of its own. A checkpoint holds how long the files were, and a resumed run cuts
-    them there: what came after the checkpoint is written again, and stands there once.
+    Every start of a run writes a file of its own. A checkpoint holds the lengths of the files, and a resumed run cuts
+    them there: later events are written again, and stand there once.
     """
 
+    order = 30
     writes_files = chief_only = True
     _writer = None
 
     def on_train_begin(self, logs=None):
-        self._folder = self.params["run_dir"] / "tensorboard"
+        self._folder = self.run.folder / "tensorboard"
         self._before = [path.name for path in self._folder.glob("*")]
         self._writer = tf.summary.create_file_writer(str(self._folder))
 
@@ -30,7 +31,7 @@ class TensorBoardLogger(Callback):
         self._write(record)
 
     def _write(self, record: dict) -> None:
-        """All values in one event: a `tf.summary.scalar` for each of them takes several times as long."""
+        """Writes all values in one event: one `tf.summary.scalar` per value takes several times as long."""
         event = summary_pb2.Summary()
         for name, value in record.items():
             if name != "step":
@@ -58,7 +59,7 @@ class TensorBoardLogger(Callback):
         return {"sizes": {path.name: path.stat().st_size for path in sorted(self._folder.glob("*"))}}
 
     def load_state_dict(self, state):
-        """Cuts the files of before to what they were at the checkpoint."""
+        """Cuts earlier files to their lengths at the checkpoint."""
         sizes = state.get("sizes", {})  # older checkpoints have none
         for path in (self._folder / name for name in self._before if sizes):
             if path.name in sizes:

@@ -8,9 +8,11 @@ from lightkeras.callbacks.callback import Callback
 class Throughput(Callback):
     """Adds `steps_per_second` and `UNITs_per_second` (`task.unit`) to the records.
 
-    Time spent between epochs, in validation and in the first call, which traces and compiles, is left out.
+    Time spent between epochs, in validation and in the first call, which traces and compiles, does not count.
     """
 
+    order = -10
+    accepts_many_steps = True
     _since = None
 
     def on_train_begin(self, logs=None):

@@ -14,13 +14,11 @@ Nothing is ever unpickled. One writer per folder: a second one would take the fi
 for the left-over of a killed writer.
 """
 
-from lightkeras.checkpoint.reading import Checkpoint as Checkpoint
-from lightkeras.checkpoint.reading import fall_back as fall_back
-from lightkeras.checkpoint.reading import load_checkpoint as load_checkpoint
-from lightkeras.checkpoint.reading import load_latest as load_latest
-from lightkeras.checkpoint.reading import read_state as read_state
-from lightkeras.checkpoint.storage import CheckpointError as CheckpointError
-from lightkeras.checkpoint.storage import checkpoints as checkpoints
-from lightkeras.checkpoint.storage import latest_checkpoint as latest_checkpoint
-from lightkeras.checkpoint.writing import prepare_checkpoint as prepare_checkpoint
-from lightkeras.checkpoint.writing import save_checkpoint as save_checkpoint
+from lightkeras.checkpoint.reading import Checkpoint, fall_back, load_checkpoint, open_checkpoint
+from lightkeras.checkpoint.storage import CheckpointError, checkpoints, latest_checkpoint
+from lightkeras.checkpoint.writing import prepare_checkpoint, save_checkpoint
+
+__all__ = [
+    "Checkpoint", "CheckpointError", "checkpoints", "fall_back", "latest_checkpoint", "load_checkpoint",
+    "open_checkpoint", "prepare_checkpoint", "save_checkpoint",
+]  # fmt: skip

@@ -1,13 +1,12 @@
 """Loading a checkpoint, every byte verified; and what to do about a damaged one."""
 
 import contextlib
+import functools
 import itertools
 import os
 import posixpath
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -24,59 +23,65 @@ from lightkeras.checkpoint.storage import (
 )
 
 
-@dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """One loaded checkpoint: where it was, the step it was taken at, its arrays by name, its JSON state."""
+    """An opened checkpoint: the manifest is verified, the arrays are read and verified on first use, once.
 
-    path: str
-    step: int
-    arrays: dict[str, np.ndarray]
-    state: dict[str, Any]
+    Args:
+        path: The checkpoint's folder.
+
+    Attributes:
+        path: The checkpoint's folder.
+        step: The update at which it was saved.
+        state: Its JSON state.
+
+    Raises:
+        CheckpointError: There is no checkpoint, or a damaged one.
+    """
+
+    def __init__(self, path: str):
+        self._manifest = read_manifest(path)
+        self.path, self.step, self.state = path, self._manifest["step"], self._manifest["state"]
+
+    @functools.cached_property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays by name; a CheckpointError where a byte differs from what was written."""
+        with _offering_earlier(self.path):
+            return self._read()
+
+    def _read(self) -> dict[str, np.ndarray]:
+        arrays = {}
+        for shard in self._manifest["shards"]:
+            arrays |= read_arrays(self.path, shard)
+        return arrays
+
+    def verify(self) -> None:
+        """Reads all arrays, and keeps them."""
+        self.__dict__["arrays"] = self._read()
+
+
+def open_checkpoint(path: str | os.PathLike) -> Checkpoint:
+    """Opens one checkpoint; its arrays are read later.
+
+    Raises:
+        CheckpointError: No checkpoint, or a damaged one. Names the file, what was expected and received, and the
+            newest earlier checkpoint beside it that is whole.
+    """
+    path = os.fspath(path)
+    with _offering_earlier(path):
+        return Checkpoint(path)
 
 
 def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
-    """Loads one checkpoint, every checksum verified.
-
-    Raises:
-        CheckpointError: no checkpoint, or a damaged one. Names the file, what was expected and received,
-            and the newest earlier checkpoint beside it that is whole.
-    """
-    path = os.fspath(path)
-    with _offering_earlier(path):
-        return _load(path)
+    """Opens one checkpoint and reads its arrays, every checksum verified. Raises as `open_checkpoint` does."""
+    opened = open_checkpoint(path)
+    _ = opened.arrays
+    return opened
 
 
-def read_state(path: str | os.PathLike) -> dict[str, Any]:
-    """The JSON state of a checkpoint, its arrays left unread. Raises as `load_checkpoint` does."""
-    path = os.fspath(path)
-    with _offering_earlier(path):
-        return read_manifest(path)["state"]
+def fall_back(path: str) -> Checkpoint:
+    """Opens the checkpoint `path`, if its every byte is right, or else the newest whole one before it in its folder.
 
-
-def load_latest(folder: str | os.PathLike) -> Checkpoint:
-    """Loads the newest checkpoint in `folder`; a damaged one is named in a warning and passed over.
-
-    Raises:
-        CheckpointError: there is no checkpoint, or none can be read; the message says why for each.
-    """
-    damaged = []
-    for path in reversed(checkpoints(folder)):
-        try:
-            checkpoint = _load(path)
-        except CheckpointError as error:
-            damaged.append(f"{path}: {error}")
-            continue
-        for reason in damaged:
-            warnings.warn(f"Passed over a damaged checkpoint and loaded {path}. {reason}", stacklevel=2)
-        return checkpoint
-    reasons = "\n".join(damaged) or "none"
-    raise CheckpointError(f"Expected a readable checkpoint in {os.fspath(folder)}. Received: {reasons}")
-
-
-def fall_back(path: str) -> str:
-    """The checkpoint `path`, if its every byte is right, or else the newest whole one before it in its folder.
-
-    Damaged ones are put out of the way, as `NAME.damaged`, and each is named in a warning.
+    Damaged ones are renamed to `NAME.damaged`, and each is named in a warning.
 
     Raises:
         CheckpointError: None is whole; the message says why for each.
@@ -84,14 +89,15 @@ def fall_back(path: str) -> str:
     folder, damaged = posixpath.dirname(path), {}
     for candidate in reversed([p for p in checkpoints(folder) if step_of(p) <= step_of(path)]):
         try:
-            _verify(candidate)
+            opened = Checkpoint(candidate)
+            opened.verify()
         except CheckpointError as error:
             damaged[candidate] = str(error)
             continue
         for name, reason in damaged.items():
             _set_aside(name)
-            warnings.warn(f"Passed over a damaged checkpoint and went on from {candidate}. {reason}", stacklevel=2)
-        return candidate
+            warnings.warn(f"Passed over a damaged checkpoint and resumed from {candidate}. {reason}", stacklevel=2)
+        return opened
     reasons = "\n".join(damaged.values()) or "none"
     raise CheckpointError(f"Expected a readable checkpoint in {folder}. Received: {reasons}")
 
@@ -104,17 +110,9 @@ def _set_aside(path: str) -> None:
     files.set_aside(path, posixpath.join(posixpath.dirname(path), target))
 
 
-def _load(path: str) -> Checkpoint:
-    manifest = read_manifest(path)
-    arrays = {}
-    for shard in manifest["shards"]:
-        arrays |= read_arrays(path, shard)
-    return Checkpoint(path, manifest["step"], arrays, manifest["state"])
-
-
 @contextlib.contextmanager
 def _offering_earlier(path: str) -> Iterator[None]:
-    """Adds to a CheckpointError where to go on from."""
+    """Adds to a CheckpointError the checkpoint to resume from."""
     try:
         yield
     except CheckpointError as error:
@@ -134,15 +132,10 @@ def _earlier_whole(path: str) -> str | None:
     return next((p for p in reversed(beside) if step_of(p) < step_of(path) and _is_whole(p)), None)
 
 
-def _verify(path: str) -> None:
-    """Reads every byte; raises CheckpointError where one is not what was written."""
-    for shard in read_manifest(path)["shards"]:
-        read_shard(path, shard)
-
-
 def _is_whole(path: str) -> bool:
     try:
-        _verify(path)
+        for shard in read_manifest(path)["shards"]:
+            read_shard(path, shard)
     except CheckpointError:
         return False
     return True

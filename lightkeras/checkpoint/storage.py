@@ -11,33 +11,41 @@ import re
 import shutil
 from typing import Any
 
+from lightkeras.utils.checks import LightkerasError
+from lightkeras.utils.paths import as_path
+
 MANIFEST = "manifest.json"
 CHECKPOINT_NAME = re.compile(r"step_(\d{9,})")
 SHARD_NAME = re.compile(r"arrays-(\d{5,})\.npz")
 _PARTIAL = ".partial"
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(LightkerasError, RuntimeError):
     """A checkpoint that cannot be written or read; the message says which file, and what was expected."""
 
 
-class LocalFiles:
-    """Whole checkpoints by rename: what is not ready, or no longer wanted, is called `.partial`."""
+class _SharedFiles:
+    """The calls that local and remote files share."""
 
     errors: tuple[type[Exception], ...] = (OSError,)
     staged_manifest = MANIFEST
 
     def open(self, path: str, mode: str) -> Any:
-        return open(path, mode)
+        return as_path(path).open(mode)
 
     def names(self, folder: str) -> list[str]:
-        return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        where = as_path(folder)
+        return sorted(path.name for path in where.iterdir()) if where.is_dir() else []
 
     def exists(self, path: str) -> bool:
-        return os.path.isfile(path)
+        return as_path(path).exists()
 
     def delete_file(self, path: str) -> None:
-        os.remove(path)
+        as_path(path).unlink()
+
+
+class LocalFiles(_SharedFiles):
+    """Whole checkpoints by rename: an unfinished or unwanted folder is called `.partial`."""
 
     def sync(self, file: Any) -> None:
         file.flush()
@@ -83,55 +91,38 @@ class LocalFiles:
             os.rename(path, target)
 
 
-class RemoteFiles:
-    """Whole checkpoints by the manifest alone: shards go to their final place, then it follows by rename."""
+class RemoteFiles(_SharedFiles):
+    """Whole checkpoints by the manifest alone: shards go to their final place, and the manifest follows by rename."""
 
     staged_manifest = "partial-" + MANIFEST
 
     def __init__(self):
         import tensorflow as tf  # Slow to import, and needed for remote paths only.
 
-        self.gfile = tf.io.gfile
         self.errors = (OSError, tf.errors.OpError)
-        self.not_found = tf.errors.NotFoundError
-
-    def open(self, path: str, mode: str) -> Any:
-        return self.gfile.GFile(path, mode)
-
-    def names(self, folder: str) -> list[str]:
-        if not self.gfile.isdir(folder):
-            return []
-        return sorted(name.rstrip("/") for name in self.gfile.listdir(folder))
-
-    def exists(self, path: str) -> bool:
-        return self.gfile.exists(path)
-
-    def delete_file(self, path: str) -> None:
-        self.gfile.remove(path)
 
     def sync(self, file: Any) -> None:
         """Nothing to do: closing the file uploads it, or raises."""
 
     def stage(self, path: str) -> str:
-        self.gfile.makedirs(path)
-        if self.exists(posixpath.join(path, self.staged_manifest)):  # of a killed writer
-            self.delete_file(posixpath.join(path, self.staged_manifest))
+        as_path(path).mkdir(exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # of a killed writer
+            (as_path(path) / self.staged_manifest).unlink()
         return path
 
     def commit(self, stage: str, path: str) -> None:
-        staged = posixpath.join(stage, self.staged_manifest)
-        self.gfile.rename(staged, posixpath.join(path, MANIFEST), overwrite=True)
+        (as_path(stage) / self.staged_manifest).replace(as_path(path) / MANIFEST)
 
     def abandon(self, stage: str) -> None:
         """Leaves the new shards to the next save: the folder may hold an older checkpoint of this step."""
 
     def delete_checkpoint(self, path: str) -> None:
-        self.gfile.remove(posixpath.join(path, MANIFEST))
+        (as_path(path) / MANIFEST).unlink()
         self._delete_folder(path)
 
     def _delete_folder(self, path: str) -> None:
-        with contextlib.suppress(self.not_found):  # an object store has no empty folders
-            self.gfile.rmtree(path)
+        with contextlib.suppress(FileNotFoundError):  # an object store has no empty folders
+            as_path(path).delete_tree()
 
     def sweep(self, folder: str) -> None:
         """Deletes what killed writers left: checkpoint folders without a manifest."""
@@ -141,11 +132,11 @@ class RemoteFiles:
                 self._delete_folder(path)
 
     def set_aside(self, path: str, target: str) -> None:
-        """File by file, the manifest first: from then on it is no checkpoint."""
-        self.gfile.makedirs(target)
+        """Moves file by file, the manifest first: without it, the folder is no checkpoint."""
+        as_path(target).mkdir(exist_ok=True)
         for name in sorted(self.names(path), key=MANIFEST.__ne__):
-            with contextlib.suppress(self.not_found):  # another worker has done it
-                self.gfile.rename(posixpath.join(path, name), posixpath.join(target, name), overwrite=True)
+            with contextlib.suppress(FileNotFoundError):  # another worker has done it
+                (as_path(path) / name).replace(as_path(target) / name)
         self._delete_folder(path)
 
 

@@ -1,92 +1,71 @@
 """The command line: `lightkeras fit | validate | test | predict | tune | bench NAME [options]`.
 
-This file answers without TensorFlow; `commands.py` does the work.
+This module answers without TensorFlow; `commands.py` and `tune.py` do the work.
 """
 
 import importlib
 import importlib.metadata
 import sys
 
-from lightkeras.utils.checks import nearest
+from lightkeras.cli import registry
+from lightkeras.utils.checks import LightkerasError, UsageError, nearest
 
-COMMANDS = {
-    "fit": "train a task",
-    "validate": "evaluate a trained task on its validation data",
-    "test": "evaluate a trained task on its test data",
-    "predict": "use a trained task",
-    "check": "try the promise on a task: replicas, micro-batches, padding, resume, ...",
-    "tune": "search for the arguments with which a task does best",
-    "find_lr": "find a learning rate: a range test",
-    "find_batch_size": "find the largest batch that fits",
-    "launch": "run one of these in several workers on this machine: launch --workers 2 fit ...",
-    "bench": "measure speed",
-}
-TASKS = {
-    "text_generation": "tasks.text_generation.TextGeneration",
-    "dcgan": "tasks.dcgan.DCGAN",
-    "translation": "tasks.translation.Translation",
-    "captioning": "tasks.captioning.Captioning",
-}
-BENCHMARKS = {
-    name: f"benchmarks.{name}"
-    for name in ("overhead", "tasks", "peers", "scaling", "generation", "input", "quality", "checkpoint")
-}
 TUNING = ("tune", "find_lr", "find_batch_size")
-ENTRY_POINTS = "lightkeras.tasks"
-
-
-def usage() -> str:
-    """What `lightkeras --help` prints."""
-    commands = "\n".join(f"  {name:<17}{what}" for name, what in COMMANDS.items())
-    return f"""usage: lightkeras COMMAND TASK [options]
-
-commands:
-{commands}
-
-tasks:       {", ".join(task_paths())}, or your own as package.module.Class
-benchmarks:  {", ".join(BENCHMARKS)}
-
-`lightkeras COMMAND TASK --help` lists the options. A start of two minutes:
-  lightkeras fit text_generation --preset sample
-  lightkeras predict text_generation --prompt "The "
-"""
-
-
-def task_paths() -> dict[str, str]:
-    """Import paths of the tasks by name: those that ship, and those of installed packages' entry points."""
-    others = importlib.metadata.entry_points(group=ENTRY_POINTS)
-    return {**TASKS, **{point.name: point.value.replace(":", ".") for point in others}}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line.
 
+    An error that lightkeras raises is shown in one line, unless `--debug` is given. Any other error comes from the
+    user's own code or is a fault of ours: it is raised, so that Python shows the traceback.
+
     Returns:
         The exit code: 0, 1 after a failure, 2 for a wrong option, 130 after Ctrl-C and 143 after SIGTERM (the run is
-        saved then, and `--ckpt_path last` continues it).
+        saved then, and `--ckpt_path last` resumes it).
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(usage())
+        print(registry.usage())
         return 0
     if arguments[0] == "--version":
         print(importlib.metadata.version("lightkeras"))
         return 0
-    command, *rest = arguments
-    if command not in COMMANDS:
-        return _fail("command", command, COMMANDS)
+    registry.search_current_folder_last()
+    try:
+        return _run(*arguments)
+    except KeyboardInterrupt as error:
+        _print_error("interrupted", error)
+        return 130
+    except LightkerasError as error:
+        if "--debug" in arguments:
+            raise
+        _print_error(f"error: {error}", error)
+        return 2 if isinstance(error, UsageError) else 1
+
+
+def _run(command: str, *arguments: str) -> int:
+    _require_known("command", command, registry.COMMANDS)
     if command == "launch":
-        return importlib.import_module("lightkeras.distribution.launch").main(rest)
-    if command in TUNING:
-        return importlib.import_module("lightkeras.cli.tune").run(command, rest)
-    if command != "bench":
-        return importlib.import_module("lightkeras.cli.commands").run(command, rest)
-    if not rest or rest[0] not in BENCHMARKS:
-        return _fail("benchmark", rest[0] if rest else "", BENCHMARKS)
-    return importlib.import_module(BENCHMARKS[rest[0]]).main(rest[1:])
+        return importlib.import_module("lightkeras.distribution.launch").main([*arguments])
+    if command == "bench":
+        known = registry.benchmarks()
+        name = arguments[0] if arguments else ""
+        _require_known("benchmark", name, known)
+        module, _, function = known[name].rpartition(".")
+        return getattr(importlib.import_module(module), function)([*arguments[1:]])
+    if not arguments or arguments in (("-h",), ("--help",)):
+        print(registry.usage(), file=sys.stdout if arguments else sys.stderr)
+        return 0 if arguments else 2
+    parsing = importlib.import_module("lightkeras.cli.parsing")
+    actions = importlib.import_module(f"lightkeras.cli.{'tune' if command in TUNING else 'commands'}").ACTIONS
+    return actions[command](parsing.read_command(command, [*arguments]))
 
 
-def _fail(what: str, name: str, known) -> int:
-    message = f"Expected a {what}: one of {', '.join(known)}. Received: {name!r}.{nearest(name, known)}"
-    print(f"lightkeras: error: {message}", file=sys.stderr)
-    return 2
+def _require_known(kind: str, name: str, known) -> None:
+    if name not in known:
+        raise UsageError(f"Expected a {kind}: one of {', '.join(known)}. Received: {name!r}.{nearest(name, known)}")
+
+
+def _print_error(text: str, error: BaseException) -> None:
+    for line in (f"lightkeras: {text}", *getattr(error, "__notes__", ())):
+        print(line, file=sys.stderr)

@@ -4,36 +4,37 @@ import sys
 from typing import Any
 
 from lightkeras.callbacks.limit import to_seconds
-from lightkeras.cli import commands
-from lightkeras.configuration import Parser, made, plain
+from lightkeras.cli.parsing import Command, make_training_parser, parse, print_config
+from lightkeras.configuration import Parser, instantiate, to_plain
+from lightkeras.runs.folder import task_name
 from lightkeras.tuning import Tuner
 from lightkeras.tuning.batch_size_finder import Try, find_batch_size
 from lightkeras.tuning.lr_finder import find_lr
-from lightkeras.tuning.workers import role
 from lightkeras.utils.checks import new_file
-
-
-def run(command: str, arguments: list[str]) -> int:
-    """Runs `lightkeras COMMAND ARGUMENTS`; returns the exit code."""
-    return commands.run(command, arguments, ACTIONS)
+from lightkeras.utils.internals import tuner_role
 
 
 def _add_search(parser: Parser) -> None:
     add = parser.add_argument
-    add("--space", type=str | dict | None, default=None, help="YAML file of what is searched, or the YAML itself")
-    add("--folder", type=str | None, default=None, help="the search's folder: a new one, or the one that goes on")
+    add("--space", type=str | dict | None, default=None, help="YAML file of the ranges to search, or the YAML itself")
+    add(
+        "--folder",
+        type=str | None,
+        default=None,
+        help="the search's folder: a new one, or that of the search to resume",
+    )
     add("--algorithm", type=str, default="random", help="random, grid, bayesian or hyperband")
-    add("--objective", type=str | None, default=None, help="a logged metric; the task's monitor by default")
+    add("--objective", type=str | None, default=None, help="a logged metric (default: the task's monitor)")
     add("--direction", type=str | None, default=None, help="min or max")
-    add("--max_trials", type=int | None, default=20, help="trials at most")
-    add("--max_time", type=str | None, default=None, help="of the search: DD:HH:MM:SS; a trial's: --trainer.max_time")
-    add("--max_epochs", type=float | None, default=None, help="of all trials together")
-    add("--factor", type=int, default=3, help="Hyperband: one in so many goes on")
-    add("--iterations", type=int, default=1, help="Hyperband: how often")
-    add("--initial_points", type=int | None, default=None, help="Bayesian: trials at random before")
-    add("--seed", type=int, default=0, help="of the search")
-    add("--isolate", type=bool | str, default="auto", help="a process for each trial; auto: where there is a GPU")
-    add("--workers", type=int, default=1, help="trials at the same time on this machine")
+    add("--max_trials", type=int | None, default=20, help="number of trials")
+    add("--max_time", type=str | None, default=None, help="DD:HH:MM:SS for the search; for a trial: --trainer.max_time")
+    add("--max_epochs", type=float | None, default=None, help="epochs of all trials together")
+    add("--factor", type=int, default=3, help="Hyperband: one trial in FACTOR is trained further")
+    add("--iterations", type=int, default=1, help="Hyperband: number of passes")
+    add("--initial_points", type=int | None, default=None, help="Bayesian: random trials before it starts")
+    add("--seed", type=int, default=0, help="seed of the search")
+    add("--isolate", type=bool | str, default="auto", help="run each trial in its own process; auto: if there is a GPU")
+    add("--workers", type=int, default=1, help="trials that run at the same time on this machine")
     add("--max_failures", type=int, default=3, help="failed trials in a row that end the search")
 
 
@@ -43,78 +44,85 @@ OWN = (
 )  # fmt: skip
 
 
-def _tune(command: str, task_class: type, arguments: list[str]) -> int:
-    parser = commands.training_parser(command, task_class, arguments)
+def _tune(command: Command) -> int:
+    parser = make_training_parser(command)
     _add_search(parser)
-    config = parser.parse_args(arguments)
-    given = plain(config)
+    config = parse(parser, command)
+    if command.print_config:
+        print_config(config, command)
+        return 0
+    given = to_plain(config)
     groups: dict[str, Any] = {name: given[name] for name in ("task", "data", "trainer")}
     groups["trainer"].update(enable_progress_bar=False, enable_model_summary=False)
-    folder = config.folder or f"tuning/{commands.task_name(task_class)}"
-    space = given["space"]
+    folder = config.folder or f"tuning/{task_name(command.task_class)}"
     tuner = Tuner(
-        task_class, space, folder=folder, max_time=to_seconds(config.max_time), **groups,
-        **{name: config[name] for name in OWN},
+        command.task_class, given["space"], folder=folder, data_class=command.data_class,
+        max_time=to_seconds(config.max_time), **groups, **{name: config[name] for name in OWN},
     )  # fmt: skip
     tuner.search(config.workers)
-    if role() == "worker":
-        return 128 + tuner.interrupted if tuner.interrupted else 0
-    _say(tuner)
+    if tuner_role() != "worker":
+        _print_end(tuner)
     return 128 + tuner.interrupted if tuner.interrupted else 0
 
 
-def _say(tuner: Tuner) -> None:
-    """How the search ended."""
-    if tuner.interrupted or tuner.oracle.out_of_budget:
+def _print_end(tuner: Tuner) -> None:
+    """Prints how the search ended, and its best trial."""
+    if tuner.interrupted or tuner.oracle.budget_exhausted:
         why = "Interrupted" if tuner.interrupted else "The search's time or epochs are used up"
-        print(f"{why}; the same command goes on with the search in {tuner.folder}.")
+        print(f"{why}; the same command resumes the search in {tuner.folder}.")
     best = tuner.best_trial()
     print(f"Best: trial {best.trial_id}, {tuner.objective} {best.score:.6g}: lightkeras fit --config "
           f"{tuner.folder / 'best_config.yaml'}")  # fmt: skip
 
 
-def _find_lr(command: str, task_class: type, arguments: list[str]) -> int:
+def _find_lr(command: Command) -> int:
     """Prints the suggestion, and writes the plot."""
-    parser = commands.training_parser(command, task_class, arguments)
+    parser = make_training_parser(command)
     add = parser.add_argument
-    add("--optimizer", type=str | None, default=None, help="its name, where there are several")
-    add("--min_lr", type=float, default=1e-6, help="the first update's rate")
-    add("--max_lr", type=float, default=1.0, help="the last one's")
-    add("--steps", type=int, default=100, help="updates")
+    add("--optimizer", type=str | None, default=None, help="name of the optimizer, if the task has several")
+    add("--min_lr", type=float, default=1e-6, help="learning rate of the first update")
+    add("--max_lr", type=float, default=1.0, help="learning rate of the last update")
+    add("--steps", type=int, default=100, help="number of updates")
     add("--out", type=str, default="find_lr.png", help="new file for the plot")
-    config = parser.parse_args(arguments)
+    config = parse(parser, command)
     out = new_file("out", config.out)
-    objects = made(parser, config)
+    objects = instantiate(parser, config)
     options = {name: config[name] for name in ("optimizer", "min_lr", "max_lr", "steps")}
     found = find_lr(objects.task, objects.data, **options, **objects.trainer.init_args | {"callbacks": None})
     found.plot(str(out))
     if found.suggestion is None:
-        print(f"The loss falls nowhere between {found.rates[0]:.3g} and {found.rates[-1]:.3g}. Plot: {out}")
+        print(f"The loss does not fall between {found.rates[0]:.3g} and {found.rates[-1]:.3g}. Plot: {out}")
         return 1
     rate = f"{found.suggestion:.3g}"
     print(f"Suggested learning rate of {found.optimizer}: {rate} ({len(found.rates)} updates). Plot: {out}")
     return 0
 
 
-def _find_batch_size(command: str, task_class: type, arguments: list[str]) -> int:
+def _find_batch_size(command: Command) -> int:
     """Prints a line per size that is tried, and the largest that fits."""
-    parser = commands.training_parser(command, task_class, arguments)
+    parser = make_training_parser(command)
     add = parser.add_argument
     add("--start", type=int, default=32, help="the first size")
-    add("--most", type=int, default=4096, help="the largest to try")
-    add("--refine", type=int, default=3, help="halvings of the gap between what fits and what does not")
-    add("--isolate", type=bool, default=True, help="a process for each size")
-    given = plain(parser.parse_args(arguments))
-    groups = {name: given[name] for name in ("task", "data", "trainer", "start", "most", "refine", "isolate")}
+    add("--most", type=int, default=4096, help="the largest size to try")
+    add(
+        "--refine",
+        type=int,
+        default=3,
+        help="halvings of the gap between the largest size that fits and the smallest that does not",
+    )
+    add("--isolate", type=bool, default=True, help="run each size in its own process")
+    given = to_plain(parse(parser, command))
+    names = ("task", "data", "trainer", "start", "most", "refine", "isolate")
+    options = {name: given[name] for name in names} | {"data_class": command.data_class, "tried": _print_try}
     try:
-        print(f"Largest batch_size that fits: {find_batch_size(task_class, tried=_say_try, **groups)}")
+        print(f"Largest batch_size that fits: {find_batch_size(command.task_class, **options)}")
     except MemoryError as error:
         print(f"lightkeras: error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _say_try(found: Try) -> None:
+def _print_try(found: Try) -> None:
     how = f"fits, {found.examples_per_second:.0f} examples/s" if found.fits else "does not fit"
     print(f"batch_size {found.batch_size}: {how}{' (all of the data)' if found.all_data else ''}", flush=True)
 

@@ -1,11 +1,12 @@
 """Data that is addressed, not iterated: batch k of epoch e is a pure function of (seed, e, k).
 
 The order of an epoch is a NumPy Philox permutation keyed by (seed, epoch), cut into global batches; a short last
-batch is padded with rows of weight 0. Examples of differing lengths are grouped: those of a batch have similar ones.
-So a run resumes by starting the stream at (epoch, step), and a replica or worker takes its rows of every global batch.
-`tf.data` does the reading, decoding, mapping and prefetching.
+batch is padded with rows of weight 0. Examples of differing lengths are grouped: a batch holds examples of similar
+length. A run resumes by starting the stream at (epoch, step), and a replica or worker takes its rows of every global
+batch. `tf.data` does the reading, decoding, mapping and prefetching.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,20 +14,18 @@ import numpy as np
 import tensorflow as tf
 
 from lightkeras.data.addressing import (
-    _BATCHES,
     ABSENT,
+    BATCHES,
     PADDING,
     WHOLE,
-    Batch,
     Shard,
-    _batch_by,
-    _blocks,
-    _content,
-    _weighted,
-    _with_content,
+    cut_batches,
+    cut_blocks,
+    encode_padding,
     permutation,
 )
-from lightkeras.data.bucketing import _checked_lengths, _checked_widths
+from lightkeras.data.batches import Batch, add_weight, examples_to_read, fetch_batch, gather_rows, to_tensor
+from lightkeras.data.bucketing import check_lengths, choose_widths
 from lightkeras.utils import internals
 from lightkeras.utils.checks import nearest_multiples, require, require_int
 
@@ -36,25 +35,27 @@ class AddressedDataset:
 
     Make one with `from_arrays` (in memory), `from_batches` (a function of many indices) or `from_examples` (a function
     of one index, such as the reading of a file). A batch is a dict of tensors with the batch axis first, plus
-    `"weight"` (batch_size,) float32: 1 for an example, 0 for a row of padding in a short batch. Shapes are static, but
-    for the time axes of examples with `lengths`.
+    `"weight"` (batch_size,) float32: 1 for an example, 0 for a row of padding in a short batch. Shapes are static,
+    except the time axes of examples with `lengths`.
 
-    With `lengths`, a batch has examples of similar length: those of an epoch, in its order, are sorted by the width
-    that they are padded to, cut into batches, and the batches are put in an order of their own (not shuffled: in a
-    fixed one, so that the first batches are no other than the last). A batch has one width for all its rows, whoever
-    takes them; few widths keep the shapes, and what XLA compiles, few.
+    With `lengths`, a batch has examples of similar length: the examples of an epoch, in its order, are sorted by the
+    width that they are padded to and cut into batches, and the batches are shuffled (without `shuffle` always in the
+    same way, so that the first batches differ in nothing from the last). All rows of a batch have one width, on every
+    replica. Few widths mean few shapes, so that XLA compiles little.
 
     Args:
         size: Number of examples.
         batch_size: Examples of one update, over all replicas, workers and micro-batches: the *global* batch.
-        load: Function of `(dataset of index rows, epoch tensors)`; see the three constructors.
+        load: Function of a `tf.data.Dataset` of (index rows, epochs[, widths]) that returns one of batches; see the
+            three constructors.
         shuffle: Whether each epoch has an order of its own.
         lengths: The length of every example, ints (size,), or None: batches are not grouped.
-        widths: What lengths are padded to, increasing, the last one the longest or more. None: `best_widths`.
-        gather_from_memory: None, or a function of a row of indices (rows,) that gives its batch from arrays in memory:
-            what `load` does with it, for a training loop that gathers its batches itself.
-        batch_tokens: With `lengths`: a batch has as many rows as there are rows times width in so many, at most, and a
-            multiple of `batch_size`; `batch_size` rows at least. None: every batch has `batch_size` rows.
+        widths: Widths that examples are padded to, increasing, the last one the longest length or more. None:
+            `best_widths`.
+        batch_tokens: With `lengths`: the maximum of rows times width in a batch. The number of rows is a multiple of
+            `batch_size`, and at least `batch_size`. None: every batch has `batch_size` rows.
+        gather_from_memory: None, or a function of a row of indices (rows,) that gathers the same batch as `load` from
+            arrays in memory, for a training loop that gathers its batches itself.
     """
 
     def __init__(
@@ -68,57 +69,61 @@ class AddressedDataset:
         require(batch_tokens is None or lengths is not None, "batch_tokens", "None without `lengths`", batch_tokens)
         self.size, self.batch_size, self.shuffle = size, batch_size, shuffle
         self.load, self.batch_tokens, self.gather_from_memory = load, batch_tokens, gather_from_memory
-        self.lengths = None if lengths is None else _checked_lengths(lengths, size)
-        self.widths = _checked_widths(widths, self.lengths)
-        self._once = {}
+        self.lengths = None if lengths is None else check_lengths(lengths, size)
+        self.widths = choose_widths(widths, self.lengths)
+        self._streams = {}
 
     def replace(self, **arguments) -> "AddressedDataset":
-        """The same examples with other `arguments` of the constructor; the first ones, where `size` is smaller."""
+        """The same examples with other `arguments` of the constructor; a smaller `size` keeps the first examples."""
         names = ("size", "batch_size", "load", "shuffle", "lengths", "widths", "batch_tokens", "gather_from_memory")
-        kept = {name: getattr(self, name) for name in names}
-        arguments = {**kept, **arguments}
+        arguments = {**{name: getattr(self, name) for name in names}, **arguments}
         if self.lengths is not None:
             arguments["lengths"] = self.lengths[: arguments["size"]]
         return AddressedDataset(**arguments)
+
+    # ---- constructors
 
     @classmethod
     def from_arrays(
         cls, arrays: dict[str, Any], batch_size: int, shuffle: bool = True, widths: Sequence[int] | None = None,
         batch_tokens: int | None = None,
     ) -> "AddressedDataset":  # fmt: skip
-        """Examples in memory: arrays by name, the example axis first and of one length in all of them.
+        """Examples in memory: arrays by name, the example axis first and equally long in all of them.
 
-        A `tf.RaggedTensor` (size, None) holds sequences: batches are grouped by the longest one that an example has,
-        and all sequences of a batch are padded to its width with zeros.
+        A `tf.RaggedTensor` (size, None) holds sequences. Batches are then grouped by the longest sequence of each
+        example, and all sequences of a batch are padded with zeros to one width.
         """
         require(isinstance(arrays, dict), "arrays", "a dict of arrays by name", type(arrays).__name__, TypeError)
-        with tf.device("CPU"):  # it is gathered from there, and fills no GPU
-            tensors = {name: _on_this_device(array) for name, array in arrays.items()}
+        with tf.device("CPU"):  # batches are gathered there: the arrays fill no GPU
+            tensors = {name: to_tensor(array) for name, array in arrays.items()}
         sizes = {name: int(tensor.shape[0]) if tensor.shape.rank else 0 for name, tensor in tensors.items()}
         require(len(set(sizes.values())) == 1, "arrays", "arrays with one common first axis", sizes)
         ragged = [t.row_lengths().numpy() for t in tensors.values() if isinstance(t, tf.RaggedTensor)]
 
         def fetch(indices, epoch, *width):
-            return {name: _rows_of(tensor, indices, *width) for name, tensor in tensors.items()}
+            return {name: gather_rows(tensor, indices, *width) for name, tensor in tensors.items()}
 
-        lengths = np.max(ragged, axis=0) if ragged else None
-        made = cls.from_batches(fetch, next(iter(sizes.values())), batch_size, shuffle, lengths, widths, batch_tokens)
-        return made if ragged else made.replace(gather_from_memory=_batch_by(fetch, 0))
+        def gather(indices):
+            return fetch_batch(fetch, indices, 0)
+
+        lengths, size = np.max(ragged, axis=0) if ragged else None, next(iter(sizes.values()))
+        dataset = cls.from_batches(fetch, size, batch_size, shuffle, lengths, widths, batch_tokens)
+        return dataset if ragged else dataset.replace(gather_from_memory=gather)
 
     @classmethod
     def from_batches(
         cls, fetch: Callable[..., Batch], size: int, batch_size: int, shuffle: bool = True, lengths: Any = None,
         widths: Sequence[int] | None = None, batch_tokens: int | None = None,
     ) -> "AddressedDataset":  # fmt: skip
-        """Examples made many at a time: `fetch(indices (rows,), epoch ())` gives a dict of (rows, ...) tensors.
+        """Examples made many at a time: `fetch(indices (rows,), epoch ())` returns a dict of (rows, ...) tensors.
 
-        With `lengths` it is `fetch(indices, epoch, width ())`, and the rows are to be padded to that width.
+        With `lengths`, it is called as `fetch(indices, epoch, width ())` and pads the rows to that width.
         """
 
-        def load(rows: tf.data.Dataset) -> tf.data.Dataset:
-            def batch(indices, *address):
-                return _batch_by(fetch, *address)(indices)
+        def batch(indices, *address):
+            return fetch_batch(fetch, indices, *address)
 
+        def load(rows: tf.data.Dataset) -> tf.data.Dataset:
             return rows.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
         return cls(size, batch_size, load, shuffle, lengths, widths, batch_tokens)
@@ -128,83 +133,95 @@ class AddressedDataset:
         cls, read: Callable[..., Batch], size: int, batch_size: int, shuffle: bool = True, lengths: Any = None,
         widths: Sequence[int] | None = None,
     ) -> "AddressedDataset":  # fmt: skip
-        """Examples made one at a time: `read(index (), epoch ())` gives a dict of tensors of static shape.
+        """Examples made one at a time: `read(index (), epoch ())` returns a dict of tensors of static shape.
 
-        They are read in parallel and stay in order. With `lengths` it is `read(index, epoch, width ())`, and the
-        example is to be padded to that width.
+        They are read in parallel and stay in order. With `lengths`, it is called as `read(index, epoch, width ())` and
+        pads the example to that width.
         """
 
+        def example(index, *address):
+            return add_weight(read(examples_to_read(index), *address), index)
+
+        def split_rows(indices, *address):
+            repeated = (tf.fill(tf.shape(indices), value) for value in address)
+            return tf.data.Dataset.from_tensor_slices((indices, *repeated))
+
         def load(rows: tf.data.Dataset) -> tf.data.Dataset:
-            def example(index, *address):
-                return _weighted(read(_content(index), *address), index)
-
-            def examples(indices, *address):
-                same = (tf.fill(tf.shape(indices), value) for value in address)
-                return tf.data.Dataset.from_tensor_slices((indices, *same))
-
             count = rows.element_spec[0].shape[0]
-            flat = rows.flat_map(examples).map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-            return flat.batch(count, drop_remainder=True)
+            examples = rows.flat_map(split_rows)
+            examples = examples.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            return examples.batch(count, drop_remainder=True)
 
         return cls(size, batch_size, load, shuffle, lengths, widths)
 
+    # ---- addresses
+
     def __len__(self) -> int:
         """Global batches in one epoch, padded ones included."""
-        return int(self._cut()[2].sum())
+        examples, rows = self._parts()
+        return int((-(-examples // rows)).sum())
 
-    def _cut(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Examples, rows of a batch, and batches of every part of an epoch that is cut by itself: (parts,) each."""
+    def _parts(self) -> tuple[np.ndarray, np.ndarray]:
+        """An epoch's parts that are cut into batches separately: their examples, and the rows of a batch, (parts,)."""
         if self.batch_tokens is None:
-            examples, rows = np.array([self.size]), np.array([self.batch_size])
-        else:
-            examples = np.bincount(np.searchsorted(self.widths, self.lengths), minlength=len(self.widths))
-            multiples = self.batch_tokens // np.maximum(self.widths, 1) // self.batch_size
-            rows = self.batch_size * np.maximum(multiples, 1)
-        return examples, rows, -(-examples // rows)
+            return np.array([self.size]), np.array([self.batch_size])
+        examples = np.bincount(np.searchsorted(self.widths, self.lengths), minlength=len(self.widths))
+        multiples = self.batch_tokens // np.maximum(self.widths, 1) // self.batch_size
+        return examples, self.batch_size * np.maximum(multiples, 1)
+
+    def _order(self, seed: int, epoch: int) -> np.ndarray:
+        """The examples in the order in which they are cut into batches: int64 (size,)."""
+        order = permutation(seed, epoch, self.size) if self.shuffle else np.arange(self.size)
+        if self.lengths is None:
+            return order
+        widths = np.searchsorted(self.widths, self.lengths).astype(np.int16)
+        return order[np.argsort(widths[order], kind="stable")]
 
     def indices(self, seed: int, epoch: int) -> np.ndarray:
         """The examples of every batch of an epoch: int64 (steps, rows of the largest), -1 where a row is padding.
 
         With `batch_tokens`, batches of fewer rows end with `ABSENT`.
         """
-        order = permutation(seed, epoch, self.size) if self.shuffle else np.arange(self.size)
-        if self.lengths is not None:
-            classes = np.searchsorted(self.widths, self.lengths).astype(np.int16)
-            order = order[np.argsort(classes[order], kind="stable")]
-        parts, most = zip(*self._cut(), strict=True), int(self._cut()[1].max())
-        tables, done = [], 0
-        for examples, rows, batches in parts:
-            table = np.full(batches * rows, PADDING, np.int64)
-            table[:examples] = order[done : done + examples]
-            done += examples
-            absent = ((0, 0), (0, most - rows))
-            tables.append(np.pad(table.reshape(batches, rows), absent, constant_values=ABSENT))
-        table = np.concatenate(tables)
-        if self.lengths is not None:
-            table = table[permutation(*((seed, epoch) if self.shuffle else (0, 0)), len(table), _BATCHES)]
-        return table
+        examples, rows = self._parts()
+        parts = np.split(self._order(seed, epoch), np.cumsum(examples)[:-1])
+        table = np.concatenate([cut_batches(part, n, rows.max()) for part, n in zip(parts, rows, strict=True)])
+        if self.lengths is None:
+            return table
+        key = (seed, epoch) if self.shuffle else (0, 0)
+        return table[permutation(*key, len(table), BATCHES)]
 
-    def widths_of(self, table: np.ndarray) -> np.ndarray:
+    def batch_widths(self, table: np.ndarray) -> np.ndarray:
         """The width of every batch of `indices` (steps, rows): int64 (steps,); 0 where batches are not grouped."""
         if self.lengths is None:
             return np.zeros(len(table), np.int64)
-        longest = np.append(self.lengths, 0)[np.maximum(table, PADDING)].max(axis=1)  # padding, -1, has the last one, 0
+        longest = np.append(self.lengths, 0)[np.maximum(table, PADDING)].max(axis=1)  # padding, -1, takes the last, 0
         return np.asarray(self.widths, np.int64)[np.searchsorted(self.widths, longest)]
 
     def in_order(self, rows: np.ndarray) -> np.ndarray:
-        """The rows of all batches of a data set that is not shuffled, one after the other, in the examples' order.
+        """Puts one row per row of every batch, padding included, into the order of the examples.
 
         Args:
-            rows: What was made of every row of every batch, padding included: (rows of all batches, ...).
+            rows: Outputs for all batches of a data set that is not shuffled, one after the other: (rows, ...).
 
         Returns:
-            An array (size, ...): of example 0, 1, ...
+            An array (size, ...): the outputs for example 0, 1, ...
+
+        Raises:
+            ValueError: The data set is shuffled.
         """
         require(not self.shuffle, "shuffle", "False for rows to be put in order", self.shuffle)
         table = self.indices(0, 0)
         table = table[table != ABSENT]
-        made = np.flatnonzero(table >= 0)
-        return np.asarray(rows)[made[np.argsort(table[made])]]
+        real = np.flatnonzero(table >= 0)
+        return np.asarray(rows)[real[np.argsort(table[real])]]
+
+    def require_multiple(self, parts: int) -> None:
+        """Raises ValueError unless a batch can be cut into `parts` equal parts (replicas times micro-batches)."""
+        near = nearest_multiples(self.batch_size, parts)
+        expected = f"a multiple of {parts} (replicas x micro_batches), such as {near}"
+        require(self.batch_size % parts == 0, "batch_size", expected, self.batch_size)
+
+    # ---- streams
 
     def stream(
         self, seed: int = 0, *, epoch: int = 0, step: int = 0, epochs: int | None = None, steps: int | None = None,
@@ -216,37 +233,37 @@ class AddressedDataset:
             seed: Keys the order of every epoch.
             epoch: Epoch to begin in.
             step: Batch of that epoch to begin at.
-            epochs: Epoch to end before; None goes on forever.
+            epochs: Epoch to end before; None for an endless stream.
             steps: Batches of each epoch that are used; None for all.
-            shard: The rows of each batch to give; every element holds one block of them.
+            shard: The rows of each batch to take; every element of the stream holds one block of them.
             micro_batches: Parts that every block is cut into later. The first parts of all blocks are together the
                 first part of the whole batch, and so on: a micro-batch has the same rows on any number of devices.
+
+        Raises:
+            ValueError: `batch_size` cannot be cut into equal parts.
         """
-        parts = shard.total * micro_batches
-        require(
-            self.batch_size % parts == 0, "batch_size",
-            f"a multiple of {parts} (replicas x micro_batches), such as {nearest_multiples(self.batch_size, parts)}",
-            self.batch_size,
-        )  # fmt: skip
-        size, grouped = int(self._cut()[1].max()) // shard.total, self.lengths is not None
+        self.require_multiple(shard.total * micro_batches)
 
-        def rows(number):
+        def cut_epoch(number):
             table = self.indices(seed, int(number))[step if number == epoch else 0 : steps]
-            widths = np.repeat(self.widths_of(table), shard.count)  # of the whole batch: the same for every block
-            table = _with_content(table) if grouped else table
-            return _blocks(table, shard, micro_batches), widths
+            widths = np.repeat(self.batch_widths(table), shard.count)  # every block has the width of its batch
+            table = table if self.lengths is None else encode_padding(table)
+            return cut_blocks(table, shard, micro_batches), widths
 
-        def of_epoch(number):
-            table, widths = tf.numpy_function(rows, [number], (tf.int64, tf.int64), stateful=False)
-            table, widths = tf.ensure_shape(table, (None, size)), tf.ensure_shape(widths, (None,))
-            blocks = tf.data.Dataset.from_tensor_slices((table, widths))
+        def epoch_blocks(number):
+            table, widths = tf.numpy_function(cut_epoch, [number], (tf.int64, tf.int64), stateful=False)
+            room = int(self._parts()[1].max()) // shard.total
+            blocks = (tf.ensure_shape(table, (None, room)), tf.ensure_shape(widths, (None,)))
+            blocks = tf.data.Dataset.from_tensor_slices(blocks)
             if self.batch_tokens is not None:
                 blocks = blocks.map(lambda indices, width: (indices[indices != ABSENT], width))
-            return blocks.map(lambda indices, width: (indices, number, width) if grouped else (indices, number))
+            if self.lengths is None:
+                return blocks.map(lambda indices, width: (indices, number))
+            return blocks.map(lambda indices, width: (indices, number, width))
 
         numbers = tf.data.Dataset.range(epoch, np.iinfo(np.int64).max if epochs is None else epochs)
-        batches = self.load(numbers.flat_map(of_epoch))
-        if epochs is None:  # said aloud: else several workers ask one another for the end, and lose the static shapes
+        batches = self.load(numbers.flat_map(epoch_blocks))
+        if epochs is None:  # explicit, or a distributed iterator synchronises on the end of data, without static shapes
             batches = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         return batches.prefetch(tf.data.AUTOTUNE)
 
@@ -255,53 +272,37 @@ class AddressedDataset:
         total = strategy.num_replicas_in_sync
         if total == 1 and not internals.has_workers(strategy):
             return self.stream(**address)
-
-        return strategy.distribute_datasets_from_function(lambda context: self._of_worker(context, total, address))
-
-    def cached_stream(self, strategy: tf.distribute.Strategy, steps: int, by_replica: bool) -> Any:
-        """The first `steps` batches, for one evaluation after the other: to make a pipeline traces its functions anew.
-
-        Args:
-            strategy: Whose replicas, or whose workers, take them.
-            steps: Batches.
-            by_replica: Whether they are those of `replica_stream`, rather than of `worker_stream`.
-        """
-        key = (strategy, steps, by_replica)
-        if key not in self._once:
-            make = self.replica_stream if by_replica else self.worker_stream
-            self._once[key] = make(strategy, epochs=1, steps=steps)
-        return self._once[key]
+        return strategy.distribute_datasets_from_function(lambda context: self._local_stream(context, total, address))
 
     def worker_stream(self, strategy: tf.distribute.Strategy, **address) -> tf.data.Dataset:
-        """`stream(**address)` with this worker's rows of every batch, a replica's at a time; one process has all."""
+        """`stream(**address)` with this worker's rows of every batch, one replica's at a time; all in one process."""
         if not internals.has_workers(strategy):
             return self.stream(**address)
-        return self._of_worker(internals.input_context(strategy), strategy.num_replicas_in_sync, address)
+        return self._local_stream(internals.input_context(strategy), strategy.num_replicas_in_sync, address)
 
-    def index_table(self, seed: int, epoch: int, steps: int | None = None, micro_batches: int = 1) -> np.ndarray:
-        """What `gather_from_memory` takes for every batch of `stream`'s epoch: int64 (steps, rows)."""
-        return _blocks(self.indices(seed, epoch)[:steps], WHOLE, micro_batches)
-
-    def _of_worker(self, context: tf.distribute.InputContext, total: int, address: dict) -> tf.data.Dataset:
+    def _local_stream(self, context: tf.distribute.InputContext, total: int, address: dict) -> tf.data.Dataset:
         local = total // context.num_input_pipelines
         return self.stream(**address, shard=Shard(context.input_pipeline_id * local, local, total))
 
-    @property
+    def cached_stream(self, strategy: tf.distribute.Strategy, steps: int, by_replica: bool) -> Any:
+        """The first `steps` batches of epoch 0, kept for later evaluations: a new pipeline would be traced anew.
+
+        Args:
+            strategy: Strategy whose replicas or workers take the batches.
+            steps: Number of batches.
+            by_replica: True for `replica_stream`, False for `worker_stream`.
+        """
+        key = (strategy, steps, by_replica)
+        if key not in self._streams:
+            make = self.replica_stream if by_replica else self.worker_stream
+            self._streams[key] = make(strategy, epochs=1, steps=steps)
+        return self._streams[key]
+
+    def index_table(self, seed: int, epoch: int, steps: int | None = None, micro_batches: int = 1) -> np.ndarray:
+        """The rows of indices that `gather_from_memory` takes for the batches of an epoch: int64 (steps, rows)."""
+        return cut_blocks(self.indices(seed, epoch)[:steps], WHOLE, micro_batches)
+
+    @functools.cached_property
     def element_spec(self) -> dict[str, tf.TensorSpec]:
-        """Shapes and dtypes of a global batch."""
+        """Shapes and dtypes of a global batch. The first access builds a pipeline; later ones do not."""
         return self.stream(epochs=1).element_spec
-
-
-def _on_this_device(array: Any) -> tf.Tensor | tf.RaggedTensor:
-    if isinstance(array, tf.RaggedTensor):
-        require(array.shape.rank == 2, "arrays", "ragged with two axes (examples, time)", f"ragged {array.shape}")
-        return tf.nest.map_structure(tf.identity, array, expand_composites=True)
-    return tf.convert_to_tensor(array)
-
-
-def _rows_of(tensor: tf.Tensor | tf.RaggedTensor, indices: tf.Tensor, *width: tf.Tensor) -> tf.Tensor:
-    rows = tf.gather(tensor, indices)
-    if not isinstance(rows, tf.RaggedTensor):
-        return rows
-    shape = tf.stack([tf.size(indices, tf.int64), *width])
-    return tf.ensure_shape(rows.to_tensor(shape=shape), (indices.shape[0], None))

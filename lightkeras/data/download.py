@@ -1,13 +1,11 @@
-"""Official data files: found in a folder of the user's own or in the cache, or else downloaded and verified.
+"""Official data files: found in a folder of the user or in the cache, else downloaded and verified.
 
 Nothing here imports TensorFlow. A file is written under another name, verified, and only then renamed, so a
-partial file is never taken for a whole one; a lock lets one process at a time download or extract a file
-(Linux and macOS; it ends with its process, however that ends).
+partial file is never taken for a whole one. A lock lets one process at a time download or extract a file.
 """
 
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import hashlib
 import http.client
@@ -16,7 +14,6 @@ import pathlib
 import shutil
 import stat
 import sys
-import tarfile
 import urllib.parse
 import urllib.request
 import zipfile
@@ -26,35 +23,36 @@ from typing import IO
 
 from rich import progress
 
-from lightkeras.utils.checks import require, require_int
+from lightkeras.utils.checks import LightkerasError, require, require_int
+from lightkeras.utils.files import locked
 
 _TIMEOUT = 30.0  # seconds without a byte
 _CHUNK = 1 << 18  # bytes
-_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError)  # what reading a bad archive raises
-_HEX_DIGITS = {"md5": 32, "sha1": 40, "sha256": 64}
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError)  # raised for a bad archive
+_HEX_DIGITS = {"md5": 32, "sha256": 64}
 
 
-class DownloadError(RuntimeError):
-    """A data file could not be had: the network, the server, or the file is not as expected."""
+class DownloadError(LightkerasError, RuntimeError):
+    """The download of a data file failed, or the file is not the expected one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Download:
-    """One official data file, or one folder of an official archive.
+    """One official data file, or one file or folder of an official zip archive.
 
     Args:
-        url: its address.
-        size: bytes of the file at `url`.
-        folder: the dataset's folder: `mnist`.
-        name: the file (or folder) in `folder` that `fetch` returns: `mnist.npz`, `annotations/captions.json`.
-        checksum: of the file at `url`, as `"sha256:..."`, `"sha1:..."` or `"md5:..."` in hexadecimal. None is
-            for an archive of which only the member's checksum is known.
-        member: where `url` is an archive (zip, or tar of any compression), the file or folder in it that
-            becomes `name`; nothing else is extracted. `"."` is the whole archive. None: not an archive.
-        member_checksum: of the member, a file.
+        url: Address of the file.
+        size: Bytes of the file at `url`.
+        folder: Folder of the data set: `mnist`.
+        name: The file (or folder) in `folder` that `fetch` returns: `mnist.npz`, `annotations/captions.json`.
+        checksum: Checksum of the file at `url`, `"sha256:..."` or `"md5:..."` in hexadecimal. None only for an archive
+            with a `member_checksum`.
+        member: The file or folder in the zip archive at `url` that becomes `name`; nothing else is extracted. `"."` is
+            the whole archive. None: `url` is no archive.
+        member_checksum: Checksum of the member, if that is a file.
 
     Raises:
-        ValueError: for a size or checksum that cannot be, and where there is no checksum at all.
+        ValueError: A size or checksum is invalid, or there is no checksum at all.
     """
 
     url: str
@@ -69,28 +67,27 @@ class Download:
         require_int("size", self.size)
         _check_checksum("checksum", self.checksum)
         _check_checksum("member_checksum", self.member_checksum)
-        extracted = self.member is not None
-        require(extracted or not self.member_checksum, "member", "given with `member_checksum`", self.member)
-        known = self.checksum or self.member_checksum
-        require(bool(known), "checksum", 'given, such as "sha256:..." (or `member_checksum`)', self.checksum)
+        has_member = self.member is not None
+        require(has_member or not self.member_checksum, "member", "given with `member_checksum`", self.member)
+        has_checksum = bool(self.checksum or self.member_checksum)
+        require(has_checksum, "checksum", 'given, such as "sha256:..." (or `member_checksum`)', self.checksum)
 
 
 def _check_checksum(name: str, checksum: str | None) -> None:
     if checksum is not None:
         algorithm, _, digits = checksum.partition(":")
-        good = len(digits) == _HEX_DIGITS.get(algorithm) and set(digits) <= set("0123456789abcdef")
-        require(good, name, '"sha256:", "sha1:" or "md5:" and its digits in lower-case hexadecimal', checksum)
+        valid = len(digits) == _HEX_DIGITS.get(algorithm) and set(digits) <= set("0123456789abcdef")
+        require(valid, name, '"sha256:" or "md5:" and the digits in lower-case hexadecimal', checksum)
 
 
 def find_data(source: str | os.PathLike, download: Download) -> pathlib.Path:
-    """The data that `source` names: `fetch(download)` for `"download"`, else the user's own file or folder.
+    """Finds the data that `source` names: `fetch(download)` for `"download"`, else the user's file or folder.
 
-    `"sample"` is the task's own business, before it calls this. A file that is really called `download` is
-    `"./download"`.
+    A task handles `"sample"` before it calls this. Write `"./download"` for a file with the name `download`.
 
     Raises:
-        ValueError: where `source` is neither `"download"` nor there.
-        DownloadError: see `fetch`.
+        ValueError: `source` is neither `"download"` nor an existing file or folder.
+        DownloadError: See `fetch`.
     """
     if source == "download":
         return fetch(download)
@@ -100,20 +97,20 @@ def find_data(source: str | os.PathLike, download: Download) -> pathlib.Path:
 
 
 def fetch(download: Download, cache: str | os.PathLike | None = None) -> pathlib.Path:
-    """The path of a data file: in `$LIGHTKERAS_DATA`, in the cache, or downloaded into the cache.
+    """Returns the path of a data file: in `$LIGHTKERAS_DATA`, in the cache, or downloaded into the cache.
 
-    What is found as `$LIGHTKERAS_DATA/<folder>/<name>` is the user's own and taken as it is. In the cache, a
-    downloaded file must have the official size; its checksum was verified when it was written. An archive is
-    kept for its other members; once all that is wanted is extracted, it can be deleted.
+    A file `$LIGHTKERAS_DATA/<folder>/<name>` belongs to the user and is not checked. In the cache, a downloaded file
+    must have the official size; the checksum was verified when it was written. An archive is kept for other members;
+    it can be deleted after extraction.
 
     Args:
-        download: what to get.
-        cache: the folder of all datasets: `~/.keras/datasets`, or `$KERAS_HOME/datasets` where that is set.
+        download: Description of the file.
+        cache: Folder of all data sets. None: `~/.keras/datasets`, or `$KERAS_HOME/datasets` where that is set.
 
     Raises:
-        DownloadError: offline; the server refuses; the connection is cut (the next call goes on from there);
-            wrong checksum or size; an archive that is damaged, lacks the member, or has paths that climb out.
-        ValueError: where `LIGHTKERAS_DATA` is set, but not to a folder.
+        DownloadError: The network or the server fails, or the connection is cut (the next call resumes there); a
+            checksum or size is wrong; an archive is damaged, lacks the member, or has paths outside its folder.
+        ValueError: `LIGHTKERAS_DATA` is set, but not to a folder.
     """
     own = _own_file(download)
     if own is not None:
@@ -123,7 +120,8 @@ def fetch(download: Download, cache: str | os.PathLike | None = None) -> pathlib
     fetched = target if download.member is None else folder / _basename(download.url)
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(fetched.with_name(f".{fetched.name}.lock")):
+        lock = fetched.with_name(f".{fetched.name}.lock")
+        with locked(lock, message=f"Waiting for another process that downloads into {lock.parent}"):
             if not fetched.exists():
                 _download(download, fetched)
             if not target.exists():
@@ -135,7 +133,7 @@ def fetch(download: Download, cache: str | os.PathLike | None = None) -> pathlib
 
 
 def _own_file(download: Download) -> pathlib.Path | None:
-    """What the user has put into `$LIGHTKERAS_DATA`, if there is such a file or folder."""
+    """The user's file or folder in `$LIGHTKERAS_DATA`, or None."""
     root = os.environ.get("LIGHTKERAS_DATA")
     if not root:
         return None
@@ -166,36 +164,22 @@ def _check_size(download: Download, file: pathlib.Path) -> None:
 
 def _check_digest(checksum: str, file: pathlib.Path, what: str, remedy: str) -> None:
     algorithm = checksum.partition(":")[0]
-    digest = hashlib.new(algorithm, usedforsecurity=False)
     with open(file, "rb") as data:
-        while chunk := data.read(_CHUNK):
-            digest.update(chunk)
+        digest = hashlib.file_digest(data, lambda: hashlib.new(algorithm, usedforsecurity=False))
     received = f"{algorithm}:{digest.hexdigest()}"
     if received != checksum:
         raise DownloadError(f"Expected {what} to have the checksum {checksum}. Received: {received}, {remedy}")
-
-
-@contextlib.contextmanager
-def _lock(path: pathlib.Path) -> Iterator[None]:
-    """Lets one process (and thread) at a time in; the others wait."""
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"Waiting for another process that downloads into {path.parent}", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 # Downloading
 
 
 def _download(download: Download, file: pathlib.Path) -> None:
-    """Downloads to `NAME.partial`, going on where an earlier call was cut, and renames what is verified."""
+    """Downloads to `NAME.partial`, resuming an earlier call that was cut, verifies and renames it."""
     partial = file.with_name(file.name + ".partial")
     have = partial.stat().st_size if partial.exists() else 0
     if have != download.size:
-        have = have if have < download.size else 0  # too long to be a part of this file: start again
+        have = have if have < download.size else 0  # too long for a part of this file: start again
         with _open(download, have, file) as response:
             _receive(download, response, partial, have)
     if download.checksum is not None:
@@ -208,16 +192,16 @@ def _download(download: Download, file: pathlib.Path) -> None:
 
 
 def _open(download: Download, have: int, file: pathlib.Path) -> http.client.HTTPResponse:
-    """The server's answer to a request for all bytes from `have` on."""
+    """Requests all bytes from `have` on; `file` is named in the error."""
     headers = {"Range": f"bytes={have}-"} if have else {}
     request = urllib.request.Request(download.url, headers=headers)
     try:
         return urllib.request.urlopen(request, timeout=_TIMEOUT)
     except (OSError, http.client.HTTPException) as error:
         raise DownloadError(
-            f"Could not download {download.url} ({error}). Without the network: put that file into the cache "
-            f"as {file}, or set the environment variable LIGHTKERAS_DATA to a folder that has "
-            f'{download.folder}/{download.name}, or use source="sample"'
+            f"Could not download {download.url} ({error}). Without a network: put that file into the cache as {file}, "
+            f"or set the environment variable LIGHTKERAS_DATA to a folder with {download.folder}/{download.name}, "
+            'or use source="sample"'
         ) from error
 
 
@@ -246,7 +230,11 @@ def _start_of(response: http.client.HTTPResponse, have: int) -> int:
 
 
 def _chunks(download: Download, response: http.client.HTTPResponse, have: int) -> Iterator[bytes]:
-    """The answer's bytes, as they come in, up to the official size; an error where they end before."""
+    """Yields the answer's bytes as they arrive, up to the official size.
+
+    Raises:
+        DownloadError: They end before that.
+    """
     while have < download.size:
         reason = "connection closed"
         try:
@@ -256,7 +244,7 @@ def _chunks(download: Download, response: http.client.HTTPResponse, have: int) -
         if not chunk:
             raise DownloadError(
                 f"Expected {download.size} bytes from {download.url}. Received: {have} bytes ({reason}). "
-                "They are kept: call again to go on from there"
+                "They are kept: call again to resume there"
             )
         yield chunk
         have += len(chunk)
@@ -264,7 +252,7 @@ def _chunks(download: Download, response: http.client.HTTPResponse, have: int) -
 
 @contextlib.contextmanager
 def _progress(download: Download, partial: pathlib.Path, have: int) -> Iterator[Callable[[int], None]]:
-    """A function to call with the bytes of each chunk: a progress bar in a terminal, else one line."""
+    """Shows a progress bar in a terminal, else one line; yields a function to call with the bytes of each chunk."""
     terminal = sys.stdout.isatty()
     if not terminal:
         print(f"Downloading {download.url} ({download.size} bytes) into {partial.parent}", flush=True)
@@ -284,7 +272,7 @@ def _progress(download: Download, partial: pathlib.Path, have: int) -> Iterator[
 
 
 def _extract(download: Download, archive: pathlib.Path, target: pathlib.Path) -> None:
-    """Extracts `download.member` beside `target`, and renames it to `target` when all of it is there."""
+    """Extracts `download.member` beside `target`, and renames it to `target` once it is complete."""
     print(f"Extracting {archive} to {target}", flush=True)
     staging = target.with_name(f".{target.name}.extracting")
     _remove(staging)  # left by a process that was killed
@@ -296,7 +284,7 @@ def _extract(download: Download, archive: pathlib.Path, target: pathlib.Path) ->
         (staging / download.member).rename(target)
     except _DAMAGED as error:
         raise DownloadError(
-            f"Expected {archive} to be a zip or tar archive. Received: {error!r}, delete it to download it again"
+            f"Expected {archive} to be a zip archive. Received: {error!r}, delete it to download it again"
         ) from error
     finally:
         _remove(staging)
@@ -321,29 +309,19 @@ def _extract_member(archive: pathlib.Path, member: str, folder: pathlib.Path) ->
 
 
 def _files(archive: pathlib.Path) -> Iterator[tuple[pathlib.PurePosixPath, Callable[[], IO[bytes]]]]:
-    """The path of each file in the archive, and a function that opens it.
+    """Yields the path of each file in the archive, and a function that opens it.
 
     Raises:
-        DownloadError: for a link, a device, or a path that is absolute or climbs up, on any system.
+        DownloadError: An entry is a link, or its path is absolute or climbs up, on any system.
     """
-    entries = _tar_entries if tarfile.is_tarfile(archive) else _zip_entries
-    for name, is_plain_file, open_file in entries(archive):
-        path = pathlib.PureWindowsPath(name)  # it knows drives and both kinds of slashes
-        if path.anchor or ".." in path.parts or not is_plain_file:
-            raise DownloadError(f"Expected {archive} to hold plain files in its folder. Received: {name!r}")
-        yield pathlib.PurePosixPath(name), open_file
-
-
-def _zip_entries(archive: pathlib.Path) -> Iterator[tuple[str, bool, Callable[[], IO[bytes]]]]:
     with zipfile.ZipFile(archive) as opened:
         for info in opened.infolist():
-            if not info.is_dir():
-                is_link = stat.S_ISLNK(info.external_attr >> 16)
-                yield info.filename, not is_link, functools.partial(opened.open, info)
-
-
-def _tar_entries(archive: pathlib.Path) -> Iterator[tuple[str, bool, Callable[[], IO[bytes]]]]:
-    with tarfile.open(archive) as opened:
-        for info in opened:
-            if not info.isdir():
-                yield info.name, info.isreg(), functools.partial(opened.extractfile, info)
+            if info.is_dir():
+                continue
+            path = pathlib.PureWindowsPath(info.filename)  # knows drives and both kinds of slashes
+            is_link = stat.S_ISLNK(info.external_attr >> 16)
+            if path.anchor or ".." in path.parts or is_link:
+                raise DownloadError(
+                    f"Expected {archive} to hold plain files in its folder. Received: {info.filename!r}"
+                )
+            yield pathlib.PurePosixPath(info.filename), functools.partial(opened.open, info)

@@ -1,27 +1,31 @@
-"""DataModule: where a task's data comes from, its splits, its batches."""
+"""DataModule: downloads a task's data, makes its splits and their batches."""
 
 from typing import Any
 
 from lightkeras.data.dataset import AddressedDataset
+from lightkeras.utils.checks import lightkeras_error
 from lightkeras.utils.hparams import HyperparametersMixin
+from lightkeras.utils.lightning import DATA_METHODS
 
 
 class DataModule(HyperparametersMixin):
-    """A task's data: where it comes from, its splits, its batches.
+    """Downloads a task's data, makes its splits and their batches.
 
-    A subclass overrides what it has. The constructor's arguments are recorded (`hparams`), so they must be plain
-    values (numbers, strings, lists): the run folder makes the data again from them.
+    A subclass overrides the methods of the splits that it has. The constructor's arguments are recorded (`hparams`) and
+    must be plain values (numbers, strings, lists): a run's folder makes the data again from them.
     """
 
+    replaced_methods = DATA_METHODS
+
     def prepare_data(self) -> None:
-        """Downloads and caches; called once per machine, so it must set no attributes."""
+        """Downloads and caches the data. It is called once per machine, so it must set no attributes."""
 
     def setup(self, stage: str) -> None:
         """Reads the data and makes the splits; `stage` is "fit", "validate", "test" or "predict"."""
 
     def train_dataset(self) -> AddressedDataset:
         """The training batches."""
-        raise NotImplementedError(f"{type(self).__name__} has no `train_dataset()`.")
+        raise lightkeras_error(NotImplementedError)(f"{type(self).__name__} has no `train_dataset()`.")
 
     def val_dataset(self) -> AddressedDataset | None:
         """The validation batches, or None for a task without validation."""
@@ -36,8 +40,8 @@ class DataModule(HyperparametersMixin):
         return self.test_dataset()
 
     def state_dict(self) -> dict[str, Any]:
-        """What a trained task needs to know of its data (a vocabulary): small, JSON values only."""
+        """The facts about the data that a trained task needs (a vocabulary): small, JSON values only."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes what `state_dict` gave, in the place of `setup`: the data itself may be absent."""
+        """Restores the result of `state_dict`, instead of `setup`: the data itself may be absent."""

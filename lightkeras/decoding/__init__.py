@@ -1,10 +1,13 @@
 """Sequences from a model that scores the next token: sampling, greedy search, beam search."""
 
-from .beams import beam_search
-from .sampling import check_sampling, generate, sample
-from .search import Hypotheses, check_search, greedy_search, sample_search
+from lightkeras.decoding.beams import beam_search
+from lightkeras.decoding.compiled_search import CompiledSearch, FoundSequence
+from lightkeras.decoding.sampling import check_sampling, generate, sample
+from lightkeras.decoding.search import Hypotheses, check_search, greedy_search, sample_search
 
 __all__ = [
+    "CompiledSearch",
+    "FoundSequence",
     "Hypotheses",
     "beam_search",
     "check_sampling",

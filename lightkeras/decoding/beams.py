@@ -1,4 +1,4 @@
-"""Beam search: see `lightkeras.decoding.search` for what a model gives and what comes back."""
+"""Beam search; `lightkeras.decoding.search` describes `next_fn`, the states and the result."""
 
 import math
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ import tensorflow as tf
 from lightkeras.decoding.search import Hypotheses, NextFn, Scorer, as_tensors, check_search, first_ids, limits
 from lightkeras.utils.checks import require
 
-# The least attention that a slot counts as having had: its logarithm is finite, -87.3.
-LEAST_COVERAGE = 2.0**-126
+# The smallest coverage that counts: its logarithm is finite, -87.3.
+MIN_COVERAGE = 2.0**-126
 
 
 def beam_search(
@@ -29,44 +29,44 @@ def beam_search(
     forbidden: Sequence[int] = (),
     capacity: int | None = None,
 ) -> Hypotheses:
-    """The best sequences that a search of `beam_size` prefixes a row finds, by their penalised scores.
+    """Finds the sequences with the best penalised scores, with `beam_size` prefixes per row.
 
-    `lightkeras.decoding.search` shows it in use.
+    `lightkeras.decoding.search` has an example.
 
-    At every step the `beam_size` prefixes of a row are extended by every token, and the candidates ranked by
-    their log-probability. Those among the best `beam_size` that end, or have reached `max_length`, are put with
-    the row's ended sequences; the best `beam_size` that do not end are the next prefixes, so that the beam never
-    grows narrower. The score of a sequence Y, its end included in its length |Y|, is that of Wu et al. (2016),
-    "Google's neural machine translation system", equation 14, with X the slots of `attention_mask`:
+    At every step the `beam_size` prefixes of a row are extended by every token, and the candidates are ranked by their
+    log-probability. Candidates among the best `beam_size` that end, or have reached `max_length`, join the row's ended
+    sequences; the best `beam_size` that do not end are the next prefixes, so that the beam keeps its width. The score
+    of a sequence Y, its end included in its length |Y|, is that of Wu et al. (2016), "Google's neural machine
+    translation system", equation 14, with X the slots of `attention_mask`:
 
         log P(Y) / ((5 + |Y|) / 6) ** length_penalty + coverage_penalty * sum over X of log(min(coverage, 1))
 
-    where the coverage of a slot is the sum of its attention over the steps of Y (at least 2**-126, so that a
-    slot never attended to costs a finite score). Sequences that were cut at `max_length` are scored alike.
+    where the coverage of a slot is the sum of its attention over the steps of Y (at least 2**-126, so that a slot
+    without attention costs a finite score). Sequences that were cut at `max_length` are scored in the same way.
 
-    A row stops when the `n_best` ended sequences it would return cannot be beaten, and the loop when every row has:
-    log P only falls as a prefix grows and the coverage term is at most 0, so nothing that grows from a prefix
-    can score above its log P / ((5 + max_length) / 6) ** length_penalty. Stopping changes no result.
+    A row stops when no prefix can beat the `n_best` ended sequences, and the loop stops when every row has stopped:
+    log P only falls as a prefix grows and the coverage term is at most 0, so no continuation of a prefix can score
+    above its log P / ((5 + max_length) / 6) ** length_penalty. Stopping changes no result.
 
-    The states are repeated for the beam once, and reordered at every step, except those that `next_fn` hands back
-    as they came (the same tensor): these stay as they are, which saves copying an encoded source at every step.
+    The states are repeated for the beam once, and reordered at every step. States that `next_fn` returns unchanged (the
+    same tensor) are not reordered, which saves a copy of the encoded source at every step.
 
     Args:
-        next_fn: as in `greedy_search`, given rows * beam_size rows.
-        states: what `next_fn` takes with `start_ids`, of (rows, ...) each; scalars are passed on as they are.
-        start_ids: (rows,) ids: the token before the first one of each row. It is no part of the result.
-        beam_size: prefixes kept; may exceed the vocabulary. 1 without penalties is greedy search.
-        max_length, end_id, min_length, forbidden, capacity: as in `greedy_search`.
-        n_best: sequences returned for each row, at most `beam_size`.
-        length_penalty: at least 0; a number or a scalar tensor. 0 compares sums, 1 nearly means over the tokens.
-        coverage_penalty: at least 0; a number or a scalar tensor. Above 0, `next_fn` must return attention.
-        attention_mask: (rows, slots), True where a slot is real; needed for the coverage penalty only.
+        next_fn: As in `greedy_search`, called with rows * beam_size rows.
+        states: The states that `next_fn` takes with `start_ids`, (rows, ...) each; scalars are passed unchanged.
+        start_ids: (rows,) ids: the token before the first one of each row; not part of the result.
+        beam_size: Number of prefixes; may exceed the vocabulary. 1 without penalties is greedy search.
+        max_length, end_id, min_length, forbidden, capacity: As in `greedy_search`.
+        n_best: Sequences returned for each row, at most `beam_size`.
+        length_penalty: At least 0; a number or a scalar tensor. 0 compares sums, 1 nearly means over the tokens.
+        coverage_penalty: At least 0; a number or a scalar tensor. Above 0, `next_fn` must return attention.
+        attention_mask: (rows, slots), True for real slots; only the coverage penalty needs it.
 
     Returns:
         Hypotheses of (rows, n_best).
 
     Raises:
-        ValueError: if an argument is out of its range or missing, or `next_fn` returns something else.
+        ValueError: An argument is out of its range or missing, or `next_fn` returns something else.
     """
     check_search(max_length, beam_size, n_best, length_penalty, coverage_penalty, min_length)
     covers = tf.is_tensor(coverage_penalty) or coverage_penalty > 0
@@ -82,32 +82,32 @@ def beam_search(
 
 
 class _Penalties(NamedTuple):
-    """The score of Wu et al. (2016). `mask` is (rows, slots), or None where coverage does not count."""
+    """The score of Wu et al. (2016). `mask` is (rows, slots), or None if coverage does not count."""
 
     length_penalty: Any
     coverage_penalty: Any
     mask: tf.Tensor | None
 
-    def over_length(self, log_probs: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+    def divide_by_length(self, log_probs: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
         return log_probs / ((5.0 + tf.cast(length, tf.float32)) / 6.0) ** self.length_penalty
 
-    def of_coverage(self, coverage: tf.Tensor) -> tf.Tensor:
+    def score_coverage(self, coverage: tf.Tensor) -> tf.Tensor:
         """(rows, beam, slots) -> (rows, beam), at most 0."""
-        logs = tf.math.log(tf.clip_by_value(coverage, LEAST_COVERAGE, 1.0))
+        logs = tf.math.log(tf.clip_by_value(coverage, MIN_COVERAGE, 1.0))
         return self.coverage_penalty * tf.reduce_sum(tf.where(self.mask[:, tf.newaxis], logs, 0.0), axis=-1)
 
 
 class _Live(NamedTuple):
-    """The prefixes that go on. -inf marks one that is none; a row of none has stopped."""
+    """The prefixes that are extended. A place without a prefix has -inf; a row without prefixes has stopped."""
 
     ids: tf.Tensor  # (rows * beam,), the newest token of each
     states: Any  # (rows * beam, ...) each
     log_probs: tf.Tensor  # (rows, beam), falling
-    coverage: Any  # (rows, beam, slots), or () where it does not count
+    coverage: Any  # (rows, beam, slots), or () if it does not count
 
 
 class _Ended(NamedTuple):
-    """The best sequences that have ended or been cut, (rows, n_best) each, best first; -inf where there is none."""
+    """The best sequences that have ended or been cut, (rows, n_best) each, best first; -inf if there is none."""
 
     scores: tf.Tensor
     steps: tf.Tensor  # tokens, the end included
@@ -116,7 +116,7 @@ class _Ended(NamedTuple):
 
 
 class _Written(NamedTuple):
-    """What the way back needs, by step. Histories are not carried along: that would copy them at every step."""
+    """Values of each step, from which the sequences are traced back; whole prefixes would be copied at every step."""
 
     tokens: tf.TensorArray  # (rows, beam)
     parents: tf.TensorArray  # (rows, beam), the place in the beam of the prefix that each extends
@@ -136,10 +136,10 @@ class _Beams:
 
     def __init__(self, scorer: Scorer, penalties: _Penalties, rows: Any, size: int, limit: tf.Tensor) -> None:
         self.scorer, self.penalties, self.rows, self.size, self.limit = scorer, penalties, rows, size, limit
-        self._changed = {}  # the states that `next_fn` has not handed back as they came, by their place in the nest
+        self._changed = {}  # by its place in the nest, whether `next_fn` has ever replaced a state
 
     def first(self, ids: tf.Tensor, states: Any) -> _Live:
-        """One prefix a row, the start; the others are none, so that equal prefixes do not fill the beam."""
+        """Starts each row with one prefix; the other places are empty, so that equal prefixes do not fill the beam."""
         log_probs = tf.tile([[0.0] + [-math.inf] * (self.size - 1)], (self.rows, 1))
         states = tf.nest.map_structure(self._repeat, as_tensors(states))
         mask = self.penalties.mask
@@ -150,7 +150,7 @@ class _Beams:
         return tf.reduce_any(live.log_probs > -math.inf)
 
     def step(self, t: tf.Tensor, live: _Live, ended: _Ended, written: _Written) -> tuple:
-        """One token more for every prefix."""
+        """Extends every prefix by one token."""
         log_probs, states, attention = self.scorer(t, live.ids, live.states)
         found = self._candidates(live.log_probs, log_probs)
         coverage = self._cover(live.coverage, attention)
@@ -159,7 +159,7 @@ class _Beams:
         # `top_k` keeps the order of equals, so these are the first `beam` that do not end.
         log_probs, kept = tf.math.top_k(tf.where(ends, -math.inf, found.log_probs), self.size)
         parents, tokens = (tf.gather(x, kept, batch_dims=1) for x in (found.parents, found.tokens))
-        beaten = ended.scores[:, -1:] >= self.penalties.over_length(log_probs[:, :1], self.limit)  # (rows, 1)
+        beaten = ended.scores[:, -1:] >= self.penalties.divide_by_length(log_probs[:, :1], self.limit)  # (rows, 1)
         written = _Written(
             written.tokens.write(t, tokens),
             written.parents.write(t, parents),
@@ -174,10 +174,10 @@ class _Beams:
         return t + 1, live, ended, written
 
     def _candidates(self, sums: tf.Tensor, log_probs: tf.Tensor) -> _Candidates:
-        """The best of (rows, beam) prefixes with (rows * beam, vocabulary) tokens.
+        """Selects the best of (rows, beam) prefixes with (rows * beam, vocabulary) tokens.
 
-        The best `beam` + 1 of each prefix, its end perhaps among them, hold all that can be among the best `beam`,
-        and the best `beam` that do not end: so the vocabulary is gone through prefix by prefix, and once.
+        The best `beam` + 1 tokens of each prefix, perhaps with its end, include all candidates for the best `beam` and
+        for the best `beam` that do not end. So each prefix ranks the vocabulary once.
         """
         width = min(self.size + 1, log_probs.shape[1])
         best, tokens = tf.math.top_k(log_probs, width)  # (rows * beam, width)
@@ -187,34 +187,34 @@ class _Beams:
         return _Candidates(log_probs, places // width, tf.gather(tokens, places, batch_dims=1))
 
     def _cover(self, coverage: Any, attention: tf.Tensor) -> Any:
-        """The coverage with this step's attention, (rows * beam, slots), added."""
+        """Adds this step's attention, (rows * beam, slots), to the coverage."""
         if self.penalties.mask is None:
             return ()
         require(self.scorer.attends, "next_fn", "a function that returns attention, for `coverage_penalty`", None)
         return coverage + tf.reshape(attention, tf.shape(coverage))
 
     def _collect(self, t: tf.Tensor, ended: _Ended, found: _Candidates, ends: tf.Tensor, coverage: Any) -> _Ended:
-        """The best of what had ended and of what ends with this step, in this order where they are equal."""
+        """Selects the best of the sequences that ended before and at this step; of equals, the earlier one."""
         log_probs, parents, tokens, ends = (x[:, : self.size] for x in (*found, ends))
-        scores = self.penalties.over_length(log_probs, t + 1)
+        scores = self.penalties.divide_by_length(log_probs, t + 1)
         if self.penalties.mask is not None:
-            scores += tf.gather(self.penalties.of_coverage(coverage), parents, batch_dims=1)
+            scores += tf.gather(self.penalties.score_coverage(coverage), parents, batch_dims=1)
         new = _Ended(tf.where(ends, scores, -math.inf), tf.fill(tf.shape(tokens), t + 1), parents, tokens)
         every = [tf.concat(pair, axis=1) for pair in zip(ended, new, strict=True)]
         _, kept = tf.math.top_k(every[0], ended.scores.shape[1])
         return _Ended(*(tf.gather(x, kept, batch_dims=1) for x in every))
 
     def _repeat(self, state: tf.Tensor) -> tf.Tensor:
-        """(rows, ...) -> (rows * beam, ...), a row's beam in neighbouring places; scalars as they are."""
+        """Repeats (rows, ...) to (rows * beam, ...), the beam of a row in neighbouring places; keeps scalars."""
         return state if state.shape.rank == 0 else tf.repeat(state, self.size, axis=0)
 
     def _reorder(self, before: Any, after: Any, parents: tf.Tensor) -> Any:
-        """The states for the next prefixes: their parents'. Those never changed are the same for all of a row's."""
+        """Gathers the states of the parents of the next prefixes. Unchanged states are equal within a row."""
         tf.nest.assert_same_structure(before, after)
         places = tf.reshape(tf.range(self.rows)[:, tf.newaxis] * self.size + parents, (-1,))  # (rows * beam,)
         states = []
         for i, (old, new) in enumerate(zip(tf.nest.flatten(before), tf.nest.flatten(after), strict=True)):
-            # Run eagerly, a function may hand back the same tensor at one step and another at the next.
+            # Eagerly, a function may return the same tensor at one step and another tensor at the next.
             self._changed[i] = self._changed.get(i, False) or new is not old
             moves = self._changed[i] and old.shape.rank != 0
             states.append(tf.ensure_shape(tf.gather(new, places), old.shape) if moves else new)
@@ -222,7 +222,7 @@ class _Beams:
 
 
 def _trace_back(ended: _Ended, written: _Written, width: Any, scorer: Scorer) -> Hypotheses:
-    """Follows every ended sequence to its start."""
+    """Follows every ended sequence back to its start."""
     tokens, parents = written.tokens.stack(), written.parents.stack()  # (width, rows, beam) each
     shape = ended.parents.shape
 

@@ -1,13 +1,12 @@
 """Text from a model that scores the next token: sampling, and the compiled loop around it.
 
 A model takes part through one function, `next_fn(ids, states) -> (logits, states)`: the ids of the newest
-tokens, shape (batch,), and whatever the model remembers go in; the logits of the tokens that may follow,
-shape (batch, vocabulary), and the new memory come out. `states` is any nest of tensors whose shapes stay
-the same from step to step.
+tokens, shape (batch,), and the model's states go in; the logits of the tokens that may follow, shape (batch,
+vocabulary), and the new states come out. `states` is any nest of tensors whose shapes stay the same from step to step.
 
-Everything here works eagerly, in a `tf.function`, and under XLA, and draws the same random bits in each, so
-one seed gives one text. The promise holds to float rounding: where two tokens' scores, or a probability and
-`top_p`, agree to the last bit or so, the three may part, as the models' own logits then do.
+All functions work eagerly, in a `tf.function`, and under XLA, and draw the same random bits in each, so that one seed
+gives one text. This holds to float rounding: if two tokens' scores, or a probability and `top_p`, are equal to the last
+bits, the three modes may differ, as the models' own logits do.
 """
 
 import math
@@ -18,15 +17,15 @@ import tensorflow as tf
 
 from lightkeras.utils.checks import require, require_int, require_number
 
-# Temperatures below this count as 0: float32 logits, divided by so little, are told apart by their last bits.
+# Temperatures below this count as 0: after the division, only the last bits of float32 logits would differ.
 GREEDY_BELOW = 1e-6
 
 
 def check_sampling(temperature: Any, top_k: Any, top_p: Any, vocabulary_size: int) -> None:
-    """Checks what a user asks of the sampler, as Python numbers, before anything is traced.
+    """Checks the options of the sampler, as Python numbers, before it is traced.
 
     Raises:
-        ValueError: unless `temperature` is finite and at least 0, `top_k` is None or an int from 1 to
+        ValueError: Unless `temperature` is finite and at least 0, `top_k` is None or an int from 1 to
             `vocabulary_size`, and `top_p` is None or above 0 and at most 1.
     """
     require_number("temperature", temperature, inclusive=True, below=math.inf)
@@ -38,7 +37,7 @@ def check_sampling(temperature: Any, top_k: Any, top_p: Any, vocabulary_size: in
 
 
 def filter_logits(logits: Any, temperature: Any = 1.0, top_k: int | None = None, top_p: Any = None) -> tf.Tensor:
-    """Logits divided by the temperature, with the tokens that may not be drawn at minus infinity.
+    """Divides logits by the temperature, and sets tokens that may not be drawn to minus infinity.
 
     In the order of Hugging Face's transformers: temperature, then top-k (Fan, Lewis and Dauphin, 2018), then
     top-p among the tokens left, their probabilities rescaled (the nucleus of Holtzman et al., 2020: the
@@ -46,11 +45,11 @@ def filter_logits(logits: Any, temperature: Any = 1.0, top_k: int | None = None,
     equally probable tokens, the lower id counts as the more probable, so top-k keeps exactly `top_k` tokens.
 
     Args:
-        logits: (batch, vocabulary); any float type, computed in float32. Tokens may be at minus infinity.
-        temperature: scalar, finite; 0 is the limit: only the most probable token is kept.
-        top_k: a Python int of at most the vocabulary's size, or None.
-        top_p: scalar in (0, 1], or None. 1 keeps every token. None, here and for `top_k`, costs nothing.
-            Alone, it sorts the whole vocabulary; with `top_k`, only that many tokens.
+        logits: (batch, vocabulary); any float type, computed in float32. May contain minus infinity.
+        temperature: Scalar, finite; 0 is the limit, which keeps only the most probable token.
+        top_k: A Python int of at most the vocabulary's size, or None.
+        top_p: Scalar in (0, 1], or None. 1 keeps every token. None, here and for `top_k`, costs nothing. Alone, it
+            sorts the whole vocabulary; with `top_k`, only `top_k` tokens.
 
     Returns:
         (batch, vocabulary), float32. At least one token of each row is kept.
@@ -65,7 +64,7 @@ def filter_logits(logits: Any, temperature: Any = 1.0, top_k: int | None = None,
 
 
 def _divide_by_temperature(logits: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
-    """Logits / temperature, (batch, vocabulary); in the limit 0 for the first best token, -inf elsewhere."""
+    """Returns logits / temperature, (batch, vocabulary); in the limit 0 for the first best token, else -inf."""
     ids = tf.range(tf.shape(logits)[-1])  # (vocabulary,)
     is_best = ids == tf.argmax(logits, -1, output_type=tf.int32)[:, tf.newaxis]
     greedy = temperature < GREEDY_BELOW
@@ -74,7 +73,7 @@ def _divide_by_temperature(logits: tf.Tensor, temperature: tf.Tensor) -> tf.Tens
 
 
 def _least_probable_kept(logits: tf.Tensor, top_k: int | None, top_p: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """The logit and the id of the last token kept in each row, each (batch, 1).
+    """Returns the logit and the id of the last token kept in each row, each (batch, 1).
 
     `tf.math.top_k` puts equal logits in the order of their ids, so this pair marks the cut exactly.
     """
@@ -87,24 +86,24 @@ def _least_probable_kept(logits: tf.Tensor, top_k: int | None, top_p: Any) -> tu
         return least, tf.reduce_max(tf.where(values == least, ids, 0), axis=-1, keepdims=True)
     top_p = tf.cast(top_p, tf.float32)
     before = tf.cumsum(tf.nn.softmax(values), axis=-1, exclusive=True)  # probability of the tokens ahead
-    # Rounding can take `before` to 1 early: a `top_p` of 1 keeps every token all the same.
+    # Rounding can raise `before` to 1 early, but a `top_p` of 1 must keep every token.
     inside = tf.cast((before < top_p) | (top_p >= 1.0), tf.int32)
     last = tf.reduce_sum(inside, axis=-1, keepdims=True) - 1  # (batch, 1)
     return tf.gather(values, last, batch_dims=1), tf.gather(ids, last, batch_dims=1)
 
 
 def sample(logits: Any, seed: Any, temperature: Any = 1.0, top_k: int | None = None, top_p: Any = None) -> tf.Tensor:
-    """One token for each row, drawn from the softmax of `filter_logits(logits, temperature, top_k, top_p)`.
+    """Draws one token for each row from the softmax of `filter_logits(logits, temperature, top_k, top_p)`.
 
-    By inverting the cumulative distribution, from one random number a row: the draw of row i depends on
-    `seed`, i and the row's logits, not on the other rows or on how many there are. A token at minus infinity
-    is never drawn, nor is one with less than 2**-30 of the best token's probability.
+    Inverts the cumulative distribution at one random number per row: the draw of row i depends on `seed`, i and the
+    row's logits, not on the other rows or on their number. A token at minus infinity is never drawn, nor is a token
+    with less than 2**-30 of the best token's probability.
 
     Args:
         logits: (batch, vocabulary).
         seed: (2,), int32. The same seed draws the same tokens.
-        temperature, top_k, top_p: as in `filter_logits`. A temperature of 0 draws the best token, the
-            lowest id of equals.
+        temperature, top_k, top_p: As in `filter_logits`. A temperature of 0 draws the best token, of equals that with
+            the lowest id.
 
     Returns:
         ids, (batch,), int32.
@@ -114,19 +113,19 @@ def sample(logits: Any, seed: Any, temperature: Any = 1.0, top_k: int | None = N
 
 
 def _uniform(rows: tf.Tensor, seed: Any) -> tf.Tensor:
-    """Random numbers in [0, 1), (rows, 1), float64.
+    """Draws random numbers in [0, 1): float64 (rows, 1).
 
-    Made from random bits because XLA turns the same bits into other floats than TensorFlow does.
+    Made from random bits because XLA converts the same bits to other floats than TensorFlow.
     """
     bits = tf.random.stateless_uniform((rows, 1), seed, None, None, tf.uint32, alg="philox")
     return tf.cast(bits, tf.float64) * 2.0**-32
 
 
 def _token_at(logits: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
-    """The token at which the probabilities, summed by rising id, pass `share`, (batch, 1) -> (batch,), int32.
+    """Returns the token at which the probabilities, summed by rising id, pass `share` (batch, 1): int32 (batch,).
 
-    The weights are whole numbers of up to 2**30: float64 adds those exactly, in whatever order a device
-    adds, so the sums never fall, and one that stands still marks a token of no weight, which is passed over.
+    The weights are whole numbers up to 2**30: float64 adds these exactly, in any order of a device. So the sums never
+    fall, and a token of no weight, which does not change the sum, is skipped.
     """
     weights = tf.exp(logits - tf.reduce_max(logits, axis=-1, keepdims=True))  # (batch, vocabulary), best is 1
     sums = tf.cumsum(tf.cast(tf.floor(weights * 2.0**30), tf.float64), axis=-1)
@@ -145,32 +144,32 @@ def generate(
     seed: Any,
     capacity: int | None = None,
 ) -> tf.Tensor:
-    """`length` tokens to follow each prompt, each drawn by `sample` given all before it; one compiled loop.
+    """Draws `length` tokens after each prompt with `sample`, each given all tokens before it, in one compiled loop.
 
-    `prompt` holds the tokens that `states` have not seen. A model with a faster way through a whole sequence
-    runs it over all but the last token and passes the states that result with `prompt[:, -1:]`.
+    `prompt` has the tokens that `states` do not include. A model that can read a whole sequence faster reads all but
+    the last token and passes the resulting states with `prompt[:, -1:]`.
 
-    Token t of the result is drawn with `seed` folded with t: the same seed gives the same text, and a longer
-    text begins with the shorter one. Going on from a generated text takes a new seed. Row i does not depend
-    on the other rows or on their number, where that is true of `next_fn` (to float rounding).
+    Token t of the result is drawn with `seed` folded with t: the same seed gives the same text, and a longer text
+    begins with the shorter one. To continue a generated text, use a new seed. Row i does not depend on the other
+    rows or on their number, if that is true of `next_fn` (to float rounding).
 
     Call it inside a `tf.function`; numbers passed to that as tensors (`temperature`, `top_p`, `seed`, `length`; under
     XLA with a `capacity`) change without a new trace.
 
     Args:
         next_fn: `(ids (batch,) int32, states) -> (logits (batch, vocabulary), states)`.
-        states: what `next_fn` takes with the first token of `prompt`.
+        states: The states that `next_fn` takes with the first token of `prompt`.
         prompt: (batch, prompt_length) ids; at least one token each.
-        length: number of tokens to generate; a Python int under XLA, or a tensor with a `capacity`.
-        temperature, top_k, top_p: as in `filter_logits`.
+        length: Number of tokens to generate; a Python int under XLA, or a tensor with a `capacity`.
+        temperature, top_k, top_p: As in `filter_logits`.
         seed: (2,), int32.
-        capacity: room for the tokens, for a `length` that is not known when traced: at least `length`.
+        capacity: The most tokens, at least `length`, for a `length` that is unknown when traced.
 
     Returns:
         ids, (batch, length), int32, without the prompt; with a `capacity` (batch, capacity), 0 from `length` on.
 
     Raises:
-        ValueError: if the prompt is not of two dimensions, or empty.
+        ValueError: The prompt does not have two dimensions, or is empty.
     """
     prompt = tf.cast(prompt, tf.int32)
     shape = prompt.shape
@@ -189,7 +188,7 @@ def generate(
 
 
 def _read(next_fn: Callable[[tf.Tensor, Any], tuple[tf.Tensor, Any]], states: Any, ids: tf.Tensor) -> Any:
-    """The states after `next_fn` has been given every token of `ids`, (batch, time), in turn."""
+    """Calls `next_fn` with every token of `ids`, (batch, time), in turn, and returns the states."""
     if ids.shape[1] == 0:
         return states
 
@@ -200,5 +199,5 @@ def _read(next_fn: Callable[[tf.Tensor, Any], tuple[tf.Tensor, Any]], states: An
 
 
 def fold_in(seed: Any, number: tf.Tensor) -> tf.Tensor:
-    """A seed, (2,), for each number, of the same kind on every device."""
+    """Derives a seed, (2,), from a seed and a number, the same on every device."""
     return tf.random.experimental.stateless_fold_in(seed, number, alg="philox")

@@ -1,11 +1,11 @@
-"""Sequences that end: greedy search, sampling and beam search over a model that scores the next token.
+"""Sequences with an end: greedy search and sampling over a model that scores the next token.
 
 A model takes part through the function of `lk.decoding.generate`, `next_fn(ids, states) -> (logits, states)`,
-or `(logits, states, attention)` where it attends to something: ids (rows,) int32, logits (rows, vocabulary),
-attention (rows, slots), its weights over the slots of a source. `states` is any nest of tensors with rows
-first, of shapes that stay the same from step to step; scalars, such as a count of steps, may be among them.
+or `(logits, states, attention)` if it attends to a source: ids (rows,) int32, logits (rows, vocabulary), attention
+(rows, slots), its weights over the slots of the source. `states` is any nest of tensors with rows first, of shapes that
+stay the same from step to step; it may include scalars, such as a count of steps.
 
-What a model only reads, such as an encoded source, goes in with the states and comes back as it went in::
+Tensors that a model only reads, such as an encoded source, are part of the states and are returned unchanged::
 
     @tf.function(input_signature=[tf.TensorSpec((None, None), tf.int32)])  # one trace for batches of any shape
     def translate(source):  # (rows, slots) ids
@@ -23,9 +23,9 @@ What a model only reads, such as an encoded source, goes in with the states and 
     found = translate(batch)
     texts = [vocabulary.decode(ids[0, :length[0]]) for ids, length in zip(found.ids.numpy(), found.lengths.numpy())]
 
-Everything here works eagerly, in a `tf.function`, and under XLA, with the same results to float rounding, and
-the result of a row does not depend on the other rows or on their number. Scores are taken in float32 whatever
-the model computes in. Of equal scores the lower id goes first.
+All searches work eagerly, in a `tf.function`, and under XLA, with the same results to float rounding. The result of a
+row does not depend on the other rows or on their number. Scores are computed in float32, whatever the precision of the
+model. Of equal scores, the lower id comes first. `lk.decoding.CompiledSearch` compiles and keeps such functions.
 """
 
 import math
@@ -43,15 +43,15 @@ NextFn = Callable[[tf.Tensor, Any], tuple]
 class Hypotheses(NamedTuple):
     """The sequences found: (rows,) of them, or (rows, n_best), best first, from a beam search.
 
-    `capacity` is the argument of that name, or where it is None the greatest `max_length`.
+    `capacity` is the argument of that name or, if that is None, the greatest `max_length`.
 
     Attributes:
-        ids: (..., capacity) int32: the tokens, then `end_id` to the last place.
-        lengths: (...) int32: tokens before the end. One that was cut at `max_length` has that many.
+        ids: (..., capacity) int32: the tokens, then `end_id` in all places left.
+        lengths: (...) int32: the number of tokens before the end; `max_length` for a sequence that was cut there.
         scores: (...) float32: the sum of the tokens' log-probabilities in nats, the end's included; from a beam
-            search the penalised score. Where there are fewer than `n_best` sequences at all: -inf, and a length of 0.
+            search the penalised score. A place without a sequence has the score -inf and the length 0.
         attention: (..., capacity, slots) float32: the weights with which each token was chosen, the end included,
-            then 0; None where `next_fn` returns none.
+            then 0; None if `next_fn` returns none.
     """
 
     ids: tf.Tensor
@@ -68,10 +68,10 @@ def check_search(
     coverage_penalty: Any = 0.0,
     min_length: Any = 0,
 ) -> None:
-    """Checks what a user asks of a search before anything is traced; what is a tensor, as far as it is known.
+    """Checks the options of a search before it is traced; tensors only if their values are known.
 
     Raises:
-        ValueError: unless `beam_size` and `n_best` are positive ints, `n_best` at most `beam_size`; `max_length` is a
+        ValueError: Unless `beam_size` and `n_best` are positive ints, `n_best` at most `beam_size`; `max_length` is a
             positive int or one for each row; `min_length` is a non-negative int and at most a `max_length` that
             is an int; the penalties are finite and at least 0.
     """
@@ -112,21 +112,20 @@ def greedy_search(
     forbidden: Sequence[int] = (),
     capacity: int | None = None,
 ) -> Hypotheses:
-    """The most probable token at every step, up to the end; stops when every row has ended.
+    """Chooses the most probable token at every step, up to the end; stops when every row has ended.
 
     Args:
         next_fn: `(ids (rows,), states) -> (logits (rows, vocabulary), states[, attention (rows, slots)])`.
-        states: what `next_fn` takes with `start_ids`.
-        start_ids: (rows,) ids: the token before the first one of each row. It is no part of the result.
-        max_length: the most tokens of a sequence, its end included; an int, or a tensor (rows,), each at least 1.
-        end_id: the token that ends a sequence.
-        min_length: the least tokens before the end, where `max_length` leaves room for them.
-        forbidden: ids that are never chosen. They keep their share of the probability.
-        capacity: room for the tokens: the width of the result, and the most that any row may have. XLA needs it
-            where `max_length` is a tensor.
+        states: The states that `next_fn` takes with `start_ids`.
+        start_ids: (rows,) ids: the token before the first one of each row; not part of the result.
+        max_length: The most tokens of a sequence, its end included; an int, or a tensor (rows,), each at least 1.
+        end_id: The token that ends a sequence.
+        min_length: The least tokens before the end, if `max_length` leaves room for them.
+        forbidden: Ids that are never chosen. They keep their share of the probability.
+        capacity: The width of the result and the most tokens of any row. XLA needs it if `max_length` is a tensor.
 
     Raises:
-        ValueError: if an argument is out of its range, or `next_fn` returns something else.
+        ValueError: An argument is out of its range, or `next_fn` returns something else.
     """
     check_search(max_length, min_length=min_length)
     scorer = Scorer(next_fn, end_id, min_length, forbidden)
@@ -152,18 +151,18 @@ def sample_search(
     forbidden: Sequence[int] = (),
     capacity: int | None = None,
 ) -> Hypotheses:
-    """One draw of `lightkeras.decoding.sample` at every step, up to the end; stops when every row has ended.
+    """Draws a token with `lightkeras.decoding.sample` at every step, up to the end; stops when every row has ended.
 
-    Token t is drawn with `seed` folded with t. The draws of a row depend on `seed` and its place i in the batch,
-    not on the other rows. The scores are those of the model, whatever the temperature and the filters.
+    Token t is drawn with `seed` folded with t. The draws of a row depend on `seed` and on its place in the batch, not
+    on the other rows. The scores are the model's own, whatever the temperature and the filters.
 
     Args:
         seed: (2,), int32.
-        temperature, top_k, top_p: as in `generate`; `check_sampling` checks them.
-        next_fn, states, start_ids, max_length, end_id, min_length, forbidden, capacity: as in `greedy_search`.
+        temperature, top_k, top_p: As in `generate`; `check_sampling` checks them.
+        next_fn, states, start_ids, max_length, end_id, min_length, forbidden, capacity: As in `greedy_search`.
 
     Raises:
-        ValueError: as `greedy_search`.
+        ValueError: The reasons of `greedy_search`.
     """
     check_search(max_length, min_length=min_length)
     scorer = Scorer(next_fn, end_id, min_length, forbidden)
@@ -177,7 +176,7 @@ def sample_search(
 def _extend(
     scorer: "Scorer", states: Any, start_ids: Any, choose: Callable, max_length: Any, capacity: int | None
 ) -> Hypotheses:
-    """The loop of greedy search and of sampling: `choose(t, log_probs (rows, vocabulary)) -> ids (rows,)`."""
+    """Runs the loop of greedy search and sampling with `choose(t, log_probs (rows, vocabulary)) -> ids (rows,)`."""
     ids, rows = first_ids(start_ids)
     limit, width = limits(max_length, rows, capacity)
 
@@ -202,7 +201,7 @@ def _extend(
 
 
 class Scorer:
-    """`next_fn` as the loops call it: checked, in log-probabilities, and with what may not be chosen at -inf."""
+    """Calls `next_fn`, checks its result, and returns log-probabilities with forbidden tokens at -inf."""
 
     def __init__(self, next_fn: NextFn, end_id: int, min_length: int, forbidden: Sequence[int]) -> None:
         require_int("end_id", end_id, minimum=0)
@@ -213,7 +212,7 @@ class Scorer:
         self.attends = False  # known once it has been called
 
     def __call__(self, t: tf.Tensor, ids: tf.Tensor, states: Any) -> tuple[tf.Tensor, Any, tf.Tensor]:
-        """Log-probabilities (rows, vocabulary), states, and attention (rows, slots): of 0 slots where there is none."""
+        """Returns log-probabilities (rows, vocabulary), states, and attention (rows, slots), without any of 0 slots."""
         result = self._next_fn(ids, states)
         fit = isinstance(result, tuple) and len(result) in (2, 3)
         require(fit, "next_fn", "a function that returns (logits, states) or (logits, states, attention)", result)
@@ -242,14 +241,14 @@ class Scorer:
 
 
 def first_ids(start_ids: Any) -> tuple[tf.Tensor, Any]:
-    """The first ids, (rows,) int32, and their number: an int where it is known."""
+    """Returns the first ids, (rows,) int32, and their number: an int if it is known, else a tensor."""
     ids = tf.cast(start_ids, tf.int32)
     require(ids.shape.rank == 1, "start_ids", "(rows,) ids", ids.shape)
     return ids, ids.shape[0] or tf.shape(ids)[0]
 
 
 def limits(max_length: Any, rows: Any, capacity: int | None) -> tuple[tf.Tensor, Any]:
-    """The most tokens of each row, (rows,) int32, and of any row."""
+    """Returns the most tokens of each row, (rows,) int32, and of any row."""
     require_int("capacity", capacity, optional=True)
     limit = tf.cast(max_length, tf.int32)
     one_a_row = tf.TensorShape([rows if isinstance(rows, int) else None])
@@ -260,4 +259,5 @@ def limits(max_length: Any, rows: Any, capacity: int | None) -> tuple[tf.Tensor,
 
 
 def as_tensors(states: Any) -> Any:
+    """Converts every leaf of a nest to a tensor."""
     return tf.nest.map_structure(tf.convert_to_tensor, states)

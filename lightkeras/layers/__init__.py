@@ -1,7 +1,9 @@
-"""Layers in their fast formulation, shared by the tasks."""
+"""Recurrent and attention layers in a fast formulation, and the layers that read and score tokens."""
 
-from .attention import AdditiveAttention, AttentionDecoder
-from .recurrent import GRU, LSTM
-from .token_head import TokenHead
+from lightkeras.layers.attention import AdditiveAttention
+from lightkeras.layers.attention_decoder import AttentionDecoder
+from lightkeras.layers.recurrent import GRU, LSTM
+from lightkeras.layers.token_decoder import TokenDecoder
+from lightkeras.layers.token_head import TokenHead
 
-__all__ = ["GRU", "LSTM", "AdditiveAttention", "AttentionDecoder", "TokenHead"]
+__all__ = ["GRU", "LSTM", "AdditiveAttention", "AttentionDecoder", "TokenDecoder", "TokenHead"]

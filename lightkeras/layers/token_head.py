@@ -1,15 +1,15 @@
-"""The scores of a vocabulary's tokens, from embeddings or from weights of their own."""
+"""The scores of a vocabulary's tokens, by their embeddings or by separate weights."""
 
 import keras
 import tensorflow as tf
 
 
 class TokenHead(keras.layers.Layer):
-    """Products with a vector for each token, and a bias: logits, in float32 in mixed precision too.
+    """Scores tokens: a product with a vector for each token, plus a bias. Always computes in float32.
 
     Args:
-        embedding: The embedding layer of the tokens, built before this one.
-        tied: Whether its vectors are the ones (Press and Wolf 2017), instead of vectors of the head's own.
+        embedding: The embedding layer of the tokens, built before this layer.
+        tied: Whether to use the embeddings as these vectors (Press and Wolf 2017) instead of separate weights.
     """
 
     def __init__(self, embedding, tied, **kwargs):
@@ -24,7 +24,7 @@ class TokenHead(keras.layers.Layer):
             self.kernel = self.add_weight(name="kernel", shape=(tokens, inputs_shape[-1]))
 
     def call(self, inputs):
-        """Logits (..., tokens) from (..., embedding): one product."""
+        """Computes logits (..., tokens) from (..., embedding) in one product."""
         vectors = tf.convert_to_tensor(self.embedding.embeddings if self.tied else self.kernel)  # (tokens, embedding)
         flat = tf.reshape(inputs, (-1, vectors.shape[1]))  # (positions, embedding)
         logits = tf.nn.bias_add(tf.matmul(flat, vectors, transpose_b=True), self.bias)  # (positions, tokens)

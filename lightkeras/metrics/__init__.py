@@ -1,8 +1,8 @@
 """Metrics as sums with weights: they merge by adding, over steps, micro-batches, replicas and workers.
 
-Beside them, what is computed from a model's outputs: `evaluate_gan`, and the figures of texts (`BLEU`, `ChrF`; of
-captions `CaptionBLEU`, `ROUGEL`, `CIDErD`), which are sums too (`CorpusMetric`). All is imported when first used: NLTK
-takes a second, and a training without translations need not wait for it.
+Metrics of a model's outputs are sums too (`CorpusMetric`): `BLEU` and `ChrF` of translations, `CaptionBLEU`, `ROUGEL`
+and `CIDErD` of captions, `PixelFrechetDistance` of images. `evaluate_gan` evaluates generated images. Everything is
+imported on first use: NLTK takes a second, and a training without texts does not wait for it.
 """
 
 import importlib
@@ -15,7 +15,9 @@ _HOMES = {
     "diagnostics": (
         "attention_coverage", "attention_entropy", "distinct_share", "empty_share", "is_repeating", "repeating_share",
     ),
-    "gan": ("Labelled", "classifier_score", "evaluate_gan", "frechet_distance"),
+    "frechet": ("frechet_distance",),
+    "gan_evaluation": ("classifier_score", "evaluate_gan"),
+    "image_classifier": ("LabelledImages",),
     "pixels": ("PixelFrechetDistance",),
     "statistics": ("CorpusMetric",),
     "sums": ("BitsPerCharacter", "WeightedMean", "Perplexity"),

@@ -1,4 +1,4 @@
-"""BLEU of translations, built on NLTK, with sacreBLEU's tokens, smoothing and signature."""
+"""BLEU of translations on NLTK's n-gram counts, with the tokens and the smoothing of sacreBLEU."""
 
 import math
 import re
@@ -20,7 +20,7 @@ _RULES = (
 
 
 def tokenize_13a(text: str) -> list[str]:
-    """Tokens of a sentence as of NIST's mteval-v13a and sacreBLEU's `13a`."""
+    """Splits a sentence into tokens like NIST's mteval-v13a and sacreBLEU's `13a`."""
     text = text.rstrip().replace("<skipped>", "").replace("-\n", "").replace("\n", " ")
     for entity, character in _ENTITIES.items():
         text = text.replace(entity, character)
@@ -31,25 +31,26 @@ def tokenize_13a(text: str) -> list[str]:
 
 
 def ngram_statistics(hypothesis: list[str], references: list[list[str]], order: int = ORDER) -> list[int]:
-    """A sentence's counts for BLEU: (2 + 2 * order) of them.
+    """Counts a sentence for BLEU: (2 + 2 * order) numbers.
 
-    Its length, that of the reference nearest to it (of two, the shorter), the n-grams of each order that are in a
-    reference (clipped, Papineni et al. 2002), and the n-grams of each order.
+    They are the hypothesis' length, the length of the reference nearest in length (of two, the shorter), the n-grams of
+    each order that occur in a reference (clipped, Papineni et al. 2002), and the n-grams of each order.
     """
     orders = range(1, order + 1)
     matches = [bleu_score.modified_precision(references, hypothesis, n).numerator for n in orders]
-    # NLTK's own denominators are at least 1, even where the hypothesis has no n-gram
+    # NLTK's own denominators are at least 1, even for a hypothesis without n-grams
     totals = [max(0, len(hypothesis) - n + 1) for n in orders]
     return [len(hypothesis), bleu_score.closest_ref_length(references, len(hypothesis)), *matches, *totals]
 
 
 class BLEU(CorpusMetricWithSignature):
-    """Corpus BLEU (Papineni et al. 2002) in percent: the figure of sacreBLEU (Post 2018) with its defaults.
+    """Corpus BLEU (Papineni et al. 2002) in percent.
 
-    Tokens as of mteval-v13a, n-grams up to 4, zero counts smoothed as of mteval ("exp": Chen and Cherry 2014, method
-    3), no effective order. `signature` says so.
+    The tokens are those of mteval-v13a, the n-grams go up to 4, zero counts are smoothed as in mteval ("exp": Chen and
+    Cherry 2014, method 3), without effective order. The tests compare it with sacreBLEU (Post 2018) and its defaults:
+    the values are equal. `signature` names the settings.
 
-        bleu = BLEU.of(["the cat sat"], [["the cat sat", "a cat was sitting"]])
+        bleu = BLEU.from_sentences(["the cat sat"], [["the cat sat", "a cat was sitting"]])
         print(f"{bleu.result():.2f}", bleu.signature)
     """
 
@@ -57,16 +58,16 @@ class BLEU(CorpusMetricWithSignature):
     tags = "eff:no|tok:13a|smooth:exp"
 
     @classmethod
-    def of(cls, hypotheses: Iterable[str], references: Iterable, lowercase: bool = False) -> "BLEU":
-        """The statistics of some sentences.
+    def from_sentences(cls, hypotheses: Iterable[str], references: Iterable, lowercase: bool = False) -> "BLEU":
+        """Counts the n-grams of some sentences.
 
         Args:
-            hypotheses: Translations as they are to be read: not tokenized, not lowercased.
-            references: For each a list of them, of any number; or a str, where there is one.
-            lowercase: Take both in lower case.
+            hypotheses: Translations for readers: not tokenized, not lowercased.
+            references: A list of any number of references for each hypothesis, or a single str.
+            lowercase: Convert both to lower case.
 
         Raises:
-            ValueError: No sentence, other lengths, a sentence without references, or anything but strings.
+            ValueError: No sentence, differing lengths, a sentence without references, or anything but strings.
         """
         pairs = check_corpus(hypotheses, references)
 

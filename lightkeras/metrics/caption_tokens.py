@@ -1,4 +1,4 @@
-"""Tokens of English captions, as the COCO caption evaluation makes them before it compares any."""
+"""Tokens of English captions, as in the COCO caption evaluation."""
 
 import re
 
@@ -8,8 +8,8 @@ _TREEBANK = TreebankWordTokenizer()
 _TYPOGRAPHY = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": " ", "—": " ", "…": " "})
 _PUNCTUATION = frozenset(
     ["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"]
-)  # what the COCO evaluation drops
-# it would drop these too, but looks for them in capitals
+)  # dropped by the COCO evaluation
+# kept by the COCO evaluation, which looks for them in capitals only
 _BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
 _ABBREVIATIONS = frozenset({
     "ave.", "blvd.", "co.", "corp.", "dr.", "etc.", "ft.", "inc.", "jr.", "ltd.", "mr.", "mrs.", "ms.", "mt.", "ph.d.",
@@ -21,13 +21,13 @@ _CLITIC = re.compile(r"'(?:s|d|m|t|n|re|ve|ll|n'|\d\ds?)$")
 
 
 def tokenize_caption(text: str) -> str:
-    """A caption's tokens, lowercased and without punctuation, joined by single spaces.
+    """Splits a caption into tokens, lowercased and without punctuation, joined by single spaces.
 
-    They are those of the COCO evaluation's `PTBTokenizer` (Stanford's, in Java, lowercased, then without `. , : ; ? !`,
-    quotes and dashes): "A man's dog doesn't sit." gives "a man 's dog does n't sit". Both agree on all 5,000 captions
-    of the first 1,000 images of Flickr8k and on all but 7 of the 25,014 of COCO val2017. They differ on what is
-    rare: Stanford knows more abbreviations, splits "5pm", keeps web addresses, "#tag" and "?!?" whole, and lets the
-    next word (or line) decide whether a single letter keeps its period.
+    The result is that of the COCO evaluation's `PTBTokenizer` (Stanford's, in Java, lowercased, then without
+    `. , : ; ? !`, quotes and dashes): "A man's dog doesn't sit." gives "a man 's dog does n't sit". Both agree on all
+    5,000 captions of the first 1,000 images of Flickr8k and on all but 7 of the 25,014 of COCO val2017. They differ in
+    rare cases: Stanford's knows more abbreviations, splits "5pm", keeps web addresses, "#tag" and "?!?" whole, and lets
+    the next word (or line) decide whether a single letter keeps its period.
     """
     text = text.lower().translate(_TYPOGRAPHY)
     text = _LAST_PERIODS.sub(_without_periods, text)
@@ -43,5 +43,5 @@ def _without_periods(match: re.Match) -> str:
 
 
 def _bare(word: str) -> str:
-    """Without a quote, period or dash at its start that does not belong to it, or a dash at its end."""
+    """Strips quotes, periods and dashes that do not belong to the word from its start, and dashes from its end."""
     return word if _CLITIC.match(word) else re.sub(r"^(?:'+|[.-]+(?!\d))(?=\w)|(?<=\w)-+$", "", word)

@@ -1,7 +1,7 @@
-"""The figures of image captions, as the COCO caption evaluation (pycocoevalcap) computes them: BLEU, ROUGE-L, CIDEr-D.
+"""BLEU, ROUGE-L and CIDEr-D of image captions, as the COCO caption evaluation (pycocoevalcap) computes them.
 
-All take tokens joined by single spaces, which is what `tokenize_caption` gives, and all lie between 0 and 1, CIDEr-D
-between 0 and 10; papers print a hundred times as much.
+All take tokens joined by single spaces, as `tokenize_caption` returns them. The values lie between 0 and 1, those of
+CIDEr-D between 0 and 10; papers print a hundred times as much.
 """
 
 import math
@@ -16,26 +16,26 @@ from lightkeras.metrics.statistics import CorpusMetric, check_corpus, check_refe
 from lightkeras.utils.checks import require, require_int
 
 ORDER = 4
-TINY, SMALL = 1e-15, 1e-9  # the COCO evaluation's own, against divisions by 0
-BETA = 1.2  # of ROUGE-L
-SIGMA = 6.0  # of CIDEr-D, in words
+TINY, SMALL = 1e-15, 1e-9  # the COCO evaluation's constants against divisions by 0
+BETA = 1.2  # weight of recall in ROUGE-L
+SIGMA = 6.0  # standard deviation of CIDEr-D's length penalty, in words
 
 
 class CaptionBLEU(CorpusMetric):
-    """Corpus BLEU of captions; BLEU-4, and by `up_to` BLEU-1, -2 and -3."""
+    """Corpus BLEU-4 of captions; `up_to` gives BLEU-1, -2 and -3."""
 
     sizes = tuple(3 + 2 * order for order in range(1, ORDER + 1))
 
     @classmethod
-    def of(cls, hypotheses: Iterable[str], references: Iterable) -> "CaptionBLEU":
-        """The statistics of some images.
+    def from_sentences(cls, hypotheses: Iterable[str], references: Iterable) -> "CaptionBLEU":
+        """Counts the n-grams of some captions.
 
         Args:
-            hypotheses: A tokenized caption for each.
-            references: For each a list of tokenized captions.
+            hypotheses: A tokenized caption for each image.
+            references: A list of tokenized captions for each image.
 
         Raises:
-            ValueError: No image, other lengths, an image without references, or anything but strings.
+            ValueError: No image, differing lengths, an image without references, or anything but strings.
         """
         pairs = check_corpus(hypotheses, references)
         counts = np.sum([ngram_statistics(h.split(), [r.split() for r in refs], ORDER) for h, refs in pairs], axis=0)
@@ -43,7 +43,7 @@ class CaptionBLEU(CorpusMetric):
 
     @property
     def order(self) -> int:
-        """Words of the longest n-grams that count."""
+        """Words in the longest n-grams."""
         return (len(self.sums) - 3) // 2
 
     def up_to(self, order: int) -> "CaptionBLEU":
@@ -67,14 +67,14 @@ class CaptionBLEU(CorpusMetric):
 class ROUGEL(CorpusMetric):
     """Mean of the images' ROUGE-L (Lin 2004): the F-score, beta 1.2, of longest common subsequences.
 
-    An image's precision and recall are the best of its references, each by itself.
+    The best precision and the best recall of an image count, each over all references.
     """
 
     sizes = (2,)
 
     @classmethod
-    def of(cls, hypotheses: Iterable[str], references: Iterable) -> "ROUGEL":
-        """The statistics of some images; arguments and errors as of `CaptionBLEU.of`."""
+    def from_sentences(cls, hypotheses: Iterable[str], references: Iterable) -> "ROUGEL":
+        """Scores some captions; arguments and errors as of `CaptionBLEU.from_sentences`."""
         scores = [on_grid(_rouge_l(*pair)) for pair in check_corpus(hypotheses, references)]
         return cls([len(scores), sum(scores)])
 
@@ -83,18 +83,18 @@ class ROUGEL(CorpusMetric):
 
 
 def _rouge_l(hypothesis: str, references: list[str]) -> float:
-    words = hypothesis.split(" ")  # the COCO evaluation's: no text is one empty word
-    of_references = [reference.split(" ") for reference in references]
-    common = [longest_common_subsequence(words, other) for other in of_references]
+    words = hypothesis.split(" ")  # as in the COCO evaluation, an empty text is one empty word
+    others = [reference.split(" ") for reference in references]
+    common = [longest_common_subsequence(words, other) for other in others]
     precision = max(common) / len(words)
-    recall = max(length / len(other) for length, other in zip(common, of_references, strict=True))
+    recall = max(length / len(other) for length, other in zip(common, others, strict=True))
     return (1 + BETA**2) * precision * recall / (recall + BETA**2 * precision) if precision else 0.0
 
 
 def longest_common_subsequence(first: list[str], second: list[str]) -> int:
-    """Its length. A row of the usual table is one integer, a bit for each word of `first` (Hyyrö 2004)."""
+    """The length of the longest common subsequence, by bit-parallel dynamic programming (Hyyrö 2004)."""
     places = {word: sum(1 << i for i, other in enumerate(first) if other == word) for word in set(first)}
-    row = full = (1 << len(first)) - 1  # a 0 where the table's row grows by 1
+    row = full = (1 << len(first)) - 1  # a bit for each word of `first`, 0 where the table's row grows by 1
     for word in second:
         matches = row & places.get(word, 0)
         row = (row + matches | row - matches) & full
@@ -102,11 +102,11 @@ def longest_common_subsequence(first: list[str], second: list[str]) -> int:
 
 
 class DocumentFrequencies:
-    """In the references of how many images every n-gram occurs: what CIDEr-D weighs n-grams by.
+    """Counts, for every n-gram, the images whose references contain it: CIDEr-D weights n-grams by this.
 
     Args:
-        references: The tokenized references of all images of the evaluation, of every batch and worker: for each
-            image a list. Of a single image, all weights are 0 and so is its CIDEr-D.
+        references: A list of tokenized references for each image of the whole evaluation, of every batch and worker.
+            With a single image, all weights are 0, and so is CIDEr-D.
 
     Raises:
         ValueError: No image, an image without references, or anything but strings.
@@ -118,7 +118,7 @@ class DocumentFrequencies:
         self._counts = Counter(ngram for refs in references for ngram in set().union(*map(_ngrams, refs)))
 
     def weight(self, ngram: tuple[str, ...]) -> float:
-        """log(images / those that have it), and that of a single one for an unknown n-gram."""
+        """log(images / images with the n-gram); an unknown n-gram counts as one with a single image."""
         return math.log(self.images) - math.log(max(1, self._counts[ngram]))
 
 
@@ -136,16 +136,18 @@ class CIDErD(CorpusMetric):
     sizes = (2,)
 
     @classmethod
-    def of(cls, hypotheses: Iterable[str], references: Iterable, frequencies: DocumentFrequencies) -> "CIDErD":
-        """The statistics of some images.
+    def from_sentences(
+        cls, hypotheses: Iterable[str], references: Iterable, frequencies: DocumentFrequencies
+    ) -> "CIDErD":
+        """Scores some captions.
 
         Args:
-            hypotheses: A tokenized caption for each.
-            references: For each a list of tokenized captions.
+            hypotheses: A tokenized caption for each image.
+            references: A list of tokenized captions for each image.
             frequencies: `DocumentFrequencies` of the whole evaluation's references, not of these images' alone.
 
         Raises:
-            ValueError: No image, other lengths, an image without references, or anything but strings.
+            ValueError: No image, differing lengths, an image without references, or anything but strings.
         """
         known = isinstance(frequencies, DocumentFrequencies)
         require(known, "frequencies", "DocumentFrequencies of all references", frequencies)
@@ -166,7 +168,7 @@ def _cider(hypothesis: str, references: list[str], frequencies: DocumentFrequenc
 
 
 def _vectors(text: str, frequencies: DocumentFrequencies) -> list[dict[tuple[str, ...], float]]:
-    """TF-IDF of the n-grams, a vector for each order."""
+    """TF-IDF vectors of the n-grams, one for each order."""
     vectors = [{} for _ in range(ORDER)]
     for ngram, count in _ngrams(text).items():
         vectors[len(ngram) - 1][ngram] = count * frequencies.weight(ngram)
@@ -174,6 +176,6 @@ def _vectors(text: str, frequencies: DocumentFrequencies) -> list[dict[tuple[str
 
 
 def _cosine(ours: dict, theirs: dict) -> float:
-    """Cosine similarity, what is more in ours cut off; 0 where a vector is 0."""
+    """Cosine similarity, with entries of `ours` clipped to `theirs`; 0 where a vector is 0."""
     norms = math.hypot(*ours.values()) * math.hypot(*theirs.values())
     return sum(min(value, theirs[key]) * theirs[key] for key, value in ours.items() if key in theirs) / (norms or 1.0)

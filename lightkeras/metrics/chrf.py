@@ -12,18 +12,19 @@ BETA = 2
 
 
 class ChrF(CorpusMetricWithSignature):
-    """chrF2 (Popović 2015) in percent: the figure of sacreBLEU's `CHRF` with its defaults.
+    """chrF2 (Popović 2015) in percent.
 
     Character n-grams up to 6 without whitespace, recall weighted twice as much as precision (beta 2), the mean over
-    the orders that both sides have. Of several references the one with the best score of the sentence counts.
+    the orders that both sides have. Of several references, the one with the best sentence score counts. The tests
+    compare it with sacreBLEU's `CHRF` and its defaults: the values are equal.
     """
 
     sizes = (CorpusMetricWithSignature.header + 3 * ORDER,)
     tags = f"eff:yes|nc:{ORDER}|nw:0|space:no"
 
     @classmethod
-    def of(cls, hypotheses: Iterable[str], references: Iterable, lowercase: bool = False) -> "ChrF":
-        """The statistics of some sentences; arguments and errors as of `BLEU.of`."""
+    def from_sentences(cls, hypotheses: Iterable[str], references: Iterable, lowercase: bool = False) -> "ChrF":
+        """Counts the n-grams of some sentences; arguments and errors as of `BLEU.from_sentences`."""
         pairs = check_corpus(hypotheses, references)
 
         def ngrams(text):
@@ -42,13 +43,13 @@ def _character_ngrams(text: str) -> list[Counter]:
 
 
 def _sentence_counts(hypothesis: list[Counter], references: Iterable[list[Counter]]) -> list[list[int]]:
-    """Counts (order, 3) of the hypothesis, the reference and both, with the first reference of the best score."""
+    """Counts (order, 3) of the hypothesis, the reference and both, for the first reference with the best score."""
     return max(([*map(_counts, hypothesis, reference)] for reference in references), key=_f_score)
 
 
 def _counts(hypothesis: Counter, reference: Counter) -> list[int]:
     common = sum([min(count, reference[ngram]) for ngram, count in hypothesis.items() if ngram in reference])
-    # as in sacreBLEU: what is longer than the whole reference does not count against the hypothesis
+    # as in sacreBLEU: n-grams longer than the whole reference do not count against the hypothesis
     return [hypothesis.total() if reference else 0, reference.total(), common]
 
 

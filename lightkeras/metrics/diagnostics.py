@@ -1,4 +1,4 @@
-"""What is wrong with generated texts and with the attention they were made by, in plain figures."""
+"""Figures that show faults of generated texts and of the attention behind them."""
 
 from collections.abc import Iterable
 
@@ -9,22 +9,26 @@ from lightkeras.utils.checks import require, require_int
 
 
 def empty_share(texts: Iterable[str]) -> float:
-    """Share of the texts that hold nothing but whitespace; ValueError without any text."""
-    return float(np.mean([not text.strip() for text in _checked(texts)]))
+    """Share of the texts without anything but whitespace; raises ValueError without any text."""
+    return float(np.mean([not text.strip() for text in _check_texts(texts)]))
 
 
 def repeating_share(texts: Iterable[str], times: int = 4) -> float:
-    """Share of the texts that repeat themselves without end, as `is_repeating` tells; ValueError without any text."""
-    return float(np.mean([is_repeating(text, times) for text in _checked(texts)]))
+    """Share of the texts for which `is_repeating` is True; raises ValueError without any text."""
+    return float(np.mean([is_repeating(text, times) for text in _check_texts(texts)]))
 
 
 def distinct_share(texts: Iterable[str]) -> float:
-    """Different texts among all: 1 where no two are equal; ValueError without any text. It does not add up."""
-    texts = _checked(texts)
+    """Number of different texts by number of texts: 1 where no two are equal. Shares of batches cannot be added.
+
+    Raises:
+        ValueError: There is no text.
+    """
+    texts = _check_texts(texts)
     return len(set(texts)) / len(texts)
 
 
-def _checked(texts) -> list[str]:
+def _check_texts(texts) -> list[str]:
     require(not isinstance(texts, str | bytes), "texts", "a list of str", texts)
     texts = list(texts)
     require(len(texts) > 0, "texts", "at least one text", texts)
@@ -34,14 +38,14 @@ def _checked(texts) -> list[str]:
 
 
 def is_repeating(text: str, times: int = 4) -> bool:
-    """Whether words, or a sequence of words of any length, stand in `text` at least `times` times in a row."""
+    """Whether `text` has a word, or a sequence of words of any length, at least `times` times in a row."""
     require_int("times", times, minimum=2)
     words = text.split()
     return any(_longest_period(words, n) >= n * (times - 1) for n in range(1, len(words) // times + 1))
 
 
 def _longest_period(words: list[str], period: int) -> int:
-    """Most words in a row that are equal to the word `period` before them."""
+    """The longest run of words that equal the word `period` places before."""
     longest = run = 0
     for before, word in zip(words[:-period], words[period:], strict=True):
         run = run + 1 if before == word else 0
@@ -52,20 +56,20 @@ def _longest_period(words: list[str], period: int) -> int:
 def attention_entropy(
     attention: np.ndarray, target_mask: np.ndarray, source_mask: np.ndarray | None = None
 ) -> WeightedMean:
-    """Entropy of where the decoder looks, in nats: 0 for a single slot, ln(slots) for all alike.
+    """Mean entropy of the attention, in nats: 0 on a single slot, ln(slots) for equal weights.
 
     Args:
         attention: Weights (batch, steps, slots), which sum to 1 over the real slots at each real step.
-        target_mask: True (or 1) for the real target tokens, (batch, steps).
-        source_mask: True (or 1) for the real source tokens, (batch, slots); None where all are.
+        target_mask: True (or 1) for real target tokens, (batch, steps).
+        source_mask: True (or 1) for real source tokens, (batch, slots); None: all are real.
 
     Returns:
-        Sum over the real target tokens, and their number: `WeightedMean.result(*mean)` is the mean, batches add up.
+        The sum over the real target tokens, and their number. Batches can be added.
 
     Raises:
-        ValueError: Other shapes, or weights that are negative or do not sum to 1 (within 0.02, for half precision).
+        ValueError: Shapes do not match, or weights are negative or do not sum to 1 (within 0.02, for half precision).
     """
-    attention, target_mask, _ = _checked_attention(attention, target_mask, source_mask)
+    attention, target_mask, _ = _check_attention(attention, target_mask, source_mask)
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = np.where(attention > 0, -attention * np.log(attention), 0.0)  # (batch, steps, slots)
     return WeightedMean(float(terms.sum()), float(target_mask.sum()))
@@ -74,26 +78,25 @@ def attention_entropy(
 def attention_coverage(
     attention: np.ndarray, target_mask: np.ndarray, source_mask: np.ndarray | None = None
 ) -> WeightedMean:
-    """How much of the source was looked at: mean over its tokens of min(1, attention on it, summed over the steps).
+    """Mean over the source tokens of min(1, attention on the token, summed over the steps): 1 if all was attended to.
 
-    Args, errors:
-        As of `attention_entropy`.
+    Arguments and errors as of `attention_entropy`.
 
     Returns:
-        Sum over the real source tokens, and their number: `WeightedMean.result(*mean)` is the mean, batches add up.
+        The sum over the real source tokens, and their number. Batches can be added.
     """
-    attention, _, source_mask = _checked_attention(attention, target_mask, source_mask)
+    attention, _, source_mask = _check_attention(attention, target_mask, source_mask)
     covered = np.minimum(attention.sum(axis=1), 1.0)  # (batch, slots)
     return WeightedMean(float(covered.sum()), float(source_mask.sum()))
 
 
-def _checked_attention(attention, target_mask, source_mask):
-    """All three in float64; the attention of padding, on either side, 0."""
+def _check_attention(attention, target_mask, source_mask):
+    """Converts all three to float64, and sets the attention from and to padding to 0."""
     attention = np.asarray(attention, np.float64)
     require(attention.ndim == 3, "attention", "of the shape (batch, steps, slots)", attention.shape)
     batch, steps, slots = attention.shape
-    target_mask = _checked_mask("target_mask", target_mask, (batch, steps))
-    source_mask = _checked_mask("source_mask", np.ones((batch, slots)) if source_mask is None else source_mask,
+    target_mask = _check_mask("target_mask", target_mask, (batch, steps))
+    source_mask = _check_mask("source_mask", np.ones((batch, slots)) if source_mask is None else source_mask,
                                 (batch, slots))  # fmt: skip
     real = (target_mask[:, :, None] * source_mask[:, None, :]).astype(bool)  # (batch, steps, slots)
     attention = np.where(real, attention, 0.0)
@@ -104,7 +107,7 @@ def _checked_attention(attention, target_mask, source_mask):
     return attention, target_mask, source_mask
 
 
-def _checked_mask(name: str, mask, shape: tuple[int, int]) -> np.ndarray:
+def _check_mask(name: str, mask, shape: tuple[int, int]) -> np.ndarray:
     mask = np.asarray(mask, np.float64)
     require(mask.shape == shape, name, f"of the shape {shape}", mask.shape)
     require(bool(np.isin(mask, (0, 1)).all()), name, "of 0 and 1", np.unique(mask)[:5].tolist())

@@ -1,4 +1,4 @@
-"""What the evaluators of text have in common: sums over sentences that merge by adding, and input checks."""
+"""Metrics of a corpus: sums over sentences (images) that merge by adding, and checks of the input."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -7,18 +7,18 @@ from typing import ClassVar
 import numpy as np
 
 from lightkeras.utils.checks import require
+from lightkeras.version import __version__
 
-SACREBLEU = "2.6.0"  # the release whose figures BLEU and ChrF equal, as the tests check
-GRID = 2.0**32  # scores that are no counts are rounded to multiples of 1 / GRID
+GRID = 2.0**32  # scores, unlike counts, are rounded to multiples of 1 / GRID
 
 
 class CorpusMetric:
-    """Sums over sentences (images), from which a figure of the whole corpus is made.
+    """Sums over sentences (images), from which `result` computes a figure of the whole corpus.
 
-    A subclass has `of(hypotheses, references, ...)`, which makes them of some sentences. The statistics of batches or
-    workers are added, either as they are (`a + b`) or as vectors, made to statistics again by their class:
-    `type(a)(a.sums + b.sums)`. However the corpus is cut, the result is the same to the last bit: the sums are counts,
-    or scores rounded to multiples of 2^-32, so adding them is exact (up to 2^21 in all, 200,000 images).
+    A subclass has a constructor such as `from_sentences(hypotheses, references)`. The metrics of batches or workers are
+    added (`a + b`), or their vectors are (`type(a).from_sums(a.sums + b.sums)`). However the corpus is cut, the result
+    is the same to the last bit: the sums are counts, or scores rounded to multiples of 2^-32, so adding them is exact
+    (up to 2^21 in all, 200,000 images).
 
     Args:
         sums: Vector (k,); the first is the number of sentences.
@@ -27,7 +27,7 @@ class CorpusMetric:
         sums: The same, float64.
     """
 
-    sizes: ClassVar[tuple[int, ...]]  # what k may be; `zero()` has the last
+    sizes: ClassVar[tuple[int, ...]]  # possible values of k; `zero()` has the last
 
     def __init__(self, sums: Sequence[float] | np.ndarray):
         self.sums = np.array(sums, np.float64)
@@ -35,8 +35,13 @@ class CorpusMetric:
         require(self.sums.ndim == 1 and len(self.sums) in self.sizes, "sums", expected, self.sums.shape)
 
     @classmethod
+    def from_sums(cls, sums: Sequence[float] | np.ndarray) -> "CorpusMetric":
+        """Makes the metric from added `sums` (k,)."""
+        return cls(sums)
+
+    @classmethod
     def zero(cls) -> "CorpusMetric":
-        """Those of no sentence at all: for a worker that has none."""
+        """Zero sums, for a worker without sentences."""
         return cls(np.zeros(cls.sizes[-1]))
 
     def __add__(self, other: "CorpusMetric") -> "CorpusMetric":
@@ -57,10 +62,10 @@ class CorpusMetric:
 
 
 class CorpusMetricWithSignature(CorpusMetric):
-    """With the four sums that a signature of sacreBLEU's kind is made of, before all others.
+    """A metric with a signature, which is computed from its first four sums.
 
-    They are the sentences, their references, the squares of each sentence's number of references, and the sentences
-    that were taken in lower case.
+    They are the number of sentences, of references, the sum of the squares of each sentence's number of references,
+    and the number of sentences that were converted to lower case.
     """
 
     header = 4
@@ -73,14 +78,11 @@ class CorpusMetricWithSignature(CorpusMetric):
 
     @property
     def signature(self) -> str:
-        """What the figure was computed with, as sacreBLEU prints it.
-
-        The version is that of the sacreBLEU whose figures these equal; sacreBLEU itself is not used.
-        """
+        """Settings of the computation in the form of sacreBLEU's signatures, and the implementation: lightkeras."""
         sentences, references, squares, lowercased = self.sums[:4].astype(int)
         same = sentences > 0 and sentences * squares == references**2
         count = references // sentences if same else "var"
-        return f"nrefs:{count}|case:{'lc' if lowercased else 'mixed'}|{self.tags}|version:{SACREBLEU}"
+        return f"nrefs:{count}|case:{'lc' if lowercased else 'mixed'}|{self.tags}|impl:lightkeras.{__version__}"
 
 
 def signed_header(pairs: list[tuple[str, list[str]]], lowercase: bool) -> list[int]:
@@ -90,12 +92,12 @@ def signed_header(pairs: list[tuple[str, list[str]]], lowercase: bool) -> list[i
 
 
 def on_grid(score: float) -> float:
-    """`score` rounded to a multiple of 2^-32 (to 1.2e-10), so that sums of it are exact in any order."""
+    """Rounds to a multiple of 2^-32 (to 1.2e-10), so that sums of scores are exact in any order."""
     return round(score * GRID) / GRID
 
 
 def check_references(references: Iterable[str | Iterable[str]]) -> list[list[str]]:
-    """References as lists, a single one per sentence too.
+    """Turns references into lists, a single one per sentence too.
 
     Raises:
         ValueError: No sentence, a sentence without references, or anything but strings.
@@ -111,10 +113,10 @@ def check_references(references: Iterable[str | Iterable[str]]) -> list[list[str
 
 
 def check_corpus(hypotheses: Iterable[str], references: Iterable) -> list[tuple[str, list[str]]]:
-    """Every hypothesis with its references.
+    """Pairs every hypothesis with its references.
 
     Raises:
-        ValueError: As `check_references`, or other lengths, or a hypothesis that is no str.
+        ValueError: As `check_references`; or the lengths differ, or a hypothesis is not a str.
     """
     require(not isinstance(hypotheses, str | bytes), "hypotheses", "a list of str", hypotheses)
     hypotheses = list(hypotheses)

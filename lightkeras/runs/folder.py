@@ -3,20 +3,19 @@
 import datetime
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
+from lightkeras import checkpoint
+from lightkeras.checkpoint import Checkpoint, CheckpointError
 from lightkeras.utils import internals
-from lightkeras import checkpoint as files
-from lightkeras.callbacks.model_checkpoint import CHECKPOINTS, best_of
-from lightkeras.checkpoint import CheckpointError
 from lightkeras.utils.hparams import class_path, describe
-from lightkeras.utils.paths import RemotePath, copy_files, as_path
+from lightkeras.utils.paths import Folder, as_path, copy_files
 
-Folder = Path | RemotePath
+CHECKPOINTS = "checkpoints"  # in the run's folder
+AFTER_ERROR = "after_error"  # in the run's folder: the state that an error left
 
 
 def task_name(task_class: type) -> str:
@@ -46,21 +45,21 @@ def _described(callback) -> dict | None:
         return None
 
 
-def open_run(parent: Folder, config: dict, left_out: list[str], ckpt_path: str | None) -> Folder:
-    """The folder for a run: a new one in `parent`, or that of the last checkpoint of a run, which goes on there.
+def open_run(trainer: Any, task: Any, data: Any, ckpt_path: str | None) -> Folder:
+    """Opens the folder of a run: a new one, or the folder of the resumed run if `ckpt_path` is its last checkpoint.
 
-    From an older checkpoint, or one that lies elsewhere, the run goes on in a new folder, so that nothing is lost.
+    From an older checkpoint, or one that lies elsewhere, the run is resumed in a new folder, so that nothing is lost.
 
     Args:
-        parent: The task's folder.
-        config: For config.yaml.
-        left_out: What that file cannot hold, named in its first line.
-        ckpt_path: The checkpoint that is continued, or None.
+        trainer, task, data: Their arguments are written to config.yaml.
+        ckpt_path: The checkpoint to resume from, or None.
     """
     run = as_path(ckpt_path).parent.parent if ckpt_path is not None else None
-    if run is not None and ckpt_path == files.latest_checkpoint(run / CHECKPOINTS):
+    if run is not None and ckpt_path == checkpoint.latest_checkpoint(run / CHECKPOINTS):
         return run
-    folder = _new_folder(parent)
+    arguments, left_out = trainer_config(trainer)
+    folder = _new_folder(as_path(trainer.default_root_dir) / task_name(type(task)))
+    config = {"trainer": arguments, "task": describe(task), "data": describe(data)}
     note = f"# Not in this file, since made in Python: {', '.join(left_out)}\n" if left_out else ""
     plain = json.loads(json.dumps(config, default=_plain))
     text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
@@ -71,7 +70,7 @@ def open_run(parent: Folder, config: dict, left_out: list[str], ckpt_path: str |
 
 
 def _copy_logs(run: Folder, folder: Folder) -> None:
-    """What came after the checkpoint is dropped as the run is continued."""
+    """Copies the logs; rows after the checkpoint are dropped when training begins."""
     if (run / "metrics.csv").exists():
         (folder / "metrics.csv").write_bytes((run / "metrics.csv").read_bytes())
     if (run / "tensorboard").is_dir():
@@ -97,12 +96,12 @@ def _new_folder(parent: Folder) -> Folder:
 
 
 def is_run(folder: Folder) -> bool:
-    """Whether `folder` is a run's folder with a checkpoint in it."""
-    return bool(files.checkpoints(folder / CHECKPOINTS))
+    """Returns whether `folder` is a run's folder with a checkpoint in it."""
+    return bool(checkpoint.checkpoints(folder / CHECKPOINTS))
 
 
 def newest_run(root: Folder, task_name: str) -> Folder | None:
-    """The run of the task that saved last: `root` itself, or one in `root/task_name/`; None where there is none."""
+    """Finds the run of the task that saved last: `root` itself, or one in `root/task_name/`; None without a run."""
     if is_run(root):
         return root
     runs = [folder for folder in (root / task_name).glob("*") if is_run(folder)]
@@ -110,50 +109,50 @@ def newest_run(root: Folder, task_name: str) -> Folder | None:
 
 
 def _saved_at(run: Folder) -> tuple:
-    """By the manifest's time: a remote folder has none."""
-    manifest = as_path(files.latest_checkpoint(run / CHECKPOINTS)) / "manifest.json"
+    """Sorts by the time of the manifest: a remote folder has none."""
+    manifest = as_path(checkpoint.latest_checkpoint(run / CHECKPOINTS)) / "manifest.json"
     return manifest.stat().st_mtime_ns, run.name
 
 
-def find_checkpoint(ckpt_path: str | Folder, root: Folder, task_name: str, of_run: str = "best") -> str:
-    """The checkpoint meant by `ckpt_path`.
+def open_checkpoint(
+    ckpt_path: str | Folder, root: Folder | None = None, task_name: str = "", default: str = "best"
+) -> Checkpoint:
+    """Opens the checkpoint that `ckpt_path` names. It is opened once: its arrays are read on first use.
 
     Args:
-        ckpt_path: "best" or "last" (of the task's newest run under `root`), a run's folder (see
-            `of_run`; without a monitor its last is its best), a run's folder with `/best` or `/last` behind it, or
-            a checkpoint's folder.
-        root: The `default_root_dir` of the runs.
+        ckpt_path: A checkpoint's folder; a run's folder, with or without `/best` or `/last` behind it (without a
+            monitor, the last checkpoint is the best); or "best" or "last", of the task's newest run under `root`.
+        root: The `default_root_dir` of the runs; None accepts folders only.
         task_name: The task's folder under it.
-        of_run: Which one a run's folder alone means: "best" to use it, "last" to continue it.
+        default: The checkpoint that a run's folder alone means: "best" to use it, "last" to resume it. If the last
+            one is damaged, "last" falls back on the one before, with a warning.
 
     Raises:
-        CheckpointError: There is none; the message says where it was looked for.
+        CheckpointError: There is none, or it is damaged; the message says where it was looked for.
     """
     path = as_path(ckpt_path, "ckpt_path")
     if (path / "manifest.json").exists():
-        return str(path)
+        return checkpoint.open_checkpoint(path)
     if is_run(path):
-        return _of_run(path, of_run)
-    if str(ckpt_path) in ("best", "last"):
+        return _open_in_run(path, default, fall_back=default == "last")
+    if root is not None and str(ckpt_path) in ("best", "last"):
         run = newest_run(root, task_name)
-        if run is not None:
-            return _of_run(run, str(ckpt_path))
-        raise CheckpointError(f"Expected a run with a checkpoint in {root / task_name}. Received: none is there")
+        if run is None:
+            raise CheckpointError(f"Expected a run with a checkpoint in {root / task_name}. Received: none is there")
+        return _open_in_run(run, str(ckpt_path), fall_back=default == "last")
     if path.name in ("best", "last") and is_run(path.parent):
-        return _of_run(path.parent, path.name)
+        return _open_in_run(path.parent, path.name, fall_back=default == "last")
+    names = ', "best" or "last"' if root is not None else ""
     raise CheckpointError(
-        "Expected `ckpt_path` to be a run's folder with a checkpoint in it, a checkpoint's folder, \"best\" or "
-        f'"last". Received: ckpt_path={str(ckpt_path)!r}'
+        f"Expected `ckpt_path` to be a run's folder with a checkpoint in it, a checkpoint's folder{names}. "
+        f"Received: ckpt_path={str(ckpt_path)!r}"
     )
 
 
-def means_last(ckpt_path: str | Folder) -> bool:
-    """Whether `ckpt_path`, given to continue a run, leaves it open which checkpoint: that of a run, or its "last"."""
-    path = as_path(ckpt_path, "ckpt_path")
-    return not (path / "manifest.json").exists() and path.name != "best"
-
-
-def _of_run(run: Folder, which: str) -> str:
-    last = files.latest_checkpoint(run / CHECKPOINTS)
-    best = best_of(files.read_state(last)) if which == "best" else None
-    return str(run / CHECKPOINTS / best) if best else str(last)
+def _open_in_run(run: Folder, which: str, fall_back: bool) -> Checkpoint:
+    last = checkpoint.latest_checkpoint(run / CHECKPOINTS)
+    if which == "last":
+        return checkpoint.fall_back(last) if fall_back else checkpoint.open_checkpoint(last)
+    opened = checkpoint.open_checkpoint(last)
+    best = opened.state.get("best")
+    return checkpoint.open_checkpoint(run / CHECKPOINTS / best) if best else opened

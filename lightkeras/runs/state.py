@@ -1,56 +1,55 @@
 """A whole run as arrays and JSON, and back.
 
 The state holds every weight, optimizer slot and seed generator (arrays), and the position, the partial sums of the
-epoch, every callback's state, and what makes task and data again (JSON).
+epoch, every callback's state, and the recorded arguments of task and data (JSON).
 """
 
-import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
-from lightkeras.utils import internals
-
-from lightkeras import checkpoint as files
 from lightkeras.checkpoint import Checkpoint, CheckpointError
-from lightkeras.data.module import DataModule
-from lightkeras.utils.hparams import class_path, describe, import_class, make
-from lightkeras.runs.folder import find_checkpoint
-from lightkeras.task import TaskModule
+from lightkeras.data import DataModule
+from lightkeras.runs.folder import open_checkpoint
+from lightkeras.utils import internals
+from lightkeras.utils.hparams import class_path, describe, import_class, instantiate
 
-CHANGEABLE = ("task", "data", "seed", "data_state")  # by name, in a run that goes on; its steps per epoch are not
+if TYPE_CHECKING:
+    from lightkeras.task import TaskModule
+
+CHANGEABLE = ("task", "data", "seed", "data_state")  # may differ in a resumed run, by name; steps per epoch may not
 
 
-def capture(task: TaskModule, data: DataModule, callbacks: dict, seed: int) -> tuple[dict[str, np.ndarray], dict]:
-    """The run's state now: (arrays, JSON state), copied to the host."""
+def capture(task: "TaskModule", data: DataModule, callbacks: dict, seed: int) -> tuple[dict[str, np.ndarray], dict]:
+    """Copies the state of the run to the host: (arrays, JSON state)."""
     arrays = {name: _host_copy(variable) for name, variable in task.state_variables().items()}
     arrays["sums/values"] = task.train_sums.values.numpy()
     arrays["sums/non_finite"] = task.train_sums.non_finite.numpy()
     known = {**identity(task, data, seed), "data_state": data.state_dict()}
     spec = {name: {"shape": list(s.shape), "dtype": s.dtype.name} for name, s in task.spec.items()}
-    position = {"step": task.global_step, "steps_per_epoch": task.steps_per_epoch, "averages": task.averages()}
+    position = {"step": task.global_step, "steps_per_epoch": task.steps_per_epoch, "averages": task.average_names()}
     return arrays, {**known, "spec": spec, **position, "callbacks": callbacks}
 
 
 def _host_copy(variable) -> np.ndarray:
-    """The variable's value in memory of its own: on a CPU an array may look into the variable's."""
+    """Copies the variable: on a CPU an array may share the variable's memory."""
     array = np.asarray(variable)
     return array if array.flags.owndata else array.copy()
 
 
-def spec_of(state: dict) -> dict[str, tf.TensorSpec]:
-    """The element spec that the run's model was built from."""
+def element_spec(state: dict) -> dict[str, tf.TensorSpec]:
+    """Returns the element spec that the run's model was built from."""
     return {name: tf.TensorSpec(s["shape"], s["dtype"], name) for name, s in state["spec"].items()}
 
 
-def restore_weights(task: TaskModule, saved: Checkpoint) -> None:
-    """Gives the model's weights (not the optimizers') their saved values: the averages of those that have one.
+def restore_weights(task: "TaskModule", saved: Checkpoint) -> None:
+    """Restores the model's weights (not the optimizers'): averages where a weight has one.
 
-    In a model with other dropout, which has other random generators, these are left as they are.
+    In a model with other dropout, which has other seed generators, these keep their state.
 
     Raises:
         CheckpointError: The checkpoint's weights are not this model's; the first differences are named.
@@ -62,8 +61,31 @@ def restore_weights(task: TaskModule, saved: Checkpoint) -> None:
         variables, arrays = _weights(variables), _weights(arrays)
         if [Path(name).name for name in variables] == [Path(name).name for name in arrays]:
             arrays = dict(zip(variables, arrays.values(), strict=True))  # their numbers count the generators too
-    _assign(variables, dataclasses.replace(saved, arrays=arrays))
-    task.begin_averages()
+    _assign(variables, arrays, saved.path)
+    task.optimizers.start_averages()
+
+
+def restore_trained(task: "TaskModule", data: DataModule, saved: Checkpoint) -> None:
+    """Restores the weights of a trained task, which must have the same class and vocabulary.
+
+    Raises:
+        CheckpointError: The checkpoint is of another task class, or its data state (vocabulary) differs.
+    """
+    now = {"task": class_path(type(task)), "data_state": json.loads(json.dumps(data.state_dict()))}
+    then = {"task": saved.state["task"]["class_path"], "data_state": saved.state["data_state"]}
+    if found := [f"{name}: {change}" for name, change in differences(now, then)]:
+        raise CheckpointError(f"Expected {saved.path} to be of this task and data. Received: {'; '.join(found)}")
+    restore_weights(task, saved)
+
+
+def resume(task: "TaskModule", data: DataModule, saved: Checkpoint, seed: int, allowed: Iterable[str]) -> None:
+    """Restores the whole task, which must be the saved one but for the values `allowed` to differ.
+
+    If arguments of the task differ, the optimizers keep the learning rates of `configure_optimizers`.
+    """
+    now = {"data_state": data.state_dict(), "steps_per_epoch": task.steps_per_epoch}
+    changed = require_same(saved, {**identity(task, data, seed), **now}, allowed)
+    restore(task, saved, keep_rates=any(name.startswith("task.") for name in changed))
 
 
 def _weights(named: dict[str, Any]) -> dict[str, Any]:
@@ -73,122 +95,116 @@ def _weights(named: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in named.items() if is_weight(name)}
 
 
-def restore(task: TaskModule, saved: Checkpoint, keep_rates: bool = False) -> None:
-    """Gives the whole task its saved state: weights, slots, position, partial sums.
+def restore(task: "TaskModule", saved: Checkpoint, keep_rates: bool = False) -> None:
+    """Restores the whole task: weights, slots, position, partial sums.
 
     Args:
         task: The task, built, with its optimizers.
         saved: The run's checkpoint.
-        keep_rates: The optimizers keep the learning rates that they were made with.
+        keep_rates: The optimizers keep their current learning rates.
     """
-    _check_metrics(task, saved)
-    rates = {id(internals.learning_rate_variable(optimizer)) for optimizer in task.optimizers.values()} if keep_rates else set()
-    _assign({name: v for name, v in task.state_variables().items() if id(v) not in rates}, saved)
+    _require_same_metrics(task, saved)
+    optimizers = task.optimizers.values()
+    rates = {id(internals.learning_rate_variable(optimizer)) for optimizer in optimizers} if keep_rates else set()
+    variables = {name: v for name, v in task.state_variables().items() if id(v) not in rates}
+    _assign(variables, saved.arrays, saved.path)
     task.global_step = saved.state["step"]
     task.train_sums.values = tf.constant(saved.arrays["sums/values"])
     task.train_sums.non_finite = tf.constant(saved.arrays["sums/non_finite"])
 
 
-def load_task(ckpt_path: str, expected: type = TaskModule) -> TaskModule:
-    """The trained task of a run's or checkpoint's folder; see `TaskModule.load_from_checkpoint`."""
-    task, data, saved = load_run(ckpt_path, expected)
-    build(task, data, spec_of(saved.state))
+def load_task(saved: Checkpoint | str, expected: type) -> "TaskModule":
+    """Loads a trained task; see `TaskModule.load_from_checkpoint`.
+
+    Args:
+        saved: The opened checkpoint, or the folder of a checkpoint or run.
+        expected: The class that the task must have.
+    """
+    task, data, saved = load_run(saved, expected)
+    build(task, data, element_spec(saved.state))
     restore_weights(task, saved)
     task.global_step = saved.state["step"]
     return task
 
 
-def load_run(ckpt_path: str, expected: type = TaskModule) -> tuple[TaskModule, DataModule, Checkpoint]:
-    """Task and data made again from a checkpoint, not built yet, and the checkpoint."""
-    saved = files.load_checkpoint(find_checkpoint(ckpt_path, Path("."), ""))
+def load_run(saved: Checkpoint | str, expected: type) -> tuple["TaskModule", DataModule, Checkpoint]:
+    """Instantiates task and data from a checkpoint, not built yet; returns the opened checkpoint too."""
+    saved = saved if isinstance(saved, Checkpoint) else open_checkpoint(saved)
     kind = import_class(saved.state["task"]["class_path"])
     if not issubclass(kind, expected):
         raise CheckpointError(
             f"Expected a checkpoint of {class_path(expected)}. Received: {saved.path}, of {class_path(kind)}"
         )
-    task, data = make(saved.state["task"]), make(saved.state["data"])
+    task, data = instantiate(saved.state["task"]), instantiate(saved.state["data"])
     data.load_state_dict(saved.state["data_state"])
     return task, data, saved
 
 
-def build(task: TaskModule, data: DataModule, spec: dict[str, tf.TensorSpec]) -> None:
+def build(task: "TaskModule", data: DataModule, spec: dict[str, tf.TensorSpec]) -> None:
     """Creates the task's layers and variables under the current strategy."""
     task.configure_model(data)
     task.build_from(spec)
 
 
-def _check_metrics(task: TaskModule, saved: Checkpoint) -> None:
+def _require_same_metrics(task: "TaskModule", saved: Checkpoint) -> None:
     names, count = ", ".join(task.train_sums.kinds), len(saved.arrays["sums/values"])
     if count != len(task.train_sums.kinds):
         raise CheckpointError(
             f"Expected {saved.path} to hold sums of this run's metrics: {names}. Received: sums of {count} metrics. "
-            "Continue a run with the metrics and the log_gradient_norm that it had."
+            "Resume a run with the metrics and the log_gradient_norm that it had."
         )
 
 
-def _assign(variables: dict[str, Any], saved: Checkpoint) -> None:
+def _assign(variables: dict[str, Any], arrays: dict[str, np.ndarray], path: str) -> None:
     wrong = [
-        f"{name}: expected {tuple(v.shape)}, received {saved.arrays[name].shape if name in saved.arrays else 'nothing'}"
+        f"{name}: expected {tuple(v.shape)}, received {arrays[name].shape if name in arrays else 'nothing'}"
         for name, v in variables.items()
-        if name not in saved.arrays or saved.arrays[name].shape != tuple(v.shape)
+        if name not in arrays or arrays[name].shape != tuple(v.shape)
     ]
     if wrong:
-        raise CheckpointError(f"Expected {saved.path} to hold this model's variables. {'; '.join(wrong[:5])}")
+        raise CheckpointError(f"Expected {path} to hold this model's variables. {'; '.join(wrong[:5])}")
     for name, variable in variables.items():
-        variable.assign(saved.arrays[name])
+        variable.assign(arrays[name])
 
 
-def identity(task: TaskModule, data: DataModule, seed: int) -> dict:
-    """What makes a run this run, known before its data is read."""
+def identity(task: "TaskModule", data: DataModule, seed: int) -> dict:
+    """Returns what identifies a run and is known before its data is read."""
     return {"task": describe(task), "data": describe(data), "seed": seed}
 
 
-def check_same(path: str, now: dict, allowed: Iterable[str] = ()) -> list[str]:
-    """Refuses to continue the run of the checkpoint `path` as another one.
+def require_same(saved: Checkpoint, now: dict, allowed: Iterable[str] = ()) -> list[str]:
+    """Rejects the resume of a run as another one.
 
     Args:
-        path: The checkpoint.
-        now: Any part of the run's state as it is now: only these keys are compared.
-        allowed: Names of what may differ ("data.init_args.source"), or of all that lies under one ("data").
+        saved: The run's checkpoint.
+        now: Any part of the run's state now: only these keys are compared.
+        allowed: Names of values that may differ ("data.init_args.source"), or of all that lies under one ("data").
 
     Returns:
-        The names of what differs.
+        The names of the values that differ.
 
     Raises:
         CheckpointError: Something differs (arguments, vocabulary, seed, steps per epoch); the differences are listed.
     """
-    saved = files.read_state(path)
-    found = dict(differences(json.loads(json.dumps(now)), {key: saved.get(key) for key in now}))
+    found = dict(differences(json.loads(json.dumps(now)), {key: saved.state.get(key) for key in now}))
     refused = [name for name in found if not any(f"{name}.".startswith(f"{known}.") for known in allowed)]
     if refused:
         shown = "; ".join(f"{name}: {found[name]}" for name in refused[:10])
         by_name = all(name.split(".")[0] in CHANGEABLE for name in refused)
-        how = f". If that is meant, allow it by name: allow_changes={refused}" if by_name else ""
-        raise CheckpointError(f"Expected the run of {path} to be continued as it was. Received: {shown}{how}")
+        how = f". If this is intended, allow it by name: allow_changes={refused}" if by_name else ""
+        raise CheckpointError(f"Expected the run of {saved.path} to be resumed as it was. Received: {shown}{how}")
     return list(found)
 
 
-def check_weights_fit(task: TaskModule, data: DataModule, saved: Checkpoint) -> None:
-    """Refuses the weights of another task or vocabulary.
-
-    Raises:
-        CheckpointError: The checkpoint is of another task class, or its data state (vocabulary) differs.
-    """
-    now = {"task": class_path(type(task)), "data_state": json.loads(json.dumps(data.state_dict()))}
-    then = {"task": saved.state["task"]["class_path"], "data_state": saved.state["data_state"]}
-    if found := [f"{name}: {change}" for name, change in differences(now, then)]:
-        raise CheckpointError(f"Expected {saved.path} to be of this task and data. Received: {'; '.join(found)}")
-
-
-def differences(now: Any, saved: Any, where: str = ""):
-    """(name, "old then, new now") of everything that differs between two values of JSON."""
+def differences(now: Any, saved: Any, where: str = "") -> Iterator[tuple[str, str]]:
+    """Yields (name, "old then, new now") of everything that differs between two JSON values."""
     if isinstance(now, dict) and isinstance(saved, dict):
         for key in {**now, **saved}:
             yield from differences(now.get(key), saved.get(key), f"{where}.{key}" if where else key)
     elif now != saved:
-        yield where, f"{_short(saved)} then, {_short(now)} now"
+        yield where, f"{_shorten(saved)} then, {_shorten(now)} now"
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,11 +1,18 @@
-"""Text: reading, tokenizing, vocabularies."""
+"""Text: reading, tokenizing, vocabularies and their special ids."""
 
 from lightkeras.text.characters import CharacterVocabulary
+from lightkeras.text.ids import END, FIRST_WORD, PAD, START, UNKNOWN
 from lightkeras.text.subwords import SubwordVocabulary
-from lightkeras.text.tokenize import detokenize, normalize_text, read_text, tokenize
+from lightkeras.text.tokenize import JOIN, detokenize, normalize_text, read_text, tokenize
 from lightkeras.text.words import WordVocabulary
 
 __all__ = [
+    "END",
+    "FIRST_WORD",
+    "JOIN",
+    "PAD",
+    "START",
+    "UNKNOWN",
     "CharacterVocabulary",
     "SubwordVocabulary",
     "WordVocabulary",

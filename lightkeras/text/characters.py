@@ -9,16 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from lightkeras.text.ids import as_ids, require_range
 from lightkeras.utils.checks import require
 
 _BLOCK = 1 << 16  # characters converted at a time: few enough for the processor's cache
-
-
 _UTF32 = ("utf-32-le", "surrogatepass")  # lone surrogates are legal in a str, so they must survive
 
 
 def _code_points(text: str) -> Iterator[np.ndarray]:
-    """The code points of `text` in blocks: uint32 arrays (block,)."""
+    """Yields the code points of `text` in blocks: uint32 arrays (block,)."""
     for start in range(0, len(text), _BLOCK):
         yield np.frombuffer(text[start : start + _BLOCK].encode(*_UTF32), dtype="<u4")
 
@@ -27,13 +26,13 @@ def _code_points(text: str) -> Iterator[np.ndarray]:
 class CharacterVocabulary:
     """An immutable, ordered list of characters; a character's id is its place in the list.
 
-    Vocabularies are equal where their tokens are. `state_dict()` is what a checkpoint keeps.
+    Vocabularies with equal tokens are equal. A checkpoint keeps `state_dict()`.
 
     Args:
-        tokens: the distinct characters, in the order of their ids.
+        tokens: The distinct characters, in the order of their ids.
 
     Raises:
-        ValueError: where `tokens` is empty, or holds anything but single, distinct characters.
+        ValueError: `tokens` is empty, or holds anything but single, distinct characters.
     """
 
     tokens: tuple[str, ...]
@@ -50,10 +49,10 @@ class CharacterVocabulary:
 
     @classmethod
     def from_text(cls, text: str) -> "CharacterVocabulary":
-        """The distinct characters of `text`, sorted by code point.
+        """Takes the distinct characters of `text`, sorted by code point.
 
         Raises:
-            ValueError: where `text` is empty.
+            ValueError: `text` is empty.
         """
         require(len(text) > 0, "text", "at least one character", text)
         seen = np.zeros(0x110000, bool)  # one flag for each code point of Unicode
@@ -63,11 +62,11 @@ class CharacterVocabulary:
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Any]) -> "CharacterVocabulary":
-        """The vocabulary whose `state_dict()` was `state`."""
+        """Restores the vocabulary from its `state_dict()`."""
         return cls(tuple(state["tokens"]))
 
     def state_dict(self) -> dict[str, list[str]]:
-        """The vocabulary as plain values that JSON can hold."""
+        """Returns the vocabulary as plain values that JSON can hold."""
         return {"tokens": list(self.tokens)}
 
     def __len__(self) -> int:
@@ -78,7 +77,7 @@ class CharacterVocabulary:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """16 hex digits of the tokens' sha256: stable everywhere, another for other tokens or order."""
+        """16 hex digits of the tokens' sha256: the same on every machine, different for other tokens or order."""
         return hashlib.sha256(json.dumps(self.tokens).encode("ascii")).hexdigest()[:16]
 
     @functools.cached_property
@@ -88,27 +87,27 @@ class CharacterVocabulary:
 
     @functools.cached_property
     def _ids(self) -> np.ndarray:
-        """The id of each code point up to the largest known, -1 for the unknown, and a last -1."""
+        """The id of each code point up to the largest known one, -1 for unknown ones, then another -1: int32."""
         ids = np.full(int(self._points.max()) + 2, -1, np.int32)
         ids[self._points] = np.arange(len(self), dtype=np.int32)
         return ids
 
     def encode(self, text: str) -> np.ndarray:
-        """The ids of the characters of `text`: (characters,) int32.
+        """Returns the ids of the characters of `text`: (characters,) int32.
 
         Raises:
-            ValueError: where `text` has characters that the vocabulary has not, naming up to ten of them and
-                the position of the first.
+            ValueError: `text` has characters that the vocabulary lacks. The message names up to ten of them and the
+                position of the first.
         """
         ids = np.empty(len(text), np.int32)
         for i, block in enumerate(_code_points(text)):
             part = ids[i * _BLOCK : i * _BLOCK + len(block)]
             np.take(self._ids, block, mode="clip", out=part)  # beyond the table: its last entry, -1
             if part.min() < 0:
-                self._refuse_unknown(text, i * _BLOCK + int(np.argmax(part < 0)))
+                self._raise_unknown(text, i * _BLOCK + int(np.argmax(part < 0)))
         return ids
 
-    def _refuse_unknown(self, text: str, first: int) -> None:
+    def _raise_unknown(self, text: str, first: int) -> None:
         unknown = sorted(set(text) - set(self.tokens))
         named = ", ".join(map(repr, unknown[:10])) + (", ..." if len(unknown) > 10 else "")
         raise ValueError(
@@ -117,21 +116,14 @@ class CharacterVocabulary:
         )
 
     def decode(self, ids: Any) -> str:
-        """The text of `ids`, an integer array or list (characters,).
+        """Returns the text of `ids`, an integer array or list (characters,).
 
         Raises:
-            ValueError: where `ids` are not integers in one dimension, or an id is not in the vocabulary.
+            ValueError: `ids` are not integers in one dimension, or an id is not in the vocabulary.
         """
-        ids = np.asarray(ids)
-        integers = ids.size == 0 or np.issubdtype(ids.dtype, np.integer)
-        require(ids.ndim == 1 and integers, "ids", "integers of shape (length,)", f"{ids.dtype} {ids.shape}")
-        blocks = (ids[start : start + _BLOCK] for start in range(0, len(ids), _BLOCK))
-        return "".join(self._decode_block(block, i * _BLOCK) for i, block in enumerate(blocks))
+        ids = as_ids(ids)
+        return "".join(self._decode_block(ids[i : i + _BLOCK], i) for i in range(0, len(ids), _BLOCK))
 
     def _decode_block(self, ids: np.ndarray, position: int) -> str:
-        if ids.min() < 0 or ids.max() >= len(self):
-            first = int(np.argmax((ids < 0) | (ids >= len(self))))
-            raise ValueError(
-                f"Expected `ids` to be from 0 to {len(self) - 1}. Received: {ids[first]} at position {position + first}"
-            )
+        require_range(ids, len(self), position)
         return self._points[ids].tobytes().decode(*_UTF32)

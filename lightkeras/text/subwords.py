@@ -11,44 +11,43 @@ from typing import Any
 import numpy as np
 import sentencepiece
 
+from lightkeras.text.ids import END, FIRST_WORD, PAD, SPECIAL_TOKENS, START, UNKNOWN, ids_before_end
 from lightkeras.text.tokenize import normalize_text
-from lightkeras.text.words import WordVocabulary, _before_end
 from lightkeras.utils.checks import require_int
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class SubwordVocabulary:
-    """Pieces of words found by byte-pair encoding (Sennrich et al. 2016), with `WordVocabulary`'s four special ids.
+    """Pieces of words from byte-pair encoding (Sennrich et al. 2016), after the four special ids of `WordVocabulary`.
 
-    A frequent word is one piece, a rare one several, so that only characters never seen are unknown. Made by
-    SentencePiece (Kudo and Richardson 2018).
+    A frequent word is one piece, a rare word several, so that only unseen characters are unknown. SentencePiece (Kudo
+    and Richardson 2018) finds and applies them.
 
     Args:
         model: SentencePiece's model file, as bytes.
     """
 
-    PAD = WordVocabulary.PAD
-    UNKNOWN = WordVocabulary.UNKNOWN
-    START = WordVocabulary.START
-    END = WordVocabulary.END
-
     model: bytes
 
     @classmethod
     def from_texts(cls, texts: Iterable[str], size: int = 8000) -> "SubwordVocabulary":
-        """`size` ids, the four special ones included, from the words of `texts`; the same texts give the same.
+        """Finds the pieces of the words of `texts`; the same texts give the same pieces.
+
+        Args:
+            texts: The texts.
+            size: Number of ids, the four special ones included.
 
         Raises:
-            ValueError: where the texts have more characters, or fewer pieces, than `size`.
+            ValueError: The texts have more distinct characters, or fewer pieces, than `size`.
         """
-        require_int("size", size, WordVocabulary.FIRST_WORD + 1)
+        require_int("size", size, FIRST_WORD + 1)
         model = io.BytesIO()
-        ids = {"pad_id": cls.PAD, "unk_id": cls.UNKNOWN, "bos_id": cls.START, "eos_id": cls.END}
+        ids = {"pad_id": PAD, "unk_id": UNKNOWN, "bos_id": START, "eos_id": END}
         try:
             sentencepiece.SentencePieceTrainer.train(
                 sentence_iterator=map(normalize_text, texts), model_writer=model, vocab_size=size, model_type="bpe",
                 character_coverage=1.0, normalization_rule_name="identity", max_sentence_length=1 << 30,
-                unk_surface=f" {WordVocabulary.UNKNOWN_WORD} ", minloglevel=3, **ids,
+                unk_surface=f" {SPECIAL_TOKENS[UNKNOWN]} ", minloglevel=3, **ids,
             )  # fmt: skip
         except RuntimeError as error:
             raise ValueError(f"Expected texts with {size} pieces of words. Received: {error}") from error
@@ -56,15 +55,15 @@ class SubwordVocabulary:
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Any]) -> "SubwordVocabulary":
-        """The vocabulary whose `state_dict()` was `state`."""
+        """Restores the vocabulary from its `state_dict()`."""
         return cls(base64.b64decode(state["sentencepiece"]))
 
     def state_dict(self) -> dict[str, str]:
-        """The vocabulary as plain values that JSON can hold."""
+        """Returns the vocabulary as plain values that JSON can hold."""
         return {"sentencepiece": base64.b64encode(self.model).decode("ascii")}
 
     def __len__(self) -> int:
-        """The number of ids, the four special ones included."""
+        """Number of ids, the four special ones included."""
         return self._processor.get_piece_size()
 
     def __repr__(self) -> str:
@@ -80,19 +79,20 @@ class SubwordVocabulary:
         return sentencepiece.SentencePieceProcessor(model_proto=self.model)
 
     def labels(self, ids: Any) -> list[str]:
-        """The piece of each of `ids`, the special ones included (`"</s>"` is the end): the ticks of a plot."""
+        """Returns the piece of each of `ids`, special ones included (`"</s>"` is the end): the ticks of a plot."""
         return [self._processor.id_to_piece(int(i)) for i in np.asarray(ids)]
 
     def encode_texts(self, texts: Iterable[str]) -> list[np.ndarray]:
-        """The ids of every text: int32 (pieces,) each; nothing is added."""
+        """Returns the ids of every text: int32 (pieces,) each; adds nothing."""
         ids = self._processor.encode([normalize_text(text) for text in texts], out_type=int)
-        return [np.array(of_text, np.int32) for of_text in ids]
+        return [np.array(pieces, np.int32) for pieces in ids]
 
     def decode_text(self, ids: Any) -> str:
-        """The text of `ids`, an integer array or list (length,), before the first `END`; `"<unk>"` for the unknown.
+        """Returns the text of `ids`, an integer array or list (length,), before the first `END`.
+
+        Unknown characters are `"<unk>"`.
 
         Raises:
-            ValueError: where `ids` are not integers in one dimension, or an id is not in the vocabulary.
+            ValueError: `ids` are not integers in one dimension, or an id is not in the vocabulary.
         """
-        shown = _before_end(ids, len(self))
-        return " ".join(self._processor.decode(shown.tolist()).split())
+        return " ".join(self._processor.decode(ids_before_end(ids, len(self)).tolist()).split())

@@ -7,16 +7,16 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-JOIN = "\uffed"  # the mark of `tokenize`: a halfwidth black square
+JOIN = "\uffed"  # a halfwidth black square: `tokenize` puts it on the side where a sign touches a word
 
 
 def read_text(path: str | pathlib.Path) -> str:
-    r"""Reads a UTF-8 file as it is: `\r\n` stays `\r\n`; only a byte order mark at the start is dropped.
+    r"""Reads a UTF-8 file unchanged (`\r\n` stays `\r\n`), except for a byte order mark at the start.
 
     Raises:
-        ValueError: for a file that is not UTF-8 (naming line, column and byte offset of the first bad byte;
-            the line and column count from 1, the offset from 0), and for an empty file.
-        OSError: where the file cannot be read.
+        ValueError: The file is empty, or not UTF-8. The message names line, column (both from 1) and byte offset (from
+            0) of the first bad byte.
+        OSError: The file cannot be read.
     """
     data = pathlib.Path(path).read_bytes()
     text_start = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0
@@ -33,10 +33,10 @@ def read_text(path: str | pathlib.Path) -> str:
 
 
 def normalize_text(text: str) -> str:
-    """`text` in Unicode's composed form (NFC) with one space between words and none around.
+    """Returns `text` in Unicode's composed form (NFC) with one space between words and none around.
 
-    Zero-width spaces and byte order marks go; a halfwidth black square, with which `tokenize` marks joints, becomes a
-    black square, its compatible form.
+    Removes zero-width spaces and byte order marks. Replaces `JOIN`, a halfwidth black square, by a black square, its
+    compatible form.
     """
     text = unicodedata.normalize("NFC", text)
     return " ".join(text.replace("\u200b", "").replace("\ufeff", "").replace(JOIN, "\u25a0").split())
@@ -44,8 +44,9 @@ def normalize_text(text: str) -> str:
 
 @functools.cache
 def _signs() -> tuple[re.Pattern, re.Pattern]:
-    """What `tokenize` cuts off (an apostrophe within a word and what follows it; all that is no letter and no digit),
-    and a letter or digit.
+    """Returns two patterns: what `tokenize` cuts off, and a letter or digit.
+
+    `tokenize` cuts off an apostrophe within a word with the letters after it, and every sign (no letter or digit).
     """
     marks = (chr(c) for c in range(0x10000) if unicodedata.category(chr(c)).startswith("M"))
     word = f"\\w\u200c\u200d{''.join(marks)}"  # letters are joined by combining marks and by two format characters
@@ -53,7 +54,7 @@ def _signs() -> tuple[re.Pattern, re.Pattern]:
 
 
 def _marked(match: re.Match) -> str:
-    """A sign between spaces, with `JOIN` on the sides where it touches what stood there."""
+    """Puts a sign between spaces, with `JOIN` on the sides where it touches a neighbour."""
     text, start, end = match.string, match.start(), match.end()
     left = JOIN if start and text[start - 1] != " " else ""
     right = JOIN if _signs()[1].match(text, end) else ""  # of two signs that touch, the second has the mark
@@ -61,15 +62,15 @@ def _marked(match: re.Match) -> str:
 
 
 def tokenize(text: str) -> list[str]:
-    """The words and signs of `normalize_text(text)`, case and all; `detokenize` gives that text back.
+    """Splits `normalize_text(text)` into words and signs and keeps their case; `detokenize` restores that text.
 
-    A sign is a token of its own, with a mark (`JOIN`) on each side where no space stood, so that words need none: with
-    the mark written as `_`, `"I'm here," he said.` is `"_ I _'m here _, _" he said _.`.
+    A sign is a token of its own. It carries the mark `JOIN` on each side where no space stood, so that words need no
+    mark. With the mark written as `_`, `"I'm here," he said.` is `"_ I _'m here _, _" he said _.`.
     """
     return _signs()[0].sub(_marked, normalize_text(text)).split()
 
 
 def detokenize(tokens: Iterable[str]) -> str:
-    """The text of `tokens`, whatever they are: one with a mark touches its neighbour."""
+    """Joins any tokens to a text: a token with a mark touches its neighbour."""
     text = " ".join(tokens)
     return text.replace(" " + JOIN, "").replace(JOIN + " ", "").replace(JOIN, "")

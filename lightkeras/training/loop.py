@@ -1,31 +1,46 @@
-"""Many updates in one call."""
+"""The training loop, as Keras' `fit()` drives it::
 
+    for epoch in epochs:                                  # keras.Model.fit
+        callbacks.on_epoch_begin(epoch)                   #   the source finds the epoch's batches
+        for step in range(steps_per_epoch):
+            if step is made already: continue             #   StepsPerCall: one call made several steps
+            callbacks.on_train_batch_begin(step)
+            for _ in range(count):                        #   Loop: in the graph, on every replica
+                sums += train_step(source.next())         #   step.py; the sums stay on the device
+            callbacks.on_train_batch_end(step + count - 1)
+        callbacks.on_epoch_end(epoch)                     #   validation, logs, checkpoint
+
+`fit()` calls once per step. The first call makes several steps at once, and the calls for these steps return at once.
+"""
+
+import functools
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import tensorflow as tf
 
 from lightkeras.distribution.replicas import all_reduce_sum, on_every_replica
-from lightkeras.metrics import WeightedMean
-from lightkeras.training.step import Sums, as_metrics, pack
+from lightkeras.training.logs import MetricSums
+from lightkeras.training.step import Metrics, as_metrics, pack
 
 
 class StepsPerCall:
-    """How many steps each of Keras' calls makes.
+    """Plans how many steps each of Keras' calls makes.
 
-    `fit()` and `evaluate()` call once a step. The first call makes many steps at once, in the graph, and the calls
-    for the steps that are made already do nothing; so the number may change as the run goes, and a resumed epoch
-    begins in its middle. Calls end at the multiples of `stops` (of all steps of the run) and of `epoch_stops` (of an
-    epoch's), where a callback wants to be called.
+    The number may change during a run, and a resumed epoch starts in its middle. Calls end at the multiples of `stops`
+    (updates of the run) and of `epoch_stops` (updates of an epoch), where a callback must be called.
 
     Args:
-        steps_per_execution: Steps a call; "auto" takes as many as fill `TARGET` seconds.
+        steps_per_execution: Steps per call; "auto" fills `TARGET` seconds.
 
     Attributes:
         done: Steps of the epoch that are made.
-        count, seconds: Steps of the last call, and what it took until it came back (the device may be at it still).
-        stops, epoch_stops: Where calls end.
+        count: Steps of the last call.
+        seconds: Time until the last call returned (the device may still be busy).
+        stops: Calls end at multiples of these numbers of updates of the run.
+        epoch_stops: Calls end at multiples of these numbers of updates of an epoch.
     """
 
     TARGET = 0.05
@@ -38,23 +53,23 @@ class StepsPerCall:
         self.epoch_stops: tuple[int, ...] = ()
 
     def begin(self, total: int, done: int = 0, before: int = 0) -> None:
-        """An epoch (or evaluation) of `total` steps begins, of which `done` are made, after `before` other steps."""
+        """Begins an epoch (or evaluation) of `total` steps, of which `done` are made, after `before` other steps."""
         self.total, self.done, self._before, self._call, self._ran = total, done, before, 0, -1
 
     def due(self, call: int) -> bool:
-        """Whether the call of this number has a step to make."""
+        """Returns whether the call of this number has a step to make."""
         return call >= self.done
 
     def made(self, call: int) -> bool:
-        """Whether the call of this number made steps, rather than being idle."""
+        """Returns whether the call of this number made steps."""
         return call == self._ran
 
     def run(self, function: Callable[[int], None]) -> None:
-        """Keras' next call: `function(count)`, or nothing where its step is made."""
+        """Handles Keras' next call: `function(count)`, or nothing where its step is made already."""
         call, self._call = self._call, self._call + 1
         if not self.due(call):
             return
-        count = min(self._steps, self.total - self.done, self._to_stop())
+        count = min(self._steps, self.total - self.done, self._steps_to_stop())
         began = time.perf_counter()
         function(count)
         self.count, self.seconds = count, time.perf_counter() - began
@@ -62,87 +77,154 @@ class StepsPerCall:
         if self._auto:
             self._adapt(count, self.seconds)
 
-    def _to_stop(self) -> int:
-        ever = [stop - (self._before + self.done) % stop for stop in self.stops]
-        return min([self.total, *ever, *(stop - self.done % stop for stop in self.epoch_stops)])
+    def _steps_to_stop(self) -> int:
+        of_run = [stop - (self._before + self.done) % stop for stop in self.stops]
+        return min([self.total, *of_run, *(stop - self.done % stop for stop in self.epoch_stops)])
 
     def _adapt(self, count: int, seconds: float) -> None:
-        """Takes the number of steps from the second call on: the first one traces and compiles."""
+        """Adapts the number of steps from the second call on: the first one traces and compiles."""
         self._timed += 1
         if self._timed > 1 and count == self._steps:
             wanted = max(1, int(self.TARGET * count / seconds))
             self._steps = min(wanted, 8 * self._steps)
 
 
-class MetricSums:
-    """Sums and weights of the metrics over many steps: (metrics, 2) float64, kept on the device.
+class Source(Protocol):
+    """Where a loop's batches come from."""
 
-    `non_finite` holds, for each metric, the first update whose sum was not a finite number, or -1.
-    """
+    dataset: Any  # `fit()` iterates over it
 
-    def __init__(self, kinds: dict[str, type[WeightedMean]]):
-        self.kinds = kinds
-        self.reset()
+    def begin_epoch(self, epoch: int) -> None:
+        """Prepares the batches of an epoch."""
 
-    def reset(self) -> None:
-        """Back to nothing counted."""
-        self.values = tf.zeros((len(self.kinds), 2), tf.float64)
-        self.non_finite = tf.fill((len(self.kinds),), tf.constant(-1, tf.int64))
+    def open(self, iterator: Any, done: int) -> Any:
+        """Returns the argument of the compiled loop, `done` steps into the epoch."""
 
-    def results(self, values) -> dict[str, float]:
-        """The metrics' values from sums (metrics, 2): `self.values`, or a difference of two such."""
-        return {name: kind.result(*row) for (name, kind), row in zip(self.kinds.items(), values, strict=True)}
+    def next(self, opened: Any, index: tf.Tensor) -> Any:
+        """Returns batch `index` of the call, in the graph."""
 
 
-def make_loop(
-    task, step: Callable[[Any], Sums], names: list[str], jit_compile: bool = False, gather: Callable | None = None
-) -> Callable:
-    """`run(source, count, update, values, non_finite)`: `count` steps in one call, sums added up on the device.
+class StreamSource:
+    """Batches of a `tf.data` pipeline.
 
     Args:
-        task: Gives strategy and `run_eagerly`.
-        step: `train_step` or `test_step`.
-        names: The metrics that `step` returns, in the order of the packed sums.
-        jit_compile: Whether XLA compiles the step, or with `gather` the whole loop.
-        gather: None: the source is an iterator over batches. Or a function of a row of indices, that gives the batch:
-            the source is a table of all rows of the epoch, (steps, rows), and the number of the first one.
-
-    Returns:
-        A function that returns the new (values, non_finite); both have the shapes of `MetricSums`.
+        dataset: A (distributed) `tf.data.Dataset` of batches.
     """
-    strategy = task.distribute_strategy
 
-    def on_replica(batch):
-        return all_reduce_sum(pack(as_metrics(step(batch)), names))
+    compiles_whole_loop = False
 
-    if jit_compile and not gather:
-        on_replica = tf.function(on_replica, jit_compile=True, autograph=False)
+    def __init__(self, dataset: Any):
+        self.dataset = dataset
 
-    def batch_of(source, index):
-        if not gather:
-            return next(source)
-        table, first = source
-        return gather(tf.gather(table, first + index))  # `table[...]` would be compiled for each `first`
+    def begin_epoch(self, epoch: int) -> None:
+        """Does nothing: the pipeline runs through all epochs."""
 
-    def body(source, index, update, values, non_finite):
-        sums = on_every_replica(strategy, on_replica, batch_of(source, index))
-        bad = ~tf.math.is_finite(sums[:, 0]) & (non_finite < 0)
-        return index + 1, values + tf.cast(sums, tf.float64), tf.where(bad, update + index, non_finite)
+    def open(self, iterator: Any, done: int) -> Any:
+        return iterator
 
-    def in_graph(source, count, update, values, non_finite):
-        def next_step(index, values, non_finite):
-            return body(source, index, update, values, non_finite)
+    def next(self, opened: Any, index: tf.Tensor) -> Any:
+        return next(opened)
 
-        start = (tf.constant(0, tf.int64), values, non_finite)
-        return tf.while_loop(lambda index, *_: index < count, next_step, start, parallel_iterations=1)[1:]
 
-    def eagerly(source, count, update, values, non_finite):
-        index = tf.constant(0, tf.int64)
-        while index < count:
-            index, values, non_finite = body(source, index, update, values, non_finite)
-        return values, non_finite
+class MemorySource:
+    """Batches gathered inside the compiled loop from arrays in memory; nothing passes through `tf.data`.
 
-    if task.run_eagerly:
-        return eagerly
-    whole = (jit_compile and gather is not None) or None
-    return tf.function(in_graph, autograph=False, reduce_retracing=True, jit_compile=whole)
+    Args:
+        gather: Makes the batch of a row of indices (rows,).
+        index_table: `epoch -> ` the rows of all of its batches, int64 (steps, rows).
+    """
+
+    compiles_whole_loop = True
+
+    def __init__(self, gather: Callable[[tf.Tensor], Any], index_table: Callable[[int], np.ndarray]):
+        self._gather, self._index_table = gather, index_table
+        self.dataset = tf.data.Dataset.range(np.iinfo(np.int64).max)  # `fit()` wants one; nobody reads it
+
+    def begin_epoch(self, epoch: int) -> None:
+        self._table = tf.constant(self._index_table(epoch))
+
+    def open(self, iterator: Any, done: int) -> Any:
+        return self._table, tf.constant(done, tf.int64)
+
+    def next(self, opened: Any, index: tf.Tensor) -> Any:
+        table, first = opened
+        return self._gather(tf.gather(table, first + index))  # `table[...]` would be compiled for each `first`
+
+
+class Loop:
+    """Makes several steps per call and adds up their metrics on the device.
+
+    Args:
+        step: `train_step` or `test_step`: a batch in, this replica's sums out.
+        sums: Receives the sums.
+        calls: Plans the calls.
+        source: Gives the batches.
+        strategy: Runs the step on its replicas.
+        run_eagerly: Run op by op.
+        jit_compile: Let XLA compile the step, or the whole loop where the source allows it. May change between calls.
+    """
+
+    def __init__(
+        self, step: Callable[[Any], Metrics], sums: MetricSums, calls: StepsPerCall, source: Source,
+        strategy: tf.distribute.Strategy, run_eagerly: bool = False, jit_compile: bool = False,
+    ):  # fmt: skip
+        self.calls, self.source, self.jit_compile = calls, source, jit_compile
+        self._step, self._sums, self._strategy, self._run_eagerly = step, sums, strategy, run_eagerly
+        self._runs = functools.cache(self._make)
+
+    def call(self, iterator: Any, update: int = 0) -> int:
+        """Handles one call of Keras.
+
+        Args:
+            iterator: Over the source's data set.
+            update: The number of updates before this call.
+
+        Returns:
+            The steps made: 0 where an earlier call made the step of this one.
+        """
+        made = 0
+
+        def make_steps(count: int) -> None:
+            nonlocal made
+            made, sums = count, self._sums
+            opened = self.source.open(iterator, self.calls.done)
+            at = (tf.constant(count, tf.int64), tf.constant(update, tf.int64))
+            sums.values, sums.non_finite = self._runs(self.jit_compile)(opened, *at, sums.values, sums.non_finite)
+
+        self.calls.run(make_steps)
+        return made
+
+    def _make(self, jit_compile: bool) -> Callable:
+        """Makes `run(opened, count, update, values, non_finite)`, which returns the new (values, non_finite)."""
+        whole = jit_compile and self.source.compiles_whole_loop
+
+        def on_replica(batch):
+            return all_reduce_sum(pack(as_metrics(self._step(batch)), self._sums.kinds))
+
+        if jit_compile and not whole:
+            on_replica = tf.function(on_replica, jit_compile=True, autograph=False)
+
+        def make_step(opened, index, update, values, non_finite):
+            sums = on_every_replica(self._strategy, on_replica, self.source.next(opened, index))
+            bad = ~tf.math.is_finite(sums[:, 0]) & (non_finite < 0)
+            return index + 1, values + tf.cast(sums, tf.float64), tf.where(bad, update + index, non_finite)
+
+        if self._run_eagerly:
+            return functools.partial(_run_eagerly, make_step)
+        run = functools.partial(_run_in_graph, make_step)
+        return tf.function(run, autograph=False, reduce_retracing=True, jit_compile=whole or None)
+
+
+def _run_in_graph(make_step: Callable, opened, count, update, values, non_finite):
+    def next_step(index, values, non_finite):
+        return make_step(opened, index, update, values, non_finite)
+
+    start = (tf.constant(0, tf.int64), values, non_finite)
+    return tf.while_loop(lambda index, *_: index < count, next_step, start, parallel_iterations=1)[1:]
+
+
+def _run_eagerly(make_step: Callable, opened, count, update, values, non_finite):
+    index = tf.constant(0, tf.int64)
+    while index < count:
+        index, values, non_finite = make_step(opened, index, update, values, non_finite)
+    return values, non_finite

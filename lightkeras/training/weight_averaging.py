@@ -1,8 +1,8 @@
 """Moving averages of the weights, kept by Keras' optimizers with `use_ema=True` (Polyak and Juditsky 1992).
 
-An optimizer makes them on every update, within the graph and on every replica alike, and they are among its variables:
-average = momentum * average + (1 - momentum) * weight; after its first update, the weight. Only the weights that it
-trains have one: batch normalisation's statistics are moving averages already.
+An optimizer updates them in the graph, on every replica alike, and they are among its variables:
+average = momentum * average + (1 - momentum) * weight; after its first update, the weight. Only trained weights have
+one: batch normalisation's statistics are moving averages already.
 """
 
 from collections import Counter
@@ -18,42 +18,40 @@ Pairs = list[tuple[keras.Variable, keras.Variable]]  # a weight and its average
 
 
 def prepare(optimizer: keras.optimizers.Optimizer) -> None:
-    """Begins the averages of a built optimizer at the weights, and lets `finish` be the one to end them."""
+    """Starts the averages of a built optimizer at the weights; only `finish` ends them."""
     internals.leave_averages_alone(optimizer)  # Keras would finish those of a single optimizer only
-    begin(pairs([optimizer]))
+    start(pairs([optimizer]))
 
 
 def pairs(optimizers: Iterable[keras.optimizers.Optimizer]) -> Pairs:
-    """The averaged weights, each with its average.
+    """Returns the averaged weights, each with its average.
 
     Raises:
         ValueError: Two optimizers average one weight.
     """
-    found = []
-    for optimizer in optimizers:
-        found += internals.weights_and_averages(optimizer)
+    found = [pair for optimizer in optimizers for pair in internals.weights_and_averages(optimizer)]
     counts = Counter(id(weight) for weight, _ in found)
     twice = {weight.path for weight, _ in found if counts[id(weight)] > 1}
     require(not twice, "use_ema", "True of one optimizer alone for a weight", f"several for {', '.join(twice)}")
     return found
 
 
-def begin(found: Pairs) -> None:
-    """Gives the averages the weights' values."""
+def start(found: Pairs) -> None:
+    """Assigns the weights' values to their averages."""
     for weight, average in found:
         average.assign(weight)
 
 
 def finish(found: Pairs) -> None:
-    """Gives the weights their averages' values."""
+    """Assigns the averages' values to their weights."""
     for weight, average in found:
         weight.assign(average)
 
 
-def swapping(strategy: tf.distribute.Strategy, found: Pairs) -> Callable[[], None]:
-    """A function that exchanges weights and averages, to the bit (Keras' callback adds and subtracts).
+def make_swap(strategy: tf.distribute.Strategy, found: Pairs) -> Callable[[], None]:
+    """Makes a function that exchanges weights and averages, to the bit (Keras' callback adds and subtracts).
 
-    It is one call in the graph: an interrupt comes before it or after it, and never finds some of them exchanged.
+    It is one call in the graph: an interrupt comes before it or after it, never when some of them are exchanged.
     """
 
     def swap():

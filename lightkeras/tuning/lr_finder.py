@@ -1,7 +1,7 @@
-"""The learning-rate range test: the rate rises with every update, and the loss shows where it is good (Smith 2017).
+"""The learning-rate range test: the rate rises with every update, and the loss shows which rates are good.
 
-https://arxiv.org/abs/1506.01186; the suggestion is the rate at which the smoothed loss falls fastest per decade, as
-fast.ai and Lightning have it.
+Smith 2017, https://arxiv.org/abs/1506.01186. As in fast.ai and Lightning, the suggestion is the rate at which the
+smoothed loss falls fastest per decade.
 """
 
 import contextlib
@@ -19,20 +19,20 @@ from lightkeras.trainer import Trainer
 from lightkeras.training.step import loss_name
 from lightkeras.utils.checks import new_file, require, require_choice, require_int, require_number
 
-DIVERGED = 4.0  # times the least smoothed loss
+DIVERGED = 4.0  # times the lowest smoothed loss
 SMOOTHING = 0.9
-SKIPPED = 0.1  # share of the first updates, and of the last, that no suggestion comes from
+SKIPPED = 0.1  # share of the first updates, and of the last, that are ignored for the suggestion
 
 
 class RangeTest(NamedTuple):
-    """What a range test has shown.
+    """The result of a range test.
 
     Attributes:
         optimizer: The name of the optimizer whose rate rose.
         rates: The rate of each update.
-        losses: The loss of each update: that optimizer's.
+        losses: That optimizer's loss of each update.
         smoothed: The losses, averaged exponentially.
-        suggestion: The rate at which the smoothed loss falls fastest; None where it never falls.
+        suggestion: The rate at which the smoothed loss falls fastest; None if it never falls.
     """
 
     optimizer: str
@@ -42,7 +42,12 @@ class RangeTest(NamedTuple):
     suggestion: float | None
 
     def plot(self, path: str) -> None:
-        """Draws losses over rates, with the suggestion, into a new PNG file."""
+        """Draws losses over rates, with the suggestion, into a new PNG file.
+
+        Raises:
+            FileExistsError: There is a file of that name.
+            FileNotFoundError: There is no folder for it.
+        """
         file = new_file("plot", path)
         figure = Figure(figsize=(7, 4), layout="constrained")
         FigureCanvasAgg(figure)
@@ -53,8 +58,9 @@ class RangeTest(NamedTuple):
             axes.axvline(self.suggestion, color="C3", linestyle="--", label=f"suggestion: {self.suggestion:.2g}")
         axes.set_xlabel(f"learning rate of {self.optimizer}")
         axes.set_ylabel(loss_name(self.optimizer))
-        least, most = min(self.smoothed), max(self.smoothed[0], min(self.smoothed[-1], 2 * self.smoothed[0]))
-        axes.set_ylim(least - 0.1 * (most - least), most + 0.1 * (most - least))
+        lowest, highest = min(self.smoothed), max(self.smoothed[0], min(self.smoothed[-1], 2 * self.smoothed[0]))
+        margin = 0.1 * (highest - lowest)
+        axes.set_ylim(lowest - margin, highest + margin)
         axes.legend()
         figure.savefig(file, format="png", dpi=110)
 
@@ -63,37 +69,39 @@ def find_lr(
     task: TaskModule, data: DataModule, *, optimizer: str | None = None, min_lr: float = 1e-6, max_lr: float = 1.0,
     steps: int = 100, **trainer: Any,
 ) -> RangeTest:  # fmt: skip
-    """Trains a fresh task while one optimizer's learning rate rises, the others' as they are.
+    """Trains a fresh task while one optimizer's learning rate rises; other optimizers keep theirs.
 
-    The task is trained by it: make a new one to train for real.
+    This changes the task's weights: make a new task for the real training.
 
     Args:
         task: The task, not built yet.
         data: Its data.
-        optimizer: The optimizer's name; None where there is one alone.
+        optimizer: The optimizer's name; None if there is only one.
         min_lr: The rate of the first update.
-        max_lr: That of the last: the rates between rise by a factor.
-        steps: Updates. Fewer are made where the loss diverges.
+        max_lr: The rate of the last update; the rates between rise by a constant factor.
+        steps: The most updates; the test ends earlier if the loss diverges.
         trainer: Arguments of the Trainer.
 
     Raises:
-        ValueError: A range that is upside down, or no optimizer of that name (the names are listed).
+        ValueError: `min_lr` is not below `max_lr`, or no optimizer has that name (the message lists the names).
     """
     require(not task.built, "task", "a new task, which has not been built", type(task).__name__)
     require_int("steps", steps, minimum=10)
     require_number("min_lr", min_lr)
     require_number("max_lr", max_lr)
     require(min_lr < max_lr, "min_lr", f"below max_lr={max_lr:g}", min_lr)
-    rise = _Rise(optimizer, min_lr, max_lr, steps)
-    own = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False,
-           "limit_val_batches": 0, "num_sanity_val_steps": 0, "log_every_n_steps": 1, "steps_per_execution": 1,
-           "max_epochs": None, "max_steps": steps}  # fmt: skip
-    with contextlib.suppress(NonFiniteLossError):  # the loss has diverged: the end of the test
-        Trainer(**{**trainer, **own, "callbacks": [rise]}).fit(task, data)
-    return rise.result()
+    recorder = _RateSchedule(optimizer, min_lr, max_lr, steps)
+    fixed = {
+        "logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False,
+        "limit_val_batches": 0, "num_sanity_val_steps": 0, "log_every_n_steps": 1, "steps_per_execution": 1,
+        "max_epochs": None, "max_steps": steps, "callbacks": [recorder],
+    }  # fmt: skip
+    with contextlib.suppress(NonFiniteLossError):  # the loss has diverged, which ends the test
+        Trainer(**{**trainer, **fixed}).fit(task, data)
+    return recorder.result()
 
 
-class _Rise(Callback):
+class _RateSchedule(Callback):
     """Gives the optimizer a rate that rises with its updates, and keeps the losses."""
 
     def __init__(self, optimizer: str | None, min_lr: float, max_lr: float, steps: int):
@@ -111,8 +119,8 @@ class _Rise(Callback):
         optimizers[self.name].learning_rate = self._rate
 
     def on_log(self, record):
-        loss, made = record[loss_name(self.name)], int(self.model.optimizers[self.name].iterations.numpy())
-        self._rates.append(float(self._rate(made - 1)))
+        loss, updates = record[loss_name(self.name)], int(self.model.optimizers[self.name].iterations.numpy())
+        self._rates.append(float(self._rate(updates - 1)))
         self._losses.append(loss)
         self._average = SMOOTHING * self._average + (1 - SMOOTHING) * loss
         self._smoothed.append(self._average / (1 - SMOOTHING ** len(self._losses)))
@@ -120,12 +128,13 @@ class _Rise(Callback):
             self.model.stop_training = True
 
     def result(self) -> RangeTest:
-        """What came out."""
-        return RangeTest(self.name, self._rates, self._losses, self._smoothed, suggested(self._rates, self._smoothed))
+        """Returns the losses so far, and the suggestion."""
+        suggestion = suggest_lr(self._rates, self._smoothed)
+        return RangeTest(self.name, self._rates, self._losses, self._smoothed, suggestion)
 
 
-def suggested(rates: list[float], smoothed: list[float]) -> float | None:
-    """The rate at which the smoothed loss falls fastest over the logarithm of the rate; None where it never falls."""
+def suggest_lr(rates: list[float], smoothed: list[float]) -> float | None:
+    """Returns the rate at which the loss falls fastest over the logarithm of the rate; None if it never falls."""
     skipped = int(SKIPPED * len(rates))
     used = slice(skipped, len(rates) - skipped)
     if len(rates[used]) < 3:

@@ -1,4 +1,4 @@
-"""One trial: an ordinary run in a folder of its own, begun, gone on with, or taken over from an earlier trial."""
+"""One trial: an ordinary run in a folder of its own, started, resumed, or continued from an earlier trial's run."""
 
 import contextlib
 import gc
@@ -12,113 +12,115 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from lightkeras import checkpoint as checkpoints
-from lightkeras.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightkeras.callbacks import Callback, ModelCheckpoint
 from lightkeras.callbacks.model_checkpoint import CHECKPOINTS
+from lightkeras.checkpoint import latest_checkpoint, open_checkpoint
 from lightkeras.configuration import Configuration
-from lightkeras.runs import folder as run_folder
-from lightkeras.tuning.progress import ObjectiveError, TrialProgress, best
-from lightkeras.utils.files import JOB, LOG, RESULT, failed_result, locked, read_json, write_json
-from lightkeras.utils.hparams import import_class
+from lightkeras.runs.folder import newest_run, task_name
+from lightkeras.trainer import Trainer
+from lightkeras.tuning.progress import ObjectiveError, TrialProgress, best_value
+from lightkeras.tuning.trial_files import JOB, LOCK, LOG, RESULT, failed_result
+from lightkeras.utils.files import locked, read_json, write_json
 
 COMPLETED, UNFINISHED = "COMPLETED", "UNFINISHED"
 
 
 def run_trial(folder: Path, seconds: float | None = None) -> dict:
-    """Runs the trial whose `job.json` is in `folder`, or goes on with it; what it prints goes to `log.txt`.
+    """Runs or resumes the trial whose `job.json` is in `folder`; its output is appended to `log.txt`.
 
     Args:
-        folder: The trial's folder. No two processes run it at once.
-        seconds: What is left of the search's time; None for no limit.
+        folder: The trial's folder. No two processes run the trial at once.
+        seconds: Seconds left of the search's time; None for no limit.
 
     Returns:
-        What is in `result.json` after a trial that has ended: "status", COMPLETED or FAILED (then with its "reason"),
+        The content of `result.json` if the trial has ended: "status", COMPLETED or FAILED (then with its "reason"),
         "score" and "step" (of the objective's best value), "values" (steps and values), "seconds" and "run" (the run's
-        folder). After one that has not ended, "status" UNFINISHED and the "signal" that stopped it, or None.
+        folder). Else "status" UNFINISHED and the "signal" that stopped it, or None.
     """
-    with locked(folder, True, "the trial"):
+    with locked(folder / LOCK):
         result = read_json(folder / RESULT)
         if result is not None:
             return result
         began = time.monotonic()
         with (folder / LOG).open("a", encoding="utf-8") as log, contextlib.redirect_stdout(log):
-            result = _run(read_json(folder / JOB), folder, seconds)
+            result = _run_job(read_json(folder / JOB), folder, seconds)
         result["seconds"] = time.monotonic() - began
         if result["status"] != UNFINISHED:
             write_json(folder / RESULT, result)
         return result
 
 
-def _run(job: dict, folder: Path, seconds: float | None) -> dict:
+def _run_job(job: dict, folder: Path, seconds: float | None) -> dict:
     keras.utils.clear_session()  # the trial before may have filled the memory
     gc.collect()
     logger = tf.get_logger()
     logger.addFilter(_is_no_retracing)
     try:
-        return _trained(job, folder, seconds)
-    except Exception as error:  # of whatever kind: it ends this trial alone, and is recorded
+        return _train(job, folder, seconds)
+    except Exception as error:  # of any kind: it ends only this trial, and is recorded
         print(traceback.format_exc(), flush=True)
-        return failed_result(reason_of(error))
+        return failed_result(describe_error(error))
     finally:
         logger.removeFilter(_is_no_retracing)
 
 
 def _is_no_retracing(record: logging.LogRecord) -> bool:
-    """Each trial traces functions of its own, which TensorFlow takes for one that is traced again and again."""
+    """Drops TensorFlow's warning of retracing: it takes the functions of several trials for one function."""
     return "triggered tf.function retracing" not in record.getMessage()
 
 
-def reason_of(error: BaseException) -> str:
-    """An error in a line of at most 500 characters."""
+def describe_error(error: BaseException) -> str:
+    """Describes an error in a line of at most 500 characters."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
 
 
-def _trained(job: dict, folder: Path, seconds: float | None) -> dict:
-    task_class = import_class(job["task_class"])
-    name = run_folder.task_name(task_class)
+def _train(job: dict, folder: Path, seconds: float | None) -> dict:
+    """Trains until the trial's end, unless the run has ended already; returns the trial's result."""
+    configuration, arguments = Configuration.read(job["config"])
+    name = task_name(configuration.task_class)
     if job["continues"] is not None:
-        _take_over(Path(job["continues"]), folder, name)
+        _copy_run(Path(job["continues"]), folder, name)
     progress = TrialProgress(job["objective"], job["direction"])
     progress.max_epochs, progress.seconds = job["max_epochs"], seconds
-    objects = Configuration(task_class, import_class(job["data_class"])).objects(_run_config(job["config"], folder))
+    objects = configuration.build(_run_config(arguments, folder))
     trainer = objects.trainer
-    trainer.callbacks += [*_ranking(job, trainer), progress]
-    there = run_folder.newest_run(folder, name)
-    if there is None or not _is_over(there, job["max_epochs"], trainer.callbacks):
+    trainer.callbacks += [*_ranking_callbacks(job, trainer), progress]
+    run = newest_run(folder, name)
+    if run is None or not _has_ended(_last_state(run), job["max_epochs"]):
         trainer.fit(objects.task, objects.data, ckpt_path="auto")
-        there = trainer.run_dir
-        if trainer.interrupted or progress.cut:
+        run = trainer.run_dir
+        if trainer.interrupted or progress.time_is_up:
             return {"status": UNFINISHED, "signal": trainer.interrupted}
-    return _result(_saved(there), job, there)
+    return _make_result(_last_state(run), job, run)
 
 
 _INTERVALS = {"every_n_steps": "checkpoint_every_n_steps", "every_seconds": "checkpoint_every_seconds"}
 
 
 def _run_config(config: dict[str, dict], folder: Path) -> dict[str, dict]:
-    """The configuration of a run in `folder`; checkpoints' intervals are for the ModelCheckpoint of `_ranking`."""
-    own = {"default_root_dir": str(folder), **dict.fromkeys(_INTERVALS.values())}
-    return {**config, "trainer": {**config["trainer"], **own}}
+    """Sets the run's folder; the intervals of checkpoints are for the ModelCheckpoint of `_ranking_callbacks`."""
+    changes = {"default_root_dir": str(folder), **dict.fromkeys(_INTERVALS.values())}
+    return {**config, "trainer": {**config["trainer"], **changes}}
 
 
-def _ranking(job: dict, trainer: Any) -> list[Callback]:
-    """A ModelCheckpoint that ranks by the objective, unless there is one already."""
+def _ranking_callbacks(job: dict, trainer: Trainer) -> list[Callback]:
+    """Makes a ModelCheckpoint that ranks by the objective, unless there is a ModelCheckpoint already."""
     if any(isinstance(callback, ModelCheckpoint) for callback in trainer.callbacks):
         return []
     intervals = {name: job["config"]["trainer"][argument] for name, argument in _INTERVALS.items()}
-    given = {name: value for name, value in intervals.items() if value is not None}
-    return [ModelCheckpoint(job["objective"], job["direction"], **given)]
+    intervals = {name: value for name, value in intervals.items() if value is not None}
+    return [ModelCheckpoint(job["objective"], job["direction"], **intervals)]
 
 
-def _take_over(earlier: Path, folder: Path, name: str) -> None:
-    """Copies the run of an earlier trial, whose budget is raised: the copy is there as a whole or not at all.
+def _copy_run(earlier: Path, folder: Path, name: str) -> None:
+    """Copies the run of an earlier trial, whose budget is raised; the copy appears as a whole.
 
     Raises:
         FileNotFoundError: The earlier trial's folder, or its run's, is gone.
     """
     if (folder / name).exists():
         return
-    run = run_folder.newest_run(earlier, name)
+    run = newest_run(earlier, name)
     if run is None:
         raise FileNotFoundError(f"Expected the run of the earlier trial in {earlier / name}. Received: none is there")
     copy = folder / ".copy"
@@ -127,48 +129,44 @@ def _take_over(earlier: Path, folder: Path, name: str) -> None:
     copy.rename(folder / name)
 
 
-def _saved(run: Path) -> dict:
-    return checkpoints.read_state(checkpoints.latest_checkpoint(run / CHECKPOINTS))
+def _last_state(run: Path) -> dict[str, Any]:
+    return open_checkpoint(latest_checkpoint(run / CHECKPOINTS)).state
 
 
-def _is_over(run: Path, max_epochs: int | None, callbacks: list) -> bool:
-    """Whether the run has come to its end by the epochs that it may have, or by EarlyStopping, and not by a kill."""
-    state = _saved(run)
-    if max_epochs is not None and state["step"] >= max_epochs * state["steps_per_epoch"]:
-        return True
-    patience = [callback.patience for callback in callbacks if isinstance(callback, EarlyStopping)]
-    waits = [s["wait"] for key, s in state["callbacks"]["callbacks"].items() if key.startswith("EarlyStopping-")]
-    return any(wait >= most for wait, most in zip(waits, patience, strict=False))
+def _has_ended(state: dict[str, Any], max_epochs: int | None) -> bool:
+    """Returns whether the run has reached the epochs that the trial may have, or a callback has ended it for good."""
+    out_of_epochs = max_epochs is not None and state["step"] >= max_epochs * state["steps_per_epoch"]
+    return out_of_epochs or state["stopped_by"] is not None
 
 
-def _result(state: dict, job: dict, run: Path) -> dict:
-    """The result of a run that has ended, by its last checkpoint."""
+def _make_result(state: dict[str, Any], job: dict, run: Path) -> dict:
+    """Makes the result of a run that has ended, from its last checkpoint."""
     values = state["callbacks"]["callbacks"][f"{TrialProgress.__name__}-1"]["values"]
     if not values:
         raise ObjectiveError(f"Expected a value of {job['objective']}. Received: none was logged in the whole run")
-    step, score = best(values, job["direction"])
+    step, score = best_value(values, job["direction"])
     return {
         "status": COMPLETED, "reason": None, "score": score, "step": step, "values": values,
-        "epochs": state["step"] / state["steps_per_epoch"], "run": str(run.relative_to(Path(run).parent.parent)),
+        "epochs": state["step"] / state["steps_per_epoch"], "run": str(run.relative_to(run.parent.parent)),
     }  # fmt: skip
 
 
-class _Names(Callback):
-    """Learns which metrics there are."""
+class _NamesRecorder(Callback):
+    """Keeps the names of the run's metrics."""
 
     names: list[str] = []
 
     def on_train_begin(self, logs=None):
-        self.names = self.params["metric_names"]
+        self.names = self.run.metric_names
 
 
-def metric_names(job: dict) -> list[str]:
-    """Every metric that a run logs, found by a run of one batch of training and one of validation, nothing written."""
-    config = {**job["config"], "trainer": {**job["config"]["trainer"], "fast_dev_run": 1}}
-    config["trainer"].update(enable_progress_bar=False, enable_model_summary=False)
-    objects = Configuration(import_class(job["task_class"]), import_class(job["data_class"])).objects(config)
-    names = _Names()
-    objects.trainer.callbacks.append(names)
+def find_metric_names(job: dict) -> list[str]:
+    """Runs one batch of training and one of validation, without writing; returns the name of every logged metric."""
+    configuration, arguments = Configuration.read(job["config"])
+    arguments["trainer"] |= {"fast_dev_run": 1, "enable_progress_bar": False, "enable_model_summary": False}
+    objects = configuration.build(arguments)
+    recorder = _NamesRecorder()
+    objects.trainer.callbacks.append(recorder)
     objects.trainer.fit(objects.task, objects.data)
     keras.utils.clear_session()
-    return names.names
+    return recorder.names

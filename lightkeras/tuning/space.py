@@ -1,12 +1,12 @@
-"""What is searched: ranges and choices by the names of arguments, as KerasTuner's `HyperParameters`.
+"""The space of a search: ranges and choices by the names of arguments, as KerasTuner's `HyperParameters`.
 
-In YAML or as a dict, a name is that of an argument behind `task.`, `data.` or `trainer.`::
+In YAML or as a dict, a name is `task.`, `data.` or `trainer.` and an argument's name::
 
-    task.units: {int: [128, 1024, 128]}               # least, most, step
+    task.units: {int: [128, 1024, 128]}               # lowest, highest, step
     task.learning_rate: {float: [1e-4, 1e-2, log]}
     data.batch_size: {choice: [32, 64], default: 64}
     task.nesterov: {bool: }
-    task.momentum: {float: [0.5, 0.99], when: {task.optimizer: [sgd]}}   # only where a choice before is one of these
+    task.momentum: {float: [0.5, 0.99], when: {task.optimizer: [sgd]}}   # only if an earlier choice is one of these
 """
 
 import contextlib
@@ -19,6 +19,7 @@ import keras_tuner
 import yaml
 from keras_tuner.engine import hyperparameters as kinds
 
+from lightkeras.utils import internals
 from lightkeras.utils.checks import nearest, require
 
 KINDS = ("int", "float", "choice", "bool")
@@ -27,26 +28,26 @@ GROUPS = ("task", "data", "trainer")
 
 
 def search_space(given: Any) -> keras_tuner.HyperParameters:
-    """The space that `given` declares.
+    """Makes the space of a search.
 
     Args:
         given: A dict as in the file's docstring, the path of a YAML file with one, KerasTuner's own `HyperParameters`,
-            or a function that is given one and declares what it searches (`lambda hp: hp.Int("task.units", 1, 9)`).
+            or a function that takes one and declares parameters (`lambda hp: hp.Int("task.units", 1, 9)`).
 
     Raises:
-        ValueError: Nothing is searched, a kind is not known, or a range is upside down.
+        ValueError: The space is empty, a kind is unknown, or a range is empty.
         FileNotFoundError: There is no such file.
     """
     if isinstance(given, str | Path):
         given = yaml.safe_load(Path(given).read_text(encoding="utf-8"))
-    space = _declared(given)
+    space = _declare_space(given)
     require(bool(space.space), "space", f"at least one argument to search ({', '.join(KINDS)}); it is empty", given)
     for parameter in space.space:
         _check_range(parameter)
     return space
 
 
-def _declared(given: Any) -> keras_tuner.HyperParameters:
+def _declare_space(given: Any) -> keras_tuner.HyperParameters:
     if isinstance(given, keras_tuner.HyperParameters):
         return given.copy()
     space = keras_tuner.HyperParameters()
@@ -61,7 +62,7 @@ def _declared(given: Any) -> keras_tuner.HyperParameters:
 
 
 def _declare_all(declare: Callable, space: keras_tuner.HyperParameters) -> None:
-    """Calls a function until it declares nothing new: what hangs on a choice shows only where the choice is made."""
+    """Calls a function until it declares nothing new: conditional parameters appear only when their choice is made."""
     waiting, seen = [()], []
     while waiting:
         declared = space.copy()
@@ -75,26 +76,25 @@ def _declare_all(declare: Callable, space: keras_tuner.HyperParameters) -> None:
 
 
 def _declare(space: keras_tuner.HyperParameters, name: str, how: Any) -> None:
-    """Adds one parameter of the YAML form."""
-    form = f"{{KIND: values}} with one KIND of {', '.join(KINDS)}, and `default` and `when` if wanted"
+    """Adds one parameter in the YAML form."""
+    form = f"{{KIND: values}} with one KIND of {', '.join(KINDS)}, and optionally `default` and `when`"
     require(isinstance(how, dict), name, form, how)
     found = [kind for kind in KINDS if kind in how]
     require(len(found) == 1 and not set(how) - {*KINDS, "default", "when"}, name, form, how)
     options = {"default": how["default"]} if "default" in how else {}
     with contextlib.ExitStack() as scopes:
         for parent, values in (how.get("when") or {}).items():
-            require(
-                space._exists(parent, []) or parent in space._hps, f"{name}.when", "of a name declared before", parent
-            )
+            known = internals.is_declared(space, parent)
+            require(known, f"{name}.when", "the name of a parameter declared before", parent)
             scopes.enter_context(space.conditional_scope(parent, values if isinstance(values, list) else [values]))
         _ADD[found[0]](space, name, how[found[0]], options)
 
 
-def _range(name: str, values: Any, number: Callable) -> dict:
-    """KerasTuner's arguments of `[least, most]`, with a step and "log" or "linear" behind them."""
+def _parse_range(name: str, values: Any, number: Callable) -> dict:
+    """Converts `[lowest, highest]`, optionally with a step and "log" or "linear", to KerasTuner's arguments."""
     values = list(values) if isinstance(values, list | tuple) else [values]
     sampling = values.pop() if values and values[-1] in SAMPLINGS else "linear"
-    form = '[least, most], with a step and "log" if wanted'
+    form = '[lowest, highest], optionally with a step and "log"'
     try:
         numbers = [number(value) for value in values]  # YAML 1.1 reads 1e-4 as a string
     except (TypeError, ValueError):
@@ -106,24 +106,24 @@ def _range(name: str, values: Any, number: Callable) -> dict:
     return given
 
 
-def _whole(value: Any) -> int:
+def _to_int(value: Any) -> int:
     if isinstance(value, bool) or float(value) != int(value):
         raise ValueError(value)
     return int(value)
 
 
-def _choices(name: str, values: Any) -> list:
+def _parse_choices(name: str, values: Any) -> list:
     require(isinstance(values, list | tuple) and len(values) > 0, name, "a list of values to choose from", values)
     same = len({type(value) for value in values}) == 1 and isinstance(values[0], int | float | str | bool)
     require(same, name, "a list of numbers, strings or bools, all of one type", values)
-    require(len(set(values)) == len(values), name, "a list of values that differ", values)
+    require(len(set(values)) == len(values), name, "a list of different values", values)
     return list(values)
 
 
 _ADD = {
-    "int": lambda space, name, values, options: space.Int(name, **_range(name, values, _whole), **options),
-    "float": lambda space, name, values, options: space.Float(name, **_range(name, values, float), **options),
-    "choice": lambda space, name, values, options: space.Choice(name, _choices(name, values), **options),
+    "int": lambda space, name, values, options: space.Int(name, **_parse_range(name, values, _to_int), **options),
+    "float": lambda space, name, values, options: space.Float(name, **_parse_range(name, values, float), **options),
+    "choice": lambda space, name, values, options: space.Choice(name, _parse_choices(name, values), **options),
     "bool": lambda space, name, values, options: space.Boolean(name, **options),
 }
 
@@ -133,13 +133,13 @@ def _check_range(parameter: kinds.HyperParameter) -> None:
         _check_order(parameter.name, parameter.min_value, parameter.max_value, parameter.sampling)
 
 
-def _check_order(name: str, least: float, most: float, sampling: str) -> None:
-    require(least < most, name, "a range whose least value is below its most", [least, most])
-    require(sampling != "log" or least > 0, name, "a range above 0 to be searched by logarithms", [least, most])
+def _check_order(name: str, lowest: float, highest: float, sampling: str) -> None:
+    require(lowest < highest, name, "a range whose lowest value is below its highest", [lowest, highest])
+    require(sampling != "log" or lowest > 0, name, "a range above 0, to be searched by logarithms", [lowest, highest])
 
 
 def check_names(space: keras_tuner.HyperParameters, classes: dict[str, type], taken: tuple[str, ...] = ()) -> None:
-    """Refuses a parameter that is no argument of its class.
+    """Checks that every parameter is an argument of its class.
 
     Args:
         space: The space.
@@ -147,7 +147,7 @@ def check_names(space: keras_tuner.HyperParameters, classes: dict[str, type], ta
         taken: Names that the search decides itself.
 
     Raises:
-        ValueError: The name is shown, with the nearest that there is.
+        ValueError: A parameter is not; the message suggests the nearest argument.
     """
     known = [f"{group}.{name}" for group, kind in classes.items() for name in _arguments(kind)]
     for parameter in space.space:
@@ -164,17 +164,22 @@ def _arguments(kind: type) -> list[str]:
 
 
 def extremes(parameter: kinds.HyperParameter) -> list:
-    """The values of a parameter that a check of types must try: all choices, or both ends of a range."""
+    """Returns the values with which to check a parameter's type: all choices, or both ends of a range."""
     if isinstance(parameter, kinds.Int | kinds.Float):
         return [parameter.min_value, parameter.max_value]
     return list(parameter.values)
 
 
-def configured(base: dict[str, dict], values: dict[str, Any]) -> dict[str, dict]:
-    """A copy of the configuration `base` with the values of a trial; KerasTuner's own (`tuner/...`) are left out."""
-    made = {group: dict(arguments) for group, arguments in base.items()}
+def parameter_names(space: keras_tuner.HyperParameters) -> list[str]:
+    """Lists the names in a space, each once."""
+    return list(dict.fromkeys(parameter.name for parameter in space.space))
+
+
+def with_values(config: dict[str, dict], values: dict[str, Any]) -> dict[str, dict]:
+    """Copies a configuration with the values of a trial; KerasTuner's own (`tuner/...`) are left out."""
+    changed = {group: dict(arguments) for group, arguments in config.items()}
     for name, value in values.items():
         group, _, argument = name.partition(".")
         if argument:
-            made[group][argument] = value
-    return made
+            changed[group][argument] = value
+    return changed

@@ -1,21 +1,28 @@
-"""The trials of a search, shown while it runs: a live table in a terminal, a line per ended trial elsewhere."""
+"""The trials of a running search: a live table in a terminal, a line per ended trial elsewhere."""
 
 import contextlib
 import sys
 import time
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
+from keras_tuner.engine.trial import Trial
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-ROWS = 15  # the best, and those that run
+from lightkeras.tuning.space import parameter_names
+
+if TYPE_CHECKING:
+    from lightkeras.tuning.tuner import Tuner
+
+MAX_ROWS = 15  # running trials and the best ones
 
 
 @contextlib.contextmanager
-def live(tuner: Any):
-    """Gives a function that shows how the search stands now."""
-    console = Console(file=sys.stdout)  # this one: a trial's own output goes elsewhere
+def live(tuner: "Tuner") -> Iterator[Callable[[], None]]:
+    """Gives a function that shows the state of the search."""
+    console = Console(file=sys.stdout)  # the current one: a trial's own output is redirected
     began = time.monotonic()
     if not console.is_terminal:
         yield _Lines(tuner, console)
@@ -25,9 +32,9 @@ def live(tuner: Any):
 
 
 class _Lines:
-    """A line for every trial that has ended since the last call."""
+    """Prints a line for every trial that has ended since the last call."""
 
-    def __init__(self, tuner: Any, console: Console):
+    def __init__(self, tuner: "Tuner", console: Console):
         self._tuner, self._console = tuner, console
         self._shown: set[str] = set()
 
@@ -39,33 +46,33 @@ class _Lines:
                 self._console.print(_line(self._tuner, oracle.trials[trial_id]), soft_wrap=True, highlight=False)
 
 
-def _line(tuner: Any, trial: Any) -> str:
+def _line(tuner: "Tuner", trial: Trial) -> str:
     given = trial.hyperparameters.values
-    names = [name for name in dict.fromkeys(parameter.name for parameter in tuner.space.space) if name in given]
-    values = "  ".join(f"{name}={_shown(given[name])}" for name in names)
+    names = [name for name in parameter_names(tuner.space) if name in given]
+    values = "  ".join(f"{name}={_format(given[name])}" for name in names)
     score = f"{tuner.objective} {trial.score:.6g}" if trial.status == "COMPLETED" else f"failed: {trial.message}"
     return f"trial {trial.trial_id}  {score}  {values}"
 
 
-def _table(tuner: Any, seconds: float) -> Table:
-    """The best trials and those that run."""
+def _table(tuner: "Tuner", seconds: float) -> Table:
+    """Shows the running trials and the best ones."""
     trials = list(tuner.oracle.trials.values())
-    ended = [trial for trial in trials if trial.status == "COMPLETED"]
-    ended.sort(key=lambda trial: trial.score, reverse=tuner.direction == "max")
+    completed = [trial for trial in trials if trial.status == "COMPLETED"]
+    completed.sort(key=lambda trial: trial.score, reverse=tuner.direction == "max")
     running = [trial for trial in trials if trial.status == "RUNNING"]
     failed = sum(trial.status == "FAILED" for trial in trials)
-    of = f" of {tuner.max_trials}" if tuner.max_trials else ""
-    title = f"{tuner.task_class.__name__}: {len(ended)}{of} trials done, {failed} failed, {seconds:.0f} s"
-    names = list(dict.fromkeys(parameter.name for parameter in tuner.space.space))
+    total = f" of {tuner.max_trials}" if tuner.max_trials else ""
+    title = f"{tuner.task_class.__name__}: {len(completed)}{total} trials done, {failed} failed, {seconds:.0f} s"
+    names = parameter_names(tuner.space)
     table = Table("trial", tuner.objective, "epochs", *names, title=title)
-    for trial in [*running, *ended[: max(1, ROWS - len(running))]]:
+    for trial in [*running, *completed[: max(1, MAX_ROWS - len(running))]]:
         result = tuner.oracle.result(trial.trial_id) or {}
         epochs = f"{result['epochs']:g}" if "epochs" in result else ""
-        score = "runs" if trial.status == "RUNNING" else f"{trial.score:.6g}"
-        values = [_shown(trial.hyperparameters.values.get(name)) for name in names]
+        score = "running" if trial.status == "RUNNING" else f"{trial.score:.6g}"
+        values = [_format(trial.hyperparameters.values.get(name)) for name in names]
         table.add_row(trial.trial_id, score, epochs, *values)
     return table
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

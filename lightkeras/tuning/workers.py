@@ -1,7 +1,7 @@
-"""Several workers of one search, on this machine or on many: KerasTuner's chief, which has the oracle, and its clients.
+"""Several workers of one search, on one machine or on many: KerasTuner's chief, which has the oracle, and its clients.
 
 Processes find each other by KerasTuner's own environment: KERASTUNER_TUNER_ID ("chief", or a name for each worker),
-KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT. All see the search's folder.
+KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT. All must see the search's folder.
 """
 
 import contextlib
@@ -9,42 +9,35 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
-from typing import Any
 
 import grpc
-from keras_tuner.src import protos
-from keras_tuner.src.distribute.oracle_chief import OracleServicer
-from keras_tuner.src.distribute.oracle_client import OracleClient
-from keras_tuner.src.distribute.utils import has_chief_oracle, is_chief_oracle
+from keras_tuner.engine.trial import Trial
 
 from lightkeras.distribution.launch import free_ports
-from lightkeras.tuning.isolated import passing_signals
-from lightkeras.tuning.oracles import SILENCE, KeptOracle
+from lightkeras.tuning.isolated import MODULE
+from lightkeras.tuning.oracles import HEARTBEAT_TIMEOUT, PersistentOracle
+from lightkeras.utils import internals
+from lightkeras.utils.processes import forward_signals, start_module
 
-RESTARTS = 3  # of all workers of a machine together, after which a worker that dies is not replaced
-SIGN_OF_LIFE = 5.0  # seconds between two of them
-GRACE = 20.0  # seconds without a word from any worker after which a search without open trials is over
-
-
-def role() -> str | None:
-    """ "chief" or "worker" by KerasTuner's environment; None outside of one."""
-    return ("chief" if is_chief_oracle() else "worker") if has_chief_oracle() else None
+MAX_RESTARTS = 3  # of all workers of a machine together, after which a dead worker is not replaced
+HEARTBEAT_INTERVAL = 5.0  # seconds
+IDLE_TIMEOUT = 20.0  # seconds without a request of any worker after which a search without running trials is over
 
 
 @contextlib.contextmanager
-def serving(oracle: KeptOracle, address: str):
-    """Answers workers at `address` (host:port).
+def serve(oracle: PersistentOracle, address: str) -> Iterator[None]:
+    """Answers workers at `address` (host:port) during the `with` block.
 
     Raises:
         OSError: The address cannot be used.
     """
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
-    protos.get_service_grpc().add_OracleServicer_to_server(OracleServicer(oracle), server)
+    internals.add_oracle_service(server, oracle)
     try:
         server.add_insecure_port(address)
     except RuntimeError as error:
@@ -56,15 +49,15 @@ def serving(oracle: KeptOracle, address: str):
         server.stop(grace=1.0).wait()
 
 
-def serve(oracle: KeptOracle) -> None:
-    """The chief of workers that are started elsewhere: answers them until the search is over."""
+def run_chief(oracle: PersistentOracle) -> None:
+    """Answers workers that were started elsewhere, until the search is over."""
     address = f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
-    with serving(oracle, address):
-        while not oracle.is_over or oracle.silent_for < GRACE:
+    with serve(oracle, address):
+        while not oracle.is_over or oracle.seconds_since_heartbeat < IDLE_TIMEOUT:
             time.sleep(0.5)
 
 
-def lead(oracle: KeptOracle, folder: Path, workers: int, seconds: float | None) -> int | None:
+def run_workers(oracle: PersistentOracle, folder: Path, count: int, seconds: float | None) -> int | None:
     """Starts workers on this machine, and is their chief until they end; a worker that dies is replaced.
 
     Returns:
@@ -74,101 +67,96 @@ def lead(oracle: KeptOracle, folder: Path, workers: int, seconds: float | None) 
         ChildProcessError: Every worker died.
     """
     address = f"127.0.0.1:{free_ports(1)[0]}"
-    with serving(oracle, address):
-        running = {f"worker{at}": _start(folder, at, workers, address, seconds) for at in range(workers)}
-        processes, restarts = list(running.values()), [0]
+    with serve(oracle, address):
+        processes = {index: start_worker(folder, index, count, address, seconds) for index in range(count)}
+        started, restarts = list(processes.values()), 0
 
         def wait() -> int:
-            while running:
+            nonlocal restarts
+            while processes:
                 time.sleep(0.1)
-                for name, process in list(running.items()):
-                    if process.poll() is None:
+                for index in [index for index, process in processes.items() if process.poll() is not None]:
+                    code = processes.pop(index).returncode
+                    if code == 0 or was_asked_to_end(code):
                         continue
-                    del running[name]
-                    if process.returncode and not asked_to_end(process.returncode):
-                        oracle.lost(name, f"its worker ended with exit code {process.returncode}")
-                        if restarts[0] < RESTARTS:
-                            restarts[0] += 1
-                            at = int(name.removeprefix("worker"))
-                            running[name] = _start(folder, at, workers, address, oracle.seconds_left)
-                            processes.append(running[name])
+                    oracle.worker_lost(f"worker{index}", f"its worker ended with exit code {code}")
+                    if restarts < MAX_RESTARTS:
+                        restarts += 1
+                        processes[index] = start_worker(folder, index, count, address, oracle.seconds_left)
+                        started.append(processes[index])
             return 0
 
-        _, received = passing_signals(processes, wait)
+        _, received = forward_signals(started, wait)
     if not received and not oracle.is_over:
-        died = workers + RESTARTS
-        raise ChildProcessError(f"Expected workers that live. Received: {died} have died; their logs are in {folder}")
+        raise ChildProcessError(
+            f"Expected workers to run until the search is over. Received: {count + restarts} have died; their logs "
+            f"are in {folder}"
+        )
     return received
 
 
-def asked_to_end(code: int) -> bool:
-    """Whether an exit code is that of a worker which was told to end, and has saved its trial."""
+def was_asked_to_end(code: int) -> bool:
+    """Returns whether an exit code says that a worker received a signal, and has saved its trial."""
     return code in (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
-def _start(folder: Path, at: int, workers: int, address: str, seconds: float | None) -> subprocess.Popen:
+def start_worker(folder: Path, index: int, count: int, address: str, seconds: float | None) -> subprocess.Popen:
+    """Starts worker `index` of `count`, with its part of the GPUs."""
     host, port = address.split(":")
-    own = {"KERASTUNER_TUNER_ID": f"worker{at}", "KERASTUNER_ORACLE_IP": host, "KERASTUNER_ORACLE_PORT": port}
-    own["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
-    if gpus := _gpus():
-        own["CUDA_VISIBLE_DEVICES"] = ",".join(share(gpus, at, workers))
-    command = [sys.executable, "-m", "lightkeras.tuning.worker", str(folder), str(seconds), str(os.getpid())]
-    with (folder / f"worker{at}.log").open("ab") as log:
-        return subprocess.Popen(command, env={**os.environ, **own}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                start_new_session=True)  # fmt: skip
+    name = f"worker{index}"
+    environment = {"KERASTUNER_TUNER_ID": name, "KERASTUNER_ORACLE_IP": host, "KERASTUNER_ORACLE_PORT": port}
+    if gpus := _visible_gpus():
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(assign_gpus(gpus, index, count))
+    log = folder / f"{name}.log"
+    return start_module(MODULE, "worker", str(folder), str(seconds), log=log, environment=environment)
 
 
-def _gpus() -> list[str]:
-    """The GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
+def _visible_gpus() -> list[str]:
+    """Lists the GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
     if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [name for name in visible.split(",") if name]
-    found = sorted(int(path.name[6:]) for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name))
+    found = [path for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)]
     return [str(number) for number in range(len(found))]
 
 
-def share(gpus: list[str], at: int, workers: int) -> list[str]:
-    """The GPUs of worker `at`: its equal part, or one that it shares where there are fewer GPUs than workers."""
-    if len(gpus) < workers:
-        return [gpus[at % len(gpus)]]
-    each = len(gpus) // workers
-    return gpus[at * each : (at + 1) * each]
+def assign_gpus(gpus: list[str], index: int, count: int) -> list[str]:
+    """Returns the GPUs of worker `index`: an equal part, or a shared one if there are fewer GPUs than workers."""
+    if len(gpus) < count:
+        return [gpus[index % len(gpus)]]
+    each = len(gpus) // count
+    return gpus[index * each : (index + 1) * each]
 
 
 class Client:
-    """A worker's side: asks the chief for trials, and shows while one runs that it is alive."""
+    """A worker's connection: asks the chief for trials, and sends heartbeats while one runs."""
 
-    def __init__(self, oracle: KeptOracle):
-        self._client = OracleClient(oracle)
+    def __init__(self, oracle: PersistentOracle):
+        self._client = internals.oracle_client(oracle)
         self._client.get_space()  # waits for the chief
         self.tuner_id = self._client.tuner_id
         self._running: str | None = None
-        threading.Thread(target=self._show_life, daemon=True).start()
+        threading.Thread(target=self._send_heartbeats, daemon=True).start()
 
-    def create_trial(self, tuner_id: str) -> Any:
-        """The next trial, as the oracle's."""
+    def create_trial(self, tuner_id: str) -> Trial:
+        """Returns the oracle's next trial."""
         trial = self._client.create_trial(tuner_id)
         self._running = trial.trial_id if trial.status == "RUNNING" else None
         return trial
 
-    def end_trial(self, trial: Any) -> None:
-        """Tells the chief."""
+    def end_trial(self, trial: Trial) -> None:
+        """Tells the chief that the trial has ended."""
         self._running = None
         self._client.end_trial(trial)
 
-    def _show_life(self) -> None:
+    def _send_heartbeats(self) -> None:
         """Asks the chief for the running trial every few seconds; without a chief, the trial is saved and ends."""
-        heard = time.monotonic()
-        while True:
-            time.sleep(SIGN_OF_LIFE)
-            running = self._running
-            if running is None:
-                heard = time.monotonic()
+        answered = time.monotonic()
+        while time.monotonic() - answered <= HEARTBEAT_TIMEOUT:
+            time.sleep(HEARTBEAT_INTERVAL)
+            if (running := self._running) is None:
+                answered = time.monotonic()
                 continue
-            try:
-                request = protos.get_service().GetTrialRequest(trial_id=running)
-                self._client.stub.GetTrial(request, timeout=SIGN_OF_LIFE)
-                heard = time.monotonic()
-            except grpc.RpcError:
-                if time.monotonic() - heard > SILENCE:
-                    os.kill(os.getpid(), signal.SIGTERM)
-                    return
+            with contextlib.suppress(grpc.RpcError):
+                internals.ask_for_trial(self._client, running, timeout=HEARTBEAT_INTERVAL)
+                answered = time.monotonic()
+        os.kill(os.getpid(), signal.SIGTERM)

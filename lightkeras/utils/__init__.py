@@ -1,5 +1,18 @@
-"""Argument checks and paths: what every package and task may use."""
+"""Argument checks, files and the logger, for every package and task."""
 
-from lightkeras.utils.checks import new_file, require, require_choice, require_int, require_number
+from lightkeras.utils.checks import (
+    ArgumentError,
+    LightkerasError,
+    new_file,
+    require,
+    require_choice,
+    require_int,
+    require_number,
+)
+from lightkeras.utils.files import locked, read_json, sha256, write_atomically, write_json, write_text
+from lightkeras.utils.messages import logger
 
-__all__ = ["new_file", "require", "require_choice", "require_int", "require_number"]
+__all__ = [
+    "ArgumentError", "LightkerasError", "locked", "logger", "new_file", "read_json", "require", "require_choice",
+    "require_int", "require_number", "sha256", "write_atomically", "write_json", "write_text",
+]  # fmt: skip

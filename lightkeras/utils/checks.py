@@ -1,21 +1,44 @@
-"""Argument checks: one wording for every error.
+"""Argument checks with one wording, and the errors that lightkeras raises itself.
 
 Every message says what was expected and what was received::
 
     Expected `devices` to be a positive int or "auto". Received: devices=0
+
+The command line shows a `LightkerasError` in one line, and any other error with its traceback.
 """
 
 import difflib
+import functools
 import numbers
 import pathlib
 from collections.abc import Iterable
 from typing import Any
 
 
-def require(condition: bool, name: str, expected: str, received: Any, error: type[Exception] = ValueError) -> None:
-    """Raises `error` unless `condition` holds: the wording that every check shares."""
+class LightkerasError(Exception):
+    """Base of the errors that lightkeras raises itself."""
+
+
+class ArgumentError(LightkerasError, ValueError):
+    """A value from outside that cannot be used: an argument, a file, a batch."""
+
+
+class UsageError(ArgumentError):
+    """A command line that is wrong: exit code 2."""
+
+
+@functools.cache
+def lightkeras_error(kind: type[Exception]) -> type[Exception]:
+    """Returns a subclass of `kind` and LightkerasError: `raise lightkeras_error(TypeError)("Expected ...")`."""
+    if issubclass(kind, LightkerasError):
+        return kind
+    return type(kind.__name__, (LightkerasError, kind), {"__module__": __name__, "__doc__": kind.__doc__})
+
+
+def require(condition: bool, name: str, expected: str, received: Any, error: type[Exception] = ArgumentError) -> None:
+    """Raises an `error` that is a LightkerasError too, unless `condition` holds."""
     if not condition:
-        raise error(f"Expected `{name}` to be {expected}. Received: {name}={received!r}")
+        raise lightkeras_error(error)(f"Expected `{name}` to be {expected}. Received: {name}={received!r}")
 
 
 def _is_int(value: Any) -> bool:
@@ -66,11 +89,11 @@ def require_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
     if value not in choices:
         listed = ", ".join(repr(c) for c in choices)
         hint = nearest(value, [c for c in choices if isinstance(c, str)])
-        raise ValueError(f"Expected `{name}` to be one of {listed}. Received: {name}={value!r}.{hint}")
+        raise ArgumentError(f"Expected `{name}` to be one of {listed}. Received: {name}={value!r}.{hint}")
 
 
 def new_file(name: str, path: str) -> pathlib.Path:
-    """`path`, where it can be written without losing anything.
+    """Returns `path` if a new file can be written there.
 
     Raises:
         FileExistsError: There is a file of that name.

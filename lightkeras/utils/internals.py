@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver
 
@@ -98,3 +99,83 @@ def expand_slurm_hosts(nodes: str, tasks_per_node: str) -> list[tuple[str, int]]
     """Expands Slurm's short forms: `"n[1-2]", "2(x2)"` to `[("n1", 2), ("n2", 2)]`."""
     hosts = slurm_cluster_resolver.expand_hostlist(nodes)
     return list(zip(hosts, slurm_cluster_resolver.expand_tasks_per_node(tasks_per_node), strict=True))
+
+
+# ---- KerasTuner: spaces, oracles, and messages between processes
+
+
+def is_declared(space: Any, name: str) -> bool:
+    """Returns whether a `HyperParameters` has a parameter of this name, active or not."""
+    return space._exists(name, []) or name in space._hps
+
+
+def disable_saving(oracle: Any) -> None:
+    """Stops an oracle from writing files of its own."""
+    oracle.save = oracle._save_trial = lambda *arguments: None
+
+
+def trials_to_retry(oracle: Any) -> list[str]:
+    """Returns the oracle's list of trials that run again before any new one; it may be changed."""
+    return oracle._retry_queue
+
+
+def bayesian_state(oracle: Any) -> dict:
+    """Returns the random state of a Bayesian oracle, as JSON."""
+    kind, keys, position, has_gauss, gauss = oracle._random_state.get_state()
+    return {"random_state": [kind, keys.tolist(), position, has_gauss, gauss]}
+
+
+def set_bayesian_state(oracle: Any, state: dict) -> None:
+    """Restores `bayesian_state`."""
+    kind, keys, *rest = state["random_state"]
+    oracle._random_state.set_state((kind, np.array(keys, np.uint32), *rest))
+
+
+def grid_state(oracle: Any) -> dict:
+    """Returns the order of a grid oracle's trials, as JSON."""
+    ordered = oracle._ordered_ids
+    following = [[index, ordered._next_index[index]] for index in list(ordered._next_index)]
+    order = {"memory": ordered._memory, "next": following, "last": ordered._last_index}
+    return {"order": order, "populate_next": oracle._populate_next}
+
+
+def set_grid_state(oracle: Any, state: dict) -> None:
+    """Restores `grid_state`."""
+    ordered, order = oracle._ordered_ids, state["order"]
+    ordered._memory, ordered._last_index = order["memory"], order["last"]
+    ordered._data_to_index = {trial_id: index for index, trial_id in enumerate(ordered._memory)}
+    ordered._next_index.update(dict(map(tuple, order["next"])))
+    oracle._populate_next = state["populate_next"]
+
+
+def tuner_role() -> str | None:
+    """Returns "chief" or "worker" by KerasTuner's environment variables; None without them."""
+    from keras_tuner.src.distribute import utils
+
+    return ("chief" if utils.is_chief_oracle() else "worker") if utils.has_chief_oracle() else None
+
+
+def add_oracle_service(server: Any, oracle: Any) -> None:
+    """Lets a gRPC server answer for an oracle."""
+    from keras_tuner.src import protos
+    from keras_tuner.src.distribute.oracle_chief import OracleServicer
+
+    protos.get_service_grpc().add_OracleServicer_to_server(OracleServicer(oracle), server)
+
+
+def oracle_client(oracle: Any) -> Any:
+    """Returns the client of the chief's oracle, for a worker."""
+    from keras_tuner.src.distribute.oracle_client import OracleClient
+
+    return OracleClient(oracle)
+
+
+def ask_for_trial(client: Any, trial_id: str, timeout: float) -> None:
+    """Asks the chief for a trial and ignores the answer.
+
+    Raises:
+        grpc.RpcError: There was no answer within `timeout` seconds.
+    """
+    from keras_tuner.src import protos
+
+    client.stub.GetTrial(protos.get_service().GetTrialRequest(trial_id=trial_id), timeout=timeout)

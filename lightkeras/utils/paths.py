@@ -1,7 +1,6 @@
-"""Paths of a run's files: local ones are `pathlib.Path`, and those of TensorFlow's file systems look alike.
+"""Paths of a run's files: a `pathlib.Path`, or a `RemotePath` with its methods for TensorFlow's file systems.
 
-`gs://bucket/runs` is a `RemotePath`, with the part of `pathlib.Path` that a run needs. What works on the text of a
-local path only (a picture library, say) gets a local folder by `as_local`.
+`gs://bucket/runs` is a `RemotePath`. Libraries that can only write to a local path get a local folder from `as_local`.
 """
 
 import contextlib
@@ -19,14 +18,14 @@ from lightkeras.utils.checks import require
 
 
 def as_path(path: "str | os.PathLike", name: str = "path") -> "Path | RemotePath":
-    """The path to work with: a `RemotePath` where there is a scheme.
+    """Converts to a `Path`, or to a `RemotePath` if there is a scheme.
 
     Args:
         path: A path.
-        name: What it is called in the error.
+        name: The argument's name, for the error.
 
     Raises:
-        ValueError: TensorFlow has no file system of that scheme.
+        ValueError: TensorFlow has no file system for the scheme.
     """
     text = os.fspath(path)
     if "://" not in text:
@@ -45,7 +44,7 @@ def _gfile() -> Any:
 
 @contextlib.contextmanager
 def os_errors() -> Iterator[None]:
-    """TensorFlow's errors of files as Python's own, as for a local path."""
+    """Converts TensorFlow's file errors to Python's own."""
     import tensorflow as tf
 
     kinds = {
@@ -60,12 +59,13 @@ def os_errors() -> Iterator[None]:
 
 
 class RemotePath(os.PathLike):
-    """A path of one of TensorFlow's file systems, under the names that `pathlib.Path` has.
+    """A path of one of TensorFlow's file systems, with methods named as those of `pathlib.Path`.
 
-    A file is read as it is opened and written as it is closed. On an object store, appending writes all of it again.
+    A text file is read when it is opened and written when it is closed. On an object store, appending writes the whole
+    file again.
 
     Args:
-        uri: With a scheme: `gs://bucket/folder`.
+        uri: A path with a scheme: `gs://bucket/folder`.
     """
 
     def __init__(self, uri: str):
@@ -100,7 +100,7 @@ class RemotePath(os.PathLike):
     def parent(self) -> "RemotePath":
         return RemotePath(posixpath.dirname(self._uri))
 
-    # ---- what is there
+    # ---- looking
 
     def exists(self) -> bool:
         with os_errors():
@@ -111,13 +111,13 @@ class RemotePath(os.PathLike):
             return _gfile().isdir(self._uri)
 
     def stat(self) -> SimpleNamespace:
-        """`st_size` in bytes and `st_mtime_ns`."""
+        """Returns `st_size` (in bytes) and `st_mtime_ns`."""
         with os_errors():
             found = _gfile().stat(self._uri)
         return SimpleNamespace(st_size=found.length, st_mtime_ns=found.mtime_nsec)
 
     def glob(self, pattern: str) -> list["RemotePath"]:
-        """What lies in this folder itself under a matching name."""
+        """Lists the files and folders in this folder whose names match; subfolders are not searched."""
         with os_errors():
             names = [name.rstrip("/") for name in _gfile().listdir(self._uri)] if self.is_dir() else []
         return [self / name for name in sorted(fnmatch.filter(names, pattern))]
@@ -132,14 +132,15 @@ class RemotePath(os.PathLike):
             return file.read()
 
     def write_bytes(self, data: bytes) -> None:
-        """Writes the file; one that is there is replaced when the new one is whole."""
-        there = self.exists()
-        target = self.parent / f"{self.name}.partial" if there else self
-        if there and target.exists():
-            target.unlink()  # of a killed process; TensorFlow's file system in memory would append to it
-        target._put("wb", data)
-        if there:
-            target.replace(self)
+        """Writes the file; an existing one is replaced after the new one is complete."""
+        if not self.exists():
+            self._put("wb", data)
+            return
+        partial = self.parent / f"{self.name}.partial"
+        if partial.exists():
+            partial.unlink()  # of a killed process; TensorFlow's file system in memory would append to it
+        partial._put("wb", data)
+        partial.replace(self)
 
     def _put(self, mode: str, data: bytes) -> None:
         with os_errors(), _gfile().GFile(self._uri, mode) as file:
@@ -151,13 +152,15 @@ class RemotePath(os.PathLike):
     def write_text(self, text: str, encoding: str = "utf-8") -> None:
         self.write_bytes(text.encode(encoding))
 
-    def open(self, mode: str = "r", newline: str | None = None, encoding: str = "utf-8") -> io.TextIOWrapper:
-        """The file as text: to read ("r"), write ("w") or append to ("a")."""
+    def open(self, mode: str = "r", newline: str | None = None, encoding: str = "utf-8") -> Any:
+        """Opens the file as text ("r", "w" or "a"), or as bytes ("rb" or "wb") with TensorFlow's own errors."""
+        if "b" in mode:
+            return _gfile().GFile(self._uri, mode)
         file = io.BytesIO(self.read_bytes()) if mode == "r" else _Written(self, mode)
         return io.TextIOWrapper(file, encoding=encoding, newline=newline)
 
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
-        """Makes the folder, and always those above it; not atomic where the file system is not."""
+        """Creates the folder, always with its parents; atomic only if the file system is."""
         if self.exists() and not exist_ok:
             raise FileExistsError(f"{self} exists")
         with os_errors():
@@ -171,9 +174,14 @@ class RemotePath(os.PathLike):
         with os_errors():
             _gfile().remove(self._uri)
 
+    def delete_tree(self) -> None:
+        """Deletes the folder and everything in it."""
+        with os_errors():
+            _gfile().rmtree(self._uri)
+
 
 class _Written(io.BytesIO):
-    """Bytes that are in a remote file once they are closed."""
+    """Bytes that are written to a remote file when they are closed."""
 
     def __init__(self, path: RemotePath, mode: str):
         super().__init__()
@@ -190,6 +198,9 @@ class _Written(io.BytesIO):
             self._path.write_bytes(data)
 
 
+Folder = Path | RemotePath
+
+
 def truncate(path: Path | RemotePath, size: int) -> None:
     """Cuts a file to its first `size` bytes."""
     if isinstance(path, Path):
@@ -199,7 +210,7 @@ def truncate(path: Path | RemotePath, size: int) -> None:
 
 
 def copy_files(source: Path | RemotePath, target: Path | RemotePath) -> None:
-    """Copies all that lies in the folder `source` into `target`, wherever the two lie."""
+    """Copies everything in the folder `source` into `target`; each may be local or remote."""
     target.mkdir(parents=True, exist_ok=True)
     for path in source.iterdir():
         if path.is_dir():
@@ -210,7 +221,7 @@ def copy_files(source: Path | RemotePath, target: Path | RemotePath) -> None:
 
 @contextlib.contextmanager
 def as_local(folder: Path | RemotePath) -> Iterator[Path]:
-    """The folder, made if missing; for a remote one a local copy of it, whose new and changed files are copied back."""
+    """Gives the folder, created if missing, or a local copy of a remote one; new and changed files are copied back."""
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(folder, Path):
         yield folder

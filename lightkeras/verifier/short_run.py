@@ -1,4 +1,4 @@
-"""Short trainings of a task, cut in whatever way, and how far apart two of them are."""
+"""Short trainings of a task, and everything they leave."""
 
 from typing import Any, NamedTuple
 
@@ -16,17 +16,17 @@ QUIET = {
 }  # fmt: skip
 
 
-class Trial(NamedTuple):
-    """What a training leaves.
+class ShortRun(NamedTuple):
+    """Everything that a training leaves.
 
     Attributes:
         task: The trained task.
-        trainer: What trained it.
+        trainer: The Trainer that trained it.
         records: The task's metrics of every update, or of every interval of `log_every_n_steps`.
         validations: The `val_` metrics of every validation.
         epochs: The metrics of every epoch, a list by name.
         state: Every weight, seed generator and optimizer slot at the end, by name.
-        calls: StepsPerCall that made the updates: fewer where a call makes several.
+        calls: The calls of the compiled function that made the updates: fewer where one call makes several.
     """
 
     task: TaskModule
@@ -39,12 +39,14 @@ class Trial(NamedTuple):
 
     @property
     def losses(self) -> list[float]:
-        """The loss of every update; of several optimizers, the first one's."""
+        """The loss of every update; with several optimizers, the first one's."""
         return [record[loss_name(next(iter(self.task.optimizers)))] for record in self.records]
 
 
 class _Recorder(Callback):
-    """Keeps what is logged, and counts calls."""
+    """Keeps all logged metrics, and counts calls."""
+
+    accepts_many_steps = True
 
     def __init__(self):
         super().__init__()
@@ -60,49 +62,21 @@ class _Recorder(Callback):
         self.validations.append({f"val_{name}": record[f"val_{name}"] for name in self.model.test_sums.kinds})
 
 
-def train(task: TaskModule, data: DataModule, ckpt_path: str | None = None, **arguments: Any) -> Trial:
-    """Trains without a word; `arguments` are the Trainer's.
+def train(task: TaskModule, data: DataModule, ckpt_path: str | None = None, **arguments: Any) -> ShortRun:
+    """Trains without printing anything; `arguments` are the Trainer's.
 
     By default every update is a call of its own, is logged, and is not compiled by XLA, on one device.
     """
     recorder = _Recorder()
-    by_default = {"log_every_n_steps": 1, "steps_per_execution": 1, "jit_compile": False}
-    where = {} if "strategy" in arguments else {"devices": 1}
-    trainer = Trainer(
-        **{**QUIET, **by_default, **where, **arguments, "callbacks": [recorder, *arguments.get("callbacks", ())]}
-    )
-    epochs = trainer.fit(task, data, ckpt_path).history
-    kept = {name: list(epochs[name]) for name in task.train_sums.kinds}
-    return Trial(task, trainer, recorder.records, recorder.validations, kept, values(task), recorder.calls)
+    defaults = {"log_every_n_steps": 1, "steps_per_execution": 1, "jit_compile": False}
+    device = {} if "strategy" in arguments else {"devices": 1}
+    callbacks = [recorder, *arguments.get("callbacks", ())]
+    trainer = Trainer(**{**QUIET, **defaults, **device, **arguments, "callbacks": callbacks})
+    history = trainer.fit(task, data, ckpt_path).history
+    epochs = {name: list(history[name]) for name in task.train_sums.kinds}
+    return ShortRun(task, trainer, recorder.records, recorder.validations, epochs, copy_state(task), recorder.calls)
 
 
-def values(task: TaskModule) -> dict[str, np.ndarray]:
-    """The value of every state variable, copied, by name."""
+def copy_state(task: TaskModule) -> dict[str, np.ndarray]:
+    """Copies the value of every state variable, by name."""
     return {name: np.asarray(variable).copy() for name, variable in task.state_variables().items()}
-
-
-def difference(ours: Any, theirs: Any, floor: float = 0.0) -> float:
-    """The largest |ours - theirs| / (|theirs| + floor); infinite where the shapes differ or one of two is NaN.
-
-    It is at most `rtol` exactly where `np.allclose(ours, theirs, rtol, atol=rtol * floor)` holds.
-    """
-    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
-    if ours.shape != theirs.shape:
-        return float("inf")
-    same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
-    with np.errstate(divide="ignore", invalid="ignore"):  # a gap to 0 is infinite
-        gap = np.where(same, 0.0, np.abs(ours - theirs))
-        relative = np.divide(gap, np.abs(theirs) + floor, out=np.zeros_like(gap), where=gap != 0)
-    return float(np.max(np.nan_to_num(relative, nan=np.inf, posinf=np.inf), initial=0.0))
-
-
-def metrics_difference(ours: list[dict], theirs: list[dict], floor: float = 0.0) -> list[float]:
-    """The difference of the metrics, record by record."""
-    if len(ours) != len(theirs):
-        return [float("inf")]
-    return [difference(list(a.values()), [b[name] for name in a], floor) for a, b in zip(ours, theirs, strict=True)]
-
-
-def state_difference(ours: Trial, theirs: Trial, floor: float = 0.0) -> dict[str, float]:
-    """The difference of the final state, by variable."""
-    return {name: difference(value, theirs.state[name], floor) for name, value in ours.state.items()}

@@ -1,7 +1,5 @@
 """Photos with captions: features of a frozen network, or the pixels, and the captions as ids of words."""
 
-import hashlib
-import json
 import os
 import pathlib
 import sys
@@ -13,26 +11,25 @@ import tensorflow as tf
 from PIL import Image
 
 import lightkeras as lk
-from tasks.captioning.annotations import Photo, listed
-from tasks.captioning.encoders import PIXELS, ROWS, Encoder, Network
-from tasks.captioning.features import Features, extract
-from tasks.captioning.images import read_image
-from tasks.captioning.scenes import Scene, make_scenes
-from tasks.captioning.sources import cache_folder, find_photos
+from tasks.captioning.photos.annotations import Photo, listed
+from tasks.captioning.photos.collection import PhotoCollection
+from tasks.captioning.photos.encoders import PIXELS, ROWS, Encoder, Network
+from tasks.captioning.photos.features import extract, feature_folder
+from tasks.captioning.photos.pixels import read_image
+from tasks.captioning.photos.sources import find_photos
+from tasks.captioning.photos.splits import SPLITS, split_photos
+from tasks.captioning.scenes import Scene, SceneCollection, make_scenes
 
-KEY = 0xCA9710  # keys the split apart from any other permutation
-SPLITS = ("train", "validation", "test")
 SCENES = 3000
-WORDS = 5000  # of the vocabulary, where there are as many
-Words = lk.text.WordVocabulary
+WORDS = 5000  # ids of the vocabulary by default, or fewer
 
 
 class CaptionData(lk.DataModule):
     """Photos, each with several captions.
 
-    A training example is a photo with one of its captions; a photo's captions share its features. A validation or test
-    example is a photo, with its first caption; `references` gives all of them. The split is by photo, never by caption:
-    Karpathy's where the photos carry it (photos in none of its parts are left out), else a fixed shuffled one.
+    A training example is a photo with one of its captions. A validation or test example is a photo with its first
+    caption; `references` gives all captions. Photos, never captions, are split: by Karpathy's split if the photos carry
+    it (photos in none of its parts are left out), else by a fixed permutation.
 
     A batch holds
 
@@ -40,8 +37,8 @@ class CaptionData(lk.DataModule):
       from the top left (InceptionV3: 64 slots of 2,048 channels); or, with `encoder="small"`, `image`, float32 (batch,
       size, size, 3) in [-1, 1];
     - `caption`, int32 (batch, `caption_length`): a start mark, the words, an end mark, padding. A caption of more than
-      `max_length` words is cut there, and has no end mark, so that it teaches no false end;
-    - `index`, int64 (batch,): the photo's number in its split, as `references` and `image` count;
+      `max_length` words is cut, and has no end mark, so that it does not teach a false end;
+    - `index`, int64 (batch,): the photo's number in its split, for `references` and `image`;
     - `photo`, int64 (batch,): its number among all photos, for `references_at`; no two splits share one;
     - `weight`, float32 (batch,): 0 for a row of padding.
 
@@ -49,37 +46,37 @@ class CaptionData(lk.DataModule):
 
     Args:
         source: "download" (COCO 2014's training photos) or "download-2017"; "coco", "flickr8k" or "coco+flickr8k" (the
-            small sets in `LIGHTKERAS_DATA`; together, COCO's photos are all for training); a file of your own (COCO's
-            or Karpathy's JSON, or CSV of two columns, image file and caption) or a folder with one; or "sample",
-            3,000 drawn scenes.
-        encoder: A model of `keras.applications`, a `.keras` file with a model that gives a grid of features, or "small"
-            for pixels. None: "small" for the sample, else "InceptionV3".
+            small sets in `LIGHTKERAS_DATA`; of both together, COCO's photos are all for training); a file of your own
+            (COCO's or Karpathy's JSON, or CSV of two columns, image file and caption) or a folder with such a file; or
+            "sample", 3,000 drawn scenes.
+        encoder: A model of `keras.applications`, a `.keras` file with a model that returns a grid of features, or
+            "small" for pixels. None: "small" for the sample, else "InceptionV3".
         encoder_weights: "imagenet", or a weights file for that model without its top.
-        image_size: Pixels of a side of what the encoder sees; None for its usual size. A photo is stretched to it.
+        image_size: Pixels per side of the encoder's input; None for its usual size. A photo is resized to this square.
         preprocessing: "tf", "torch", "caffe" or "none"; None for the model's own, "tf" for a `.keras` file.
-        features_dir: Where folders of features are kept; None for `features` beside the downloaded data sets.
-        image_folder: Of a file of your own, what its file names are relative to. None: `images` beside it or beside its
-            folder, or else its own folder.
-        max_images: At most so many photos, chosen at random but always the same. None for all: of "download", archives
-            of 13 GB (2017: 19 GB). With a number, only those photos are downloaded, one by one.
-        vocabulary_size: The so many most frequent words of the training captions, besides four marks. None: 5,000, or
-            all where there are fewer.
-        max_length: Words of a caption.
+        features_dir: The folder for folders of features; None for `features` beside the downloaded data sets.
+        image_folder: The folder of the photos that a file of your own lists. None: `images` beside the file or beside
+            its folder, or else its folder.
+        max_images: The largest number of photos, chosen at random but always the same. None for all: for "download"
+            this means archives of 13 GB (2017: 19 GB). With a number, only these photos are downloaded, one by one.
+        vocabulary_size: Number of the most frequent words of the training captions, without four special ids. None:
+            5,000, or all words if there are fewer.
+        max_length: The most words of a caption.
         batch_size: Examples of one update (the global batch).
-        val_fraction: Share of the photos for validation, where they carry no split.
-        test_fraction: Share of the photos for a test, likewise.
-        skip_corrupt: Leave out photos that are missing or cannot be read, with a warning that counts them.
+        val_fraction: Share of the photos for validation, if they carry no split.
+        test_fraction: Share of the photos for the test, if they carry no split.
+        skip_corrupt: Whether to leave out missing and unreadable photos, with a warning that counts them.
 
     Attributes:
         vocabulary: The words.
         caption_length: Length of `caption` in a batch.
         input_name: "features" or "image".
-        input_shape: Of one example of it.
+        input_shape: The shape of one photo's `features` or `image`.
 
     Raises:
-        ValueError: Annotations of another shape, photos that are missing or cannot be read (named and counted), a
-            vocabulary that is larger than the captions have words, a split without photos.
-        DownloadError: An official file is neither here nor to be had.
+        ValueError: Annotations of another format, missing or unreadable photos (the message names and counts them), a
+            `vocabulary_size` above the number of words, a split without photos.
+        DownloadError: An official file is neither present nor available.
     """
 
     def __init__(
@@ -125,46 +122,51 @@ class CaptionData(lk.DataModule):
     # ---- reading
 
     def prepare_data(self) -> None:
-        """Downloads the photos, if they are the official ones, and computes what features are missing."""
+        """Downloads official photos, and computes missing features."""
         if self.source != "sample":
-            extract([photo.path for photo in self.photos_on_disk()], self.encoder, feature_folder(self))
+            extract([photo.path for photo in self.photos_on_disk()], self.encoder, self.feature_folder)
+
+    @property
+    def feature_folder(self) -> pathlib.Path:
+        """The folder of the features of these photos by this encoder."""
+        return feature_folder(self.features_dir, self.source, self.image_folder, self.encoder)
 
     def photos_on_disk(self) -> list[Photo]:
-        """The photos of any source but the sample, readable or not."""
+        """Finds the photos of any source but the sample, readable or not."""
         return find_photos(self.source, self.image_folder, self.max_images, self.skip_corrupt)
 
     def setup(self, stage: str) -> None:
-        """Makes the splits, and the vocabulary unless one was loaded; then the encoder must be that of its run."""
+        """Makes the splits and, unless one was loaded, the vocabulary.
+
+        Raises:
+            ValueError: The vocabulary was loaded from a run with another encoder; and see the class.
+        """
         self._check_encoder()
         if self.source == "sample":
-            self._pictures = _Drawn(make_scenes(self.max_images or SCENES), self.encoder.size)
-            captions, splits = self._pictures.captions, None
-            usable = np.arange(len(captions))
+            self._pictures = SceneCollection(make_scenes(self.max_images or SCENES), self.encoder.size)
         else:
-            photos = self.photos_on_disk()
-            self._pictures = _Photographed(photos, self.encoder, feature_folder(self))
-            captions, splits = [photo.captions for photo in photos], [photo.split for photo in photos]
-            usable = self._usable(photos)
+            self._pictures = PhotoCollection(self.photos_on_disk(), self.encoder, self.feature_folder)
         self.input_shape = self._pictures.features.shape
-        self._splits = dict(zip(SPLITS, _split(usable, splits, self.fractions), strict=True))
-        self._captions = captions
+        parts = split_photos(self._usable(), self._pictures.splits, self.fractions)
+        self._splits = dict(zip(SPLITS, parts, strict=True))
+        self._captions = self._pictures.captions
         self._make_captions()
 
-    def _usable(self, photos: list[Photo]) -> np.ndarray:
-        """The numbers of the photos that can be read."""
-        reasons = self._pictures.features.unreadable
+    def _usable(self) -> np.ndarray:
+        """The numbers of the readable photos."""
+        reasons, count = self._pictures.features.unreadable, len(self._pictures.captions)
         if reasons:
-            named = listed([f"{photos[i].path} ({reason})" for i, reason in reasons.items()])
+            named = listed([f"{self._pictures.name(i)} ({reason})" for i, reason in reasons.items()])
             if not self.skip_corrupt:
                 raise ValueError(
                     "Expected every photo to be readable, or skip_corrupt=True to leave the others out. Received: "
-                    f"{len(reasons)} of {len(photos)} that are not: {named}"
+                    f"{len(reasons)} of {count} that are not: {named}"
                 )
-            warnings.warn(f"Left out {len(reasons)} of {len(photos)} unreadable photos: {named}", stacklevel=3)
-        return np.array([i for i in range(len(photos)) if i not in reasons], np.int64)
+            warnings.warn(f"Left out {len(reasons)} of {count} unreadable photos: {named}", stacklevel=3)
+        return np.array([i for i in range(count) if i not in reasons], np.int64)
 
     def _make_captions(self) -> None:
-        """The captions of every split as ids: (captions, caption_length); and the photo of each."""
+        """Encodes the captions of every split, (captions, caption_length), and notes the photo of each."""
         kept = {"train": None, "validation": 1, "test": 1}  # captions of a photo
         words = {
             name: [[_words(text) for text in self._captions[i][: kept[name]]] for i in self._splits[name]]
@@ -181,30 +183,30 @@ class CaptionData(lk.DataModule):
             self._ids[name] = np.stack([self.encode_caption(s) for sentences in photos for s in sentences])
 
     def encode_caption(self, words: list[str]) -> np.ndarray:
-        """A caption's ids, int32 (caption_length,): start, words, end if it is not cut, padding."""
-        row = np.full(self.caption_length, Words.PAD, np.int32)
+        """Returns a caption's ids, int32 (caption_length,): start, words, end unless it is cut, padding."""
+        row = np.full(self.caption_length, lk.text.PAD, np.int32)
         kept = words[: self.caption_length - 2]
-        row[0], row[1 : len(kept) + 1] = Words.START, self.vocabulary.encode(kept)
+        row[0], row[1 : len(kept) + 1] = lk.text.START, self.vocabulary.encode(kept)
         if len(kept) == len(words):
-            row[len(kept) + 1] = Words.END
+            row[len(kept) + 1] = lk.text.END
         return row
 
     # ---- batches
 
     def train_dataset(self) -> lk.AddressedDataset:
-        """Photos with one caption each, shuffled."""
+        """Returns the training photos with one caption each, shuffled."""
         return self._batches("train", shuffle=True)
 
     def val_dataset(self) -> lk.AddressedDataset:
-        """The validation photos, in order."""
+        """Returns the validation photos, in order."""
         return self._batches("validation", shuffle=False)
 
     def test_dataset(self) -> lk.AddressedDataset:
-        """The test photos, in order."""
+        """Returns the test photos, in order."""
         return self._batches("test", shuffle=False)
 
     def _batches(self, split: str, shuffle: bool) -> lk.AddressedDataset:
-        with tf.device("CPU"):  # gathered there: they fill no GPU
+        with tf.device("CPU"):  # so that they do not fill a GPU
             rows, ids = tf.constant(self._rows[split]), tf.constant(self._ids[split])
             photos = tf.constant(self._splits[split])
         features = self._pictures.features
@@ -215,79 +217,79 @@ class CaptionData(lk.DataModule):
         def fetch(indices, epoch):
             index = tf.gather(rows, indices)  # (batch,)
             photo = tf.gather(photos, index)
-            made = tf.numpy_function(read, [photo], tf.float32, stateful=False)
-            made = tf.ensure_shape(made, (*indices.shape, *features.shape))
-            return {self.input_name: made, "caption": tf.gather(ids, indices), "index": index, "photo": photo}
+            inputs = tf.numpy_function(read, [photo], tf.float32, stateful=False)
+            inputs = tf.ensure_shape(inputs, (*indices.shape, *features.shape))
+            return {self.input_name: inputs, "caption": tf.gather(ids, indices), "index": index, "photo": photo}
 
         return lk.AddressedDataset.from_batches(fetch, len(self._ids[split]), self.batch_size, shuffle)
 
     def _scaled(self, stored: np.ndarray) -> np.ndarray:
-        """What is on disk as float32; pixels from 0 to 255 in [-1, 1]."""
+        """Stored values as float32; pixels from 0 to 255 scaled to [-1, 1]."""
         values = stored.astype(np.float32)
         return values / np.float32(127.5) - np.float32(1.0) if self.encoder.is_pixels else values
 
     # ---- looking things up
 
     def references(self, split: str) -> list[tuple[str, ...]]:
-        """All captions of each photo of a split, as they were written."""
+        """Returns all captions of each photo of a split, as they were written."""
         lk.utils.require_choice("split", split, SPLITS)
         return [self._captions[i] for i in self._splits[split]]
 
     def references_at(self, photos) -> list[tuple[str, ...]]:
-        """All captions of the photos of a batch's `photo` (batch,), as they were written."""
+        """Returns all captions of the photos of a batch's `photo` (batch,), as they were written."""
         return [self._captions[i] for i in np.asarray(photos).tolist()]
 
     def split_of(self, photo: int) -> str:
-        """The split that one of a batch's `photo` is in."""
+        """Returns the split of one of a batch's `photo`."""
         return next(name for name, photos in self._splits.items() if photo in photos)
 
     def inputs(self, split: str) -> Iterator[np.ndarray]:
-        """Every photo of a split once, in order, as the task takes it: `features` or `image`, of up to 32 photos."""
+        """Yields the `features` or `image` of every photo of a split, in order, 32 photos at a time."""
         lk.utils.require_choice("split", split, SPLITS)
         for start in range(0, len(self._splits[split]), ROWS):
             yield self._scaled(self._pictures.features.read(self._splits[split][start : start + ROWS]))
 
     def image(self, split: str, index: int, size: int = 256) -> np.ndarray:
-        """A photo of a split as uint8 (size, size, 3), stretched as the encoder sees it."""
+        """Reads a photo of a split as uint8 (size, size, 3), resized to a square like the encoder's input."""
         return self._pictures.image(int(self._splits[split][index]), size)
 
     def names(self, split: str) -> list[str]:
-        """The file of each photo of a split; of a scene, its number."""
+        """Returns the file of each photo of a split, or the number of a scene."""
         return [self._pictures.name(int(i)) for i in self._splits[split]]
 
     def scene(self, split: str, index: int) -> Scene:
-        """A scene of the sample, which knows where its objects are."""
-        lk.utils.require(self.source == "sample", "source", '"sample": photos have no known objects', self.source)
+        """Returns a scene of the sample."""
+        lk.utils.require(self.source == "sample", "source", '"sample", as photos have no known objects', self.source)
         return self._pictures.scenes[int(self._splits[split][index])]
 
     def encode_images(self, photos: Iterable[str | os.PathLike | Image.Image]) -> np.ndarray:
-        """Photos of your own as the task takes them: `features` or `image` of a batch, for so many rows.
+        """Computes the `features` or `image` of photos of your own: float32 (photos, ...).
 
         Args:
             photos: Files, or pictures that Pillow has opened. All are held in memory.
 
         Raises:
             OSError, SyntaxError, ValueError, EOFError: A file that is no photo, or a damaged one.
-            ValueError: The encoder's file or settings are others than those of the run that was loaded.
+            ValueError: The encoder's file or settings differ from those of the loaded run.
         """
         self._check_encoder()
         return self.encode_pixels(np.stack([read_image(photo, self.encoder.size) for photo in photos]))
 
     def encode_pixels(self, pixels: np.ndarray) -> np.ndarray:
-        """`encode_images` of photos that `read_image` has read: uint8 (photos, size, size, 3)."""
+        """Computes `encode_images` of photos that `read_image` has read: uint8 (photos, size, size, 3)."""
         self._check_encoder()
         self._network = self._network or self.encoder.build()
-        made = []
+        encoded = []
         for start in range(0, len(pixels), ROWS):
             batch = pixels[start : start + ROWS]
             padded = np.concatenate([batch, np.zeros((ROWS - len(batch), *batch.shape[1:]), np.uint8)])
-            made.append(self._network.call(padded)[: len(batch)])
-        return self._scaled(np.concatenate(made).astype(self.encoder.dtype))
+            encoded.append(self._network.call(padded)[: len(batch)])
+        return self._scaled(np.concatenate(encoded).astype(self.encoder.dtype))
 
     # ---- state
 
     def state_dict(self) -> dict:
-        """The vocabulary, the lengths, and what the encoder is."""
+        """Returns the vocabulary, the lengths, and the encoder's settings."""
         return {
             "vocabulary": self.vocabulary.state_dict(),
             "caption_length": self.caption_length,
@@ -296,92 +298,30 @@ class CaptionData(lk.DataModule):
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Takes the vocabulary, lengths and encoder of a trained run."""
-        self.vocabulary = Words.from_state_dict(state["vocabulary"])
+        """Restores the vocabulary, lengths and encoder's settings of a trained run."""
+        self.vocabulary = lk.text.WordVocabulary.from_state_dict(state["vocabulary"])
         self.caption_length, self.input_shape = state["caption_length"], tuple(state["input_shape"])
         self._trained_encoder = state["encoder"]
 
     def _check_encoder(self) -> None:
-        """Refuses another encoder than that of the run that was loaded."""
-        there, wanted = self.encoder.settings, self._trained_encoder
-        lk.utils.require(wanted in (None, there), "encoder", f"as in training, {wanted}", there)
-
-
-class _Drawn:
-    """Scenes, drawn once and kept in memory."""
-
-    def __init__(self, scenes: list[Scene], size: int):
-        self.scenes, self.features = scenes, self
-        self.captions = [scene.captions() for scene in scenes]
-        self._pixels = np.stack([scene.draw(size) for scene in scenes])  # (scenes, size, size, 3)
-        self.shape, self.dtype = self._pixels.shape[1:], self._pixels.dtype
-
-    def read(self, indices: np.ndarray) -> np.ndarray:
-        return self._pixels[indices]
-
-    def image(self, index: int, size: int) -> np.ndarray:
-        return self.scenes[index].draw(size)
-
-    def name(self, index: int) -> str:
-        return f"scene {index}"
-
-
-class _Photographed:
-    """Photos, whose features are on disk."""
-
-    def __init__(self, photos: list[Photo], encoder: Encoder, folder: pathlib.Path):
-        self.photos = photos
-        self.features = Features(folder, [photo.path for photo in photos], encoder)
-
-    def image(self, index: int, size: int) -> np.ndarray:
-        return read_image(self.photos[index].path, size)
-
-    def name(self, index: int) -> str:
-        return str(self.photos[index].path)
-
-
-def feature_folder(data: CaptionData) -> pathlib.Path:
-    """The folder of features of these photos by this encoder: another source or setting has another."""
-    root = pathlib.Path(data.features_dir).expanduser() if data.features_dir else cache_folder() / "features"
-    source = pathlib.Path(data.source).expanduser()
-    places = [data.source, os.environ.get("LIGHTKERAS_DATA")]
-    if source.exists():
-        places = [str(source.resolve()), data.image_folder]
-    digest = hashlib.sha256(json.dumps([places, data.encoder.settings], sort_keys=True).encode()).hexdigest()
-    return root / f"{source.stem}-{data.encoder.label}-{digest[:12]}"
-
-
-def _split(usable: np.ndarray, splits: list[str | None] | None, fractions: tuple[float, float]) -> list[np.ndarray]:
-    """The photos for training, validation and test: by the split that they carry, or else by a fixed shuffle."""
-    carried = [] if splits is None else [splits[i] for i in usable]
-    if any(carried):
-        without = sum(split is None for split in carried)
-        expected = "given of all photos or of none"
-        lk.utils.require(not without, "split", expected, f"{without} of {len(carried)} photos without")
-        parts = [usable[[split == name for split in carried]] for name in SPLITS]
-    else:
-        order = usable[np.random.Generator(np.random.Philox(key=KEY)).permutation(len(usable))]
-        val, test = (max(1, round(len(usable) * fraction)) for fraction in fractions)
-        train = max(len(usable) - val - test, 0)
-        parts = [np.sort(part) for part in np.split(order, [train, train + val])]
-    for name, part in zip(SPLITS, parts, strict=True):
-        lk.utils.require(len(part) > 0, "source", f"photos for {', '.join(SPLITS)}", f"none for {name}")
-    return parts
+        """Raises ValueError if the encoder is not that of the loaded run."""
+        present, trained = self.encoder.settings, self._trained_encoder
+        lk.utils.require(trained in (None, present), "encoder", f"as in training, {trained}", present)
 
 
 def _words(caption: str) -> list[str]:
-    return list(map(sys.intern, lk.metrics.tokenize_caption(caption).split()))  # one object a word, not one each time
+    return list(map(sys.intern, lk.metrics.tokenize_caption(caption).split()))  # one object per distinct word
 
 
 def _vocabulary(sentences: list[list[str]], size: int | None) -> lk.text.WordVocabulary:
     distinct = len({word for sentence in sentences for word in sentence})
-    expected = f"at most {distinct}, the different words of the training captions"
+    expected = f"at most {distinct}, the number of different words in the training captions"
     lk.utils.require(size is None or size <= distinct, "vocabulary_size", expected, size)
-    return Words.from_tokens(sentences, max_size=Words.FIRST_WORD + min(size or WORDS, distinct))
+    return lk.text.WordVocabulary.from_tokens(sentences, max_size=lk.text.FIRST_WORD + min(size or WORDS, distinct))
 
 
 def _report(sentences: list[list[str]], vocabulary: lk.text.WordVocabulary, max_length: int) -> None:
-    """What of the training captions is lost, where something is."""
+    """Prints the losses of the training captions, if there are any: cut captions, unknown words."""
     cut = sum(len(sentence) > max_length for sentence in sentences)
     if cut:
         print(f"Cut {cut:,} of {len(sentences):,} training captions to {max_length} words", flush=True)

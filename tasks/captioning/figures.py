@@ -1,31 +1,55 @@
-"""The COCO caption evaluation's figures of captions."""
+"""A picture of the attention of a caption on its photo."""
 
-from collections.abc import Iterable
+import math
+from pathlib import Path
 
-import lightkeras as lk
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
 
-NAMES = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "cider", "rouge_l")
+COLUMNS = 5
+PANEL_WIDTH = 2.2  # inches
+MIN_ASPECT = 0.4  # a panel's height, as a share of its width
+TITLE_HEIGHT = 0.45  # inches
+MIN_LIGHT = 0.15  # share of the brightness at places without attention
 
 
-def tokenized(captions: Iterable[Iterable[str]]) -> list[list[str]]:
-    """The captions of each photo as the evaluation compares them."""
-    return [[lk.metrics.tokenize_caption(caption) for caption in of_photo] for of_photo in captions]
-
-
-def figures(
-    texts: list[str], references: list[list[str]], frequencies: lk.metrics.DocumentFrequencies | None
-) -> dict[str, lk.metrics.CorpusMetric]:
-    """BLEU-1 to -4 and ROUGE-L, from 0 to 1, and CIDEr-D, from 0 to 10, as statistics that add up.
+def write_attention(path: Path, photo: np.ndarray, words: list[str], weights: np.ndarray) -> None:
+    """Writes a PNG file: the photo, then for each word the photo again, dark at places without attention.
 
     Args:
-        texts: A caption of each photo, tokenized; there may be none.
-        references: The tokenized captions of each photo.
-        frequencies: Of the references of the whole split; None where there are no texts.
+        path: The file.
+        photo: uint8 (height, width, 3).
+        words: The caption's words (steps,).
+        weights: Attention (steps, slots); the slots form a square grid stretched over the photo, row by row.
     """
-    if not texts:  # of a worker that has only padding
-        bleu, cider, rouge = (kind.zero() for kind in (lk.metrics.CaptionBLEU, lk.metrics.CIDErD, lk.metrics.ROUGEL))
-    else:
-        bleu, rouge = lk.metrics.CaptionBLEU.of(texts, references), lk.metrics.ROUGEL.of(texts, references)
-        cider = lk.metrics.CIDErD.of(texts, references, frequencies)
-    orders = {f"bleu_{order}": bleu.up_to(order) for order in range(1, bleu.order + 1)}
-    return {**orders, "cider": cider, "rouge_l": rouge}
+    panels = [photo, *(light(photo, one) for one in weights)]
+    rows = math.ceil(len(panels) / COLUMNS)
+    height = PANEL_WIDTH * min(1.0, max(MIN_ASPECT, photo.shape[0] / photo.shape[1]))
+    figure = Figure(figsize=(PANEL_WIDTH * COLUMNS, (height + TITLE_HEIGHT) * rows), layout="constrained")
+    for place, axes in enumerate(figure.subplots(rows, COLUMNS, squeeze=False).flat):
+        axes.axis("off")
+        if place < len(panels):
+            axes.imshow(panels[place])
+            axes.set_title(["", *words][place], parse_math=False, fontsize=13)
+    figure.savefig(path, dpi=100)
+
+
+def light(photo: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Darkens a photo, uint8 (height, width, 3), where the weights (slots,) are low; full light at the highest."""
+    height, width, _ = photo.shape
+    mask = spread(weights, height, width)[:, :, None]
+    return np.round(photo * (MIN_LIGHT + (1 - MIN_LIGHT) * mask / mask.max())).astype(np.uint8)
+
+
+def spread(weights: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Interpolates weights (slots,) of a square grid to float32 (height, width), none below 0.
+
+    Raises:
+        ValueError: The slots do not form a square grid.
+    """
+    side = math.isqrt(len(weights))
+    if side**2 != len(weights):
+        raise ValueError(f"Expected the slots of a square grid. Received: {len(weights)} slots")
+    grid = Image.fromarray(np.asarray(weights, np.float32).reshape(side, side))
+    return np.maximum(np.asarray(grid.resize((width, height), Image.Resampling.BICUBIC)), 0.0)

@@ -1,4 +1,4 @@
-"""Images as uint8 arrays, scaled to [-1, 1] in batches that carry the address of every example's noise."""
+"""Square images, scaled to [-1, 1] in batches that carry the address of every example."""
 
 import collections
 import pathlib
@@ -22,36 +22,36 @@ MNIST = lk.data.Download(
 SUFFIXES = (".png", ".jpg", ".jpeg")
 MODES = {1: "L", 3: "RGB"}
 GRAY = ("1", "L", "I", "I;16", "F", "LA")  # Pillow's modes without colour
-BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises for a broken file
-KEY = 0xD16175  # keys the split apart from any other permutation
+BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # raised by Pillow for a broken file
+KEY = 0xD16175  # keys the split, unlike any other permutation
 
 
 class MNISTData(lk.DataModule):
     """Square images of one size: MNIST, or your own.
 
     A batch holds `image`, float32 (batch, size, size, channels) in [-1, 1]; `noise_key`, int64 (batch, 2), the
-    example's address (index, epoch), from which the task makes its noise; and `weight`, float32 (batch,). The images
-    are kept in memory, as uint8.
+    address (index, epoch) of each example, which keys its noise; and `weight`, float32 (batch,). The images are kept in
+    memory, as uint8.
 
-    The last `val_fraction` of the training images, in a fixed shuffled order, is for validation. The test images are
-    the file's own (`x_test`) or else, before that, the last `test_fraction`.
+    The training images are put in a fixed shuffled order. Where the file has no test images (`x_test`), the last
+    `test_fraction` of them becomes the test split; the last `val_fraction` of the others is for validation.
 
     Args:
-        source: "download" (MNIST), an .npz file of your own with `x_train`, uint8 (n, height, width[, channels]), and
-            if it has them `y_train`, `x_test`, `y_test`; a folder of PNG and JPEG files (folders within it
-            included); or "sample" (scikit-learn's 1,797 handwritten digits of 8 x 8 pixels, which come with it).
-        image_size: Pixels of a side: 4 to 8 times a power of two from 2 on, such as 8, 12, 28, 32, 48, 64. Other
-            images are scaled to it (after a cut to the square in the middle). None takes them as they are.
-        channels: 1 (gray) or 3 (colour); None takes the images as they are.
+        source: "download" (MNIST); an .npz file with `x_train`, uint8 (n, height, width[, channels]), and optionally
+            `y_train`, `x_test`, `y_test`; a folder with PNG and JPEG files, in subfolders too; or "sample"
+            (scikit-learn's 1,797 handwritten digits of 8 x 8 pixels, which come with it).
+        image_size: Pixels of a side: 4 to 8 times a power of two, such as 8, 12, 28, 32, 48, 64. Images of another size
+            are cut to the square in the middle and scaled. None: the images' own size.
+        channels: 1 (gray) or 3 (colour); None: the images' own.
         batch_size: Images of one update (the global batch).
         val_fraction: Share of the images for validation.
-        test_fraction: Share of the images for a test, where the source has no test images of its own.
-        skip_corrupt: Leave out the files of a folder that cannot be read, with a warning that counts them.
+        test_fraction: Share of the images for testing, if the source has no test images.
+        skip_corrupt: Skip the files of a folder that cannot be read, with a warning that counts them.
 
     Raises:
         ValueError: A folder without images, with files that cannot be read (they are named and counted), or with
             images of several sizes or modes; a size that the networks cannot make; an .npz without `x_train`.
-        DownloadError: The official file is neither here nor to be had.
+        DownloadError: The official file is not in the cache, and the download failed.
     """
 
     def __init__(
@@ -76,12 +76,12 @@ class MNISTData(lk.DataModule):
         self.image_shape: tuple[int, int, int] | None = None
 
     def prepare_data(self) -> None:
-        """Downloads the images, if they are the official ones."""
+        """Downloads MNIST, if that is the source."""
         if self.source != "sample":
             lk.data.find_data(self.source, MNIST)
 
     def setup(self, stage: str) -> None:
-        """Reads the images and makes the splits; of a trained run, they must have the shape it was trained on."""
+        """Reads the images and makes the splits; the images must have the shape that a loaded run was trained on."""
         images, labels, tests = self._read()
         shape = images.shape[1:]
         check_image_size(shape[0])
@@ -107,20 +107,20 @@ class MNISTData(lk.DataModule):
             if path.is_dir():
                 return _read_folder(path, self.image_size, self.channels, self.skip_corrupt), None, None
             images, labels, tests = _read_npz(path)
-        tests = (self._fitted(tests[0]), tests[1]) if tests else None
-        return self._fitted(images), labels, tests
+        tests = (self._fit(tests[0]), tests[1]) if tests else None
+        return self._fit(images), labels, tests
 
-    def _fitted(self, images: np.ndarray) -> np.ndarray:
-        """Arrays in the size and mode that were asked for."""
+    def _fit(self, images: np.ndarray) -> np.ndarray:
+        """Converts images to the size and mode of the arguments."""
         size, channels = self.image_size, self.channels or images.shape[3]
         if images.shape[1:] == (size or images.shape[1], size or images.shape[1], channels):
             return images
         lk.utils.require(size or images.shape[1] == images.shape[2], "image_size", _SQUARE, self.image_size)
         pictures = (Image.fromarray(image.squeeze()) for image in images)
-        return np.stack([_array(picture, size or images.shape[1], channels) for picture in pictures])
+        return np.stack([_to_array(picture, size or images.shape[1], channels) for picture in pictures])
 
     def train_dataset(self) -> lk.AddressedDataset:
-        """Shuffled images, with other noise each epoch."""
+        """The training images, shuffled, with other noise each epoch."""
         return self._batches("train", shuffle=True)
 
     def val_dataset(self) -> lk.AddressedDataset:
@@ -132,7 +132,7 @@ class MNISTData(lk.DataModule):
         return self._batches("test", shuffle=False)
 
     def _batches(self, split: str, shuffle: bool) -> lk.AddressedDataset:
-        with tf.device("CPU"):  # gathered there: they fill no GPU
+        with tf.device("CPU"):  # gathered there: the images fill no GPU
             images = tf.constant(self.splits[split][0])
 
         def fetch(indices, epoch):
@@ -146,7 +146,7 @@ class MNISTData(lk.DataModule):
         return {"image_shape": list(self.image_shape)}
 
     def load_state_dict(self, state: dict) -> None:
-        """Takes the shape of a trained run's images."""
+        """Restores the shape of an image."""
         self.image_shape = tuple(state["image_shape"])
 
 
@@ -156,7 +156,7 @@ _SQUARE = "a size to cut and scale to, for images that are not square"
 
 
 def _scikit_learn_digits():
-    from sklearn.datasets import load_digits  # slow to import, and needed for the sample only
+    from sklearn.datasets import load_digits  # slow to import, needed for the sample only
 
     digits = load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]  # (1797, 8, 8, 1)
@@ -170,52 +170,52 @@ def _read_npz(path: pathlib.Path):
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"Expected {path} to be an .npz file or a folder of images. Received: {error}") from error
     if "x_train" not in arrays:
-        raise ValueError(f'Expected {path} to have an array "x_train". Received: {", ".join(arrays) or "none of ours"}')
-    tests = (_checked("x_test", arrays), arrays.get("y_test")) if "x_test" in arrays else None
-    return _checked("x_train", arrays), arrays.get("y_train"), tests
+        raise ValueError(f'Expected {path} to have an array "x_train". Received: {", ".join(arrays) or "other arrays"}')
+    tests = (_check_images("x_test", arrays), arrays.get("y_test")) if "x_test" in arrays else None
+    return _check_images("x_train", arrays), arrays.get("y_train"), tests
 
 
-def _checked(name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
-    """The images of an .npz as (n, height, width, channels), once they and their labels are found right."""
+def _check_images(name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """Checks the images of an .npz and their labels; returns the images as (n, height, width, channels)."""
     images, labels = arrays[name], arrays.get(name.replace("x_", "y_"))
     gray = images.ndim == 3
-    good = images.dtype == np.uint8 and len(images) and (gray or (images.ndim == 4 and images.shape[3] in MODES))
+    valid = images.dtype == np.uint8 and len(images) and (gray or (images.ndim == 4 and images.shape[3] in MODES))
     expected = "uint8 (n, height, width) or (n, height, width, 1 or 3) with n > 0"
-    lk.utils.require(bool(good), name, expected, f"{images.dtype} {images.shape}")
-    counted = labels is None or labels.shape == (len(images),)
-    lk.utils.require(counted, name.replace("x_", "y_"), f"a label for each of {len(images)} images", np.shape(labels))
+    lk.utils.require(bool(valid), name, expected, f"{images.dtype} {images.shape}")
+    matching = labels is None or labels.shape == (len(images),)
+    lk.utils.require(matching, name.replace("x_", "y_"), f"a label for each of {len(images)} images", np.shape(labels))
     return images[..., None] if gray else images
 
 
 def _read_folder(folder: pathlib.Path, size: int | None, channels: int | None, skip_corrupt: bool) -> np.ndarray:
-    """The images of a folder in the order of their paths: uint8 (n, size, size, channels)."""
+    """Reads the images of a folder in the order of their paths: uint8 (n, size, size, channels)."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     lk.utils.require(bool(paths), "source", f"a folder with {', '.join(SUFFIXES)} files", str(folder))
     arrays, broken = [], []
     for path in paths:
         try:
             with Image.open(path) as picture:
-                arrays.append(_array(picture, size, channels))
+                arrays.append(_to_array(picture, size, channels))
         except BROKEN as error:
             broken.append(f"{path.relative_to(folder)} ({error})")
     if broken:
         _report_broken(broken, len(paths), skip_corrupt)
     lk.utils.require(bool(arrays), "source", "a folder with an image that can be read", str(folder))
-    return _stacked(arrays)
+    return _stack(arrays)
 
 
 def _report_broken(broken: list[str], total: int, skip: bool) -> None:
     named = "; ".join(broken[:5]) + (f"; and {len(broken) - 5} more" if len(broken) > 5 else "")
     if not skip:
         raise ValueError(
-            f"Expected every image to be readable, or skip_corrupt=True to leave the others out. Received: "
-            f"{len(broken)} of {total} files that are not: {named}"
+            f"Expected every image to be readable, or skip_corrupt=True to skip the others. Received: "
+            f"{len(broken)} of {total} files that cannot be read: {named}"
         )
-    warnings.warn(f"Skipped {len(broken)} of {total} files that are no readable images: {named}", stacklevel=2)
+    warnings.warn(f"Skipped {len(broken)} of {total} image files that cannot be read: {named}", stacklevel=2)
 
 
-def _array(picture: Image.Image, size: int | None, channels: int | None) -> np.ndarray:
-    """A picture as uint8 (height, width, channels), with its own size and mode where these are None."""
+def _to_array(picture: Image.Image, size: int | None, channels: int | None) -> np.ndarray:
+    """Converts a picture to uint8 (height, width, channels), in its own size and mode where these are None."""
     channels = channels or (1 if picture.mode in GRAY else 3)
     if picture.mode != MODES[channels]:
         picture = picture.convert(MODES[channels])
@@ -225,7 +225,7 @@ def _array(picture: Image.Image, size: int | None, channels: int | None) -> np.n
     return array[..., None] if array.ndim == 2 else array
 
 
-def _stacked(arrays: list[np.ndarray]) -> np.ndarray:
+def _stack(arrays: list[np.ndarray]) -> np.ndarray:
     channels = collections.Counter(array.shape[2] for array in arrays)
     sizes = collections.Counter(f"{array.shape[1]} x {array.shape[0]}" for array in arrays)
     if len(channels) > 1:

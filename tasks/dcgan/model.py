@@ -5,12 +5,14 @@ import tensorflow as tf
 
 import lightkeras as lk
 
-SLOPE = 0.3  # of the leaky ReLUs
+SLOPE = 0.3  # of the leaky ReLUs, for negative inputs
 
 
 def halvings(image_size: int) -> int | None:
-    """How often `image_size` is halved to a side of 4 to 8: twice, as in the tutorial, or more often for larger images
-    and once for those below 16; None where no number comes out even.
+    """Number of halvings from `image_size` to a side of 4 to 8.
+
+    It is 2, as in the tutorial, but more for larger images and 1 for images below 16. None: no number of halvings
+    gives a whole side.
     """
     for count in (*range(2, 16), 1):
         side, rest = divmod(image_size, 2**count)
@@ -20,7 +22,7 @@ def halvings(image_size: int) -> int | None:
 
 
 def check_image_size(size: int) -> None:
-    """Refuses a side that the generator cannot make by doubling; names the nearest ones that it can."""
+    """Raises ValueError, with the nearest valid sides, unless the generator can reach `size` by doubling."""
     lk.utils.require_int("image_size", size)
     if halvings(size) is None:
         known = [other for other in range(8, 2049) if halvings(other)]
@@ -31,9 +33,9 @@ def check_image_size(size: int) -> None:
 class BatchNormalization(keras.layers.Layer):
     """Batch normalisation (Ioffe and Szegedy 2015) over the examples of weight 1, of all replicas.
 
-    So neither the rows of padding nor the number of replicas changes it (Keras' own layer leaves the replicas
-    unsynchronised as soon as it is given a mask). CorpusMetric are per micro-batch; one without any example leaves the
-    moving averages as they are.
+    Neither rows of padding nor the number of replicas change the result (Keras' layer does not synchronise replicas
+    when it is given a mask). The statistics are those of a micro-batch; one without any example does not change the
+    moving averages.
 
     Args:
         momentum: Share of the moving averages that an update keeps.
@@ -45,7 +47,7 @@ class BatchNormalization(keras.layers.Layer):
         self.momentum, self.epsilon = momentum, epsilon
 
     def build(self, shape):
-        """Creates the variables; the last axis of `shape` is the channels'."""
+        """Creates the variables; the last axis of `shape` is that of the channels."""
         for name, start, trainable in (
             ("gamma", "ones", True),
             ("beta", "zeros", True),
@@ -63,15 +65,15 @@ class BatchNormalization(keras.layers.Layer):
         Args:
             x: The activations.
             weight: float32 (batch,): 1 for an example, 0 for padding; needed in training.
-            training: Whether by the batch's statistics, which the moving averages then follow.
+            training: Whether to normalise by the statistics of the batch and to update the moving averages.
         """
         inputs = tf.cast(x, tf.float32)
-        mean, variance = self._batch_statistics(inputs, weight) if training else self._moving()
+        if training:
+            mean, variance = self._batch_statistics(inputs, weight)
+        else:
+            mean, variance = self.moving_mean.value, self.moving_variance.value
         outputs = tf.nn.batch_normalization(inputs, mean, variance, self.beta.value, self.gamma.value, self.epsilon)
         return tf.cast(outputs, x.dtype)
-
-    def _moving(self):
-        return self.moving_mean.value, self.moving_variance.value
 
     def _batch_statistics(self, x, weight):
         weight = tf.cast(weight, tf.float32)  # in mixed precision, Keras has cast it
@@ -93,9 +95,9 @@ def _weighted_sum(x, weight):
 
 
 class Generator(keras.layers.Layer):
-    """Noise to images: a dense layer, and transposed convolutions that double the side.
+    """Turns noise into images by a dense layer and transposed convolutions that double the side.
 
-    For 28 x 28 pixels and `filters=64` these are the tutorial's: dense 7 x 7 x 256, then 128, 64, 1.
+    For 28 x 28 pixels and `filters=64` it is the tutorial's: dense 7 x 7 x 256, then 128, 64, 1.
 
     Args:
         image_shape: (size, size, channels).
@@ -131,7 +133,7 @@ class Generator(keras.layers.Layer):
 
         Args:
             noise: float32 (batch, noise_dim).
-            weight: float32 (batch,), needed in training: rows of weight 0 stay out of the batch statistics.
+            weight: float32 (batch,), needed in training: rows of weight 0 are left out of the batch statistics.
             training: Whether to normalise by the batch.
         """
         x = self.norms[0](self.dense(noise), weight, training=training)  # (batch, side * side * depth)
@@ -146,14 +148,14 @@ def _transposed(filters, strides, **kwargs):
 
 
 class Discriminator(keras.layers.Layer):
-    """Images to logits, above 0 for what looks real: convolutions that halve the side, with dropout, and a dense layer.
+    """Turns images into logits, above 0 for real ones, by convolutions that halve the side, dropout and a dense layer.
 
-    For 28 x 28 pixels and `filters=64` these are the tutorial's: 64, 128.
+    For 28 x 28 pixels and `filters=64` it is the tutorial's: 64, 128.
 
     Args:
         image_shape: (size, size, channels).
         filters: Filters of the first layer; twice as many after each halving of the side.
-        dropout: Share of every convolution's outputs that is dropped in training.
+        dropout: Share of each convolution's outputs that is dropped in training.
     """
 
     def __init__(self, image_shape, filters, dropout, **kwargs):

@@ -8,14 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 import lightkeras as lk
-from tasks.dcgan import pictures
+from tasks.dcgan import figures
 from tasks.dcgan.data import MNISTData
 from tasks.dcgan.model import Discriminator, Generator
-from tasks.dcgan.noise import normal
 
-SAMPLES = 64  # images of a grid
-ROWS = 256  # images that are generated at once
-GENERATING = 1 << 31  # the stream of noise apart from those of training
+SAMPLES = 64  # images in a grid
+ROWS = 256  # images generated at once
+GENERATING = 1 << 31  # a stream of noise that training does not use
 
 
 def non_saturating(real, fake, label_smoothing):
@@ -24,8 +23,8 @@ def non_saturating(real, fake, label_smoothing):
     Cross entropy with the labels 1 (or `1 - label_smoothing`; Salimans et al. 2016) for real images and 0 for
     generated ones; the generator's is that of generated images with the label 1.
     """
-    of_real = tf.nn.sigmoid_cross_entropy_with_logits(tf.fill(tf.shape(real), 1.0 - label_smoothing), real)
-    return of_real + tf.nn.softplus(fake), tf.nn.softplus(-fake)
+    real_loss = tf.nn.sigmoid_cross_entropy_with_logits(tf.fill(tf.shape(real), 1.0 - label_smoothing), real)
+    return real_loss + tf.nn.softplus(fake), tf.nn.softplus(-fake)
 
 
 def hinge(real, fake, label_smoothing):
@@ -37,25 +36,25 @@ LOSSES = {"non_saturating": non_saturating, "hinge": hinge}
 
 
 class DCGAN(lk.TaskModule):
-    """A generator makes images from noise, and a discriminator tells them from real ones; each has its optimizer.
+    """A generator makes images from noise, and a discriminator tells them from real ones; each has an optimizer.
 
-    The metrics are the losses of both, and the shares of real and generated images that the discriminator tells right.
-    Validation adds `pixel_frechet_distance`, of as many generated images as real ones (`lk.metrics`).
-    The noise of an example is keyed by the run's seed and its address, so it is the same however the batch is cut.
-    Validation has the same noise whatever the seed.
+    The metrics are both losses, and the shares of real and of generated images that the discriminator classifies
+    correctly. Validation adds `pixel_frechet_distance` between the real images and one generated image for each
+    (`lk.metrics.PixelFrechetDistance`). The noise of an example is keyed by the run's seed and the example's address,
+    so it does not depend on how the batch is cut. The noise of validation does not depend on the seed.
 
     Args:
-        noise_dim: Numbers that an image is made from.
+        noise_dim: Size of the noise vector that an image is made from.
         generator_filters: Filters before the generator's last layer; twice as many for each halving of the side.
         discriminator_filters: Filters of the discriminator's first layer; twice as many after each halving.
         dropout: Share of the discriminator's outputs dropped in training.
         loss: "non_saturating" or "hinge".
-        label_smoothing: Taken off the label of real images, 1; for "non_saturating".
-        critic_steps: 0 updates both at once, from one shared forward pass. A number makes so many updates of the
-            discriminator, each with other noise, and then one of the generator.
-        generator_learning_rate: Adam's.
-        discriminator_learning_rate: Adam's.
-        beta_1: Adam's decay of the first moments (Radford et al. 2016 take 0.5).
+        label_smoothing: Subtracted from the label 1 of real images; with "non_saturating" only.
+        critic_steps: 0 updates both networks at once, from one shared forward pass. A positive number is the number of
+            discriminator updates, each with other noise, before each update of the generator.
+        generator_learning_rate: Learning rate of the generator's Adam.
+        discriminator_learning_rate: Learning rate of the discriminator's Adam.
+        beta_1: Decay of the first moments in both (Radford et al. 2016 use 0.5).
     """
 
     data_module = MNISTData
@@ -98,7 +97,7 @@ class DCGAN(lk.TaskModule):
         lk.utils.require_number("beta_1", beta_1, inclusive=True, below=1.0)
 
     def configure_model(self, data) -> None:
-        """Makes the networks for the data's images."""
+        """Creates the networks for the size of the data's images."""
         h, shape = self.hparams, data.image_shape
         self.data = data
         self.generator = Generator(shape, h["generator_filters"], name="generator")
@@ -113,7 +112,7 @@ class DCGAN(lk.TaskModule):
         }
 
     def train_step(self, batch):
-        """One update of both networks from one forward pass; or the discriminator's, and then the generator's."""
+        """Updates both networks from one forward pass; or first the discriminator and then the generator."""
         critic_steps = self.hparams["critic_steps"]
         if not critic_steps:
             return self.minimize(self.adversarial_losses, batch)
@@ -122,20 +121,21 @@ class DCGAN(lk.TaskModule):
         return {**critic, **self.minimize(self.generator_losses, batch)}
 
     def test_step(self, batch):
-        """The losses on images that were not trained on, nothing dropped, with the moving averages."""
+        """The losses on held-out images, without dropout, with the moving averages of batch normalisation."""
         return self.evaluate_loss(self.adversarial_losses, batch)
 
     def score(self, batches):
-        """How far as many generated images are from the real ones, with the noise of validation."""
+        """The distance between the real images and one generated image for each, with the noise of validation."""
         distances = []
         for batch in batches:
             real, generated = (images.numpy() for images in self._pairs(batch))
-            distances.append(lk.metrics.PixelFrechetDistance.of(real, generated, batch["weight"].numpy() > 0))
+            kept = batch["weight"].numpy() > 0
+            distances.append(lk.metrics.PixelFrechetDistance.from_images(real, generated, kept))
         return {"pixel_frechet_distance": sum(distances[1:], distances[0])}
 
     @functools.cached_property
     def _pairs(self):
-        """Compiled and kept: the batch's images and generated ones, float32 (batch, size, size, channels) in [0, 1]."""
+        """The compiled pairs of real and generated images: float32 (batch, size, size, channels) in [0, 1]."""
 
         def pairs(batch):
             return [tf.cast(x, tf.float32) / 2 + 0.5 for x in (batch["image"], self.generator(self.noise(batch)))]
@@ -143,32 +143,32 @@ class DCGAN(lk.TaskModule):
         return tf.function(pairs, reduce_retracing=True)
 
     def predict_step(self, batch):
-        """An image float32 (batch, size, size, channels) in [-1, 1] for every address."""
+        """Generates an image for every address: float32 (batch, size, size, channels) in [-1, 1]."""
         return self.generator(self.noise(batch))
 
     def noise(self, batch, draw: int = 0, training: bool = False):
-        """Standard normal numbers (batch, noise_dim) of the examples' addresses, and in training of the run's seed.
+        """Standard normal numbers (batch, noise_dim), keyed by the examples' addresses, and in training by the seed.
 
-        Another `draw` gives other ones.
+        Another `draw` gives other numbers.
         """
         seed = self.seed if training else 0
-        return normal(batch["noise_key"], self.hparams["noise_dim"], draw, seed)
+        return lk.random.normal(batch["noise_key"], self.hparams["noise_dim"], draw, seed)
 
     def adversarial_losses(self, batch, training, draw=0):
-        """Loss sums of both, and what the discriminator gets right, from one forward pass of each network."""
+        """Sums of both losses and both accuracies, from one forward pass of each network."""
         weight = batch["weight"]
         images = self.generator(self.noise(batch, draw, training), weight, training=training)
         real = self.discriminator(batch["image"], training=training)  # (batch,)
         fake = self.discriminator(images, training=training)  # (batch,)
-        of_discriminator, of_generator = LOSSES[self.hparams["loss"]](real, fake, self.hparams["label_smoothing"])
-        sums = {
-            "generator_loss": of_generator,
-            "discriminator_loss": of_discriminator,
+        discriminator, generator = LOSSES[self.hparams["loss"]](real, fake, self.hparams["label_smoothing"])
+        values = {
+            "generator_loss": generator,
+            "discriminator_loss": discriminator,
             "real_accuracy": tf.cast(real > 0, tf.float32),
             "fake_accuracy": tf.cast(fake < 0, tf.float32),
         }
         examples = tf.reduce_sum(weight)
-        return {name: (tf.reduce_sum(values * weight), examples) for name, values in sums.items()}
+        return {name: (tf.reduce_sum(value * weight), examples) for name, value in values.items()}
 
     def discriminator_losses(self, batch, training, draw):
         """The discriminator's part of `adversarial_losses`."""
@@ -182,19 +182,19 @@ class DCGAN(lk.TaskModule):
     # ---- making images
 
     def generate(self, n: int = SAMPLES, seed: int = 0) -> np.ndarray:
-        """Images, uint8 (n, size, size, channels).
+        """Generates images, uint8 (n, size, size, channels).
 
         Args:
-            n: How many.
-            seed: The same seed gives the same images; more of them begin with the same.
+            n: Number of images.
+            seed: The same seed gives the same images, whatever `n` is.
         """
         lk.utils.require_int("n", n)
         return self._images(self._seeded_noise(n, seed))
 
     def interpolate(self, n: int = 8, seed: int = 0) -> np.ndarray:
-        """Images on the way from one to another, both included, uint8 (n, size, size, channels).
+        """Generates a series of images from one to another, both included: uint8 (n, size, size, channels).
 
-        The noise turns at an even speed on a sphere (White 2016): on a straight line it would become too short.
+        The noise moves at a constant speed on a sphere (White 2016): on a straight line it would become too short.
         """
         lk.utils.require_int("n", n, minimum=2)
         first, last = self._seeded_noise(2, seed)
@@ -204,15 +204,15 @@ class DCGAN(lk.TaskModule):
         lk.utils.require_int("seed", seed, minimum=0)
         lk.utils.require(seed < 2**32, "seed", "below 2**32", seed)
         keys = np.stack([np.arange(n), np.full(n, seed)], axis=1)
-        return normal(tf.constant(keys, tf.int64), self.hparams["noise_dim"], stream=GENERATING).numpy()
+        return lk.random.normal(tf.constant(keys, tf.int64), self.hparams["noise_dim"], stream=GENERATING).numpy()
 
     def _images(self, noise: np.ndarray) -> np.ndarray:
-        parts = [self._generating(noise[i : i + ROWS]).numpy() for i in range(0, len(noise), ROWS)]
+        parts = [self._to_images(noise[i : i + ROWS]).numpy() for i in range(0, len(noise), ROWS)]
         return np.concatenate(parts)
 
     @functools.cached_property
-    def _generating(self):
-        """The compiled generator, kept: noise (rows, noise_dim) to uint8 images."""
+    def _to_images(self):
+        """The compiled generator: noise (rows, noise_dim) to uint8 images."""
 
         def images(noise):
             return tf.saturate_cast(tf.round(self.generator(noise) * 127.5 + 127.5), tf.uint8)
@@ -220,32 +220,32 @@ class DCGAN(lk.TaskModule):
         return tf.function(images, input_signature=[tf.TensorSpec((None, self.hparams["noise_dim"]), tf.float32)])
 
     def write_samples(self, folder: Path, name: str) -> None:
-        """A grid of images from the same noise each time, and all grids of the folder so far as an animated GIF."""
-        pictures.write_grid(folder / f"{name}.png", self.generate(SAMPLES))
-        pictures.write_animation(folder / "animation.gif", sorted(folder.glob("epoch_*.png")))
+        """Writes a grid of images, from the same noise each time, and all grids in the folder as an animated GIF."""
+        figures.write_grid(folder / f"{name}.png", self.generate(SAMPLES))
+        figures.write_animation(folder / "animation.gif", sorted(folder.glob("epoch_*.png")))
 
     def predict_command(
         self, num: int = SAMPLES, seed: int = 0, out: str = "images.png", interpolate: bool = False
     ) -> str:
-        """What `lightkeras predict dcgan` does: writes a picture.
+        """Writes generated images to a picture: `lightkeras predict dcgan`.
 
         Args:
             num: Images in the picture.
             seed: The same seed gives the same images.
-            out: The PNG file, a new one.
-            interpolate: Instead, `num` images on the way from one to another.
+            out: Name of a new PNG file.
+            interpolate: Draw a series of `num` images from one to another.
         """
         path = lk.utils.new_file("out", out)
         images = self.interpolate(num, seed) if interpolate else self.generate(num, seed)
-        pictures.write_grid(path, images)
+        figures.write_grid(path, images)
         return f"Wrote {path}: {num} images"
 
 
 def slerp(first: np.ndarray, last: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Spherical interpolation (Shoemake 1985) of two vectors (dim,) at the shares `at` (n,): float32 (n, dim)."""
+    """Interpolates two vectors (dim,) on a sphere (Shoemake 1985) at the shares `at` (n,): float32 (n, dim)."""
     cosine = np.dot(first, last) / np.linalg.norm(first) / np.linalg.norm(last)
     angle = np.arccos(np.clip(cosine, -1.0, 1.0))
     if np.sin(angle) < 1e-6:
         return np.outer(1 - at, first).astype(np.float32) + np.outer(at, last).astype(np.float32)
-    ways = np.outer(np.sin((1 - at) * angle), first) + np.outer(np.sin(at * angle), last)
-    return (ways / np.sin(angle)).astype(np.float32)
+    weighted = np.outer(np.sin((1 - at) * angle), first) + np.outer(np.sin(at * angle), last)
+    return (weighted / np.sin(angle)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A text as windows of characters."""
+"""A text, cut into windows of characters."""
 
 import pydoc_data.topics
 
@@ -14,28 +14,28 @@ SHAKESPEARE = lk.data.Download(
     folder="shakespeare",
     name="shakespeare.txt",
 )
-KEY = 0x5EED  # keys the offsets of the windows apart from any other use of an epoch's number
+KEY = 0x5EED  # keys the offsets of the windows, unlike any other random number of an epoch
 
 
 class TextData(lk.DataModule):
-    """Windows of `seq_len` characters, each with the character that follows as its target.
+    """Windows of `seq_len` characters; the target of each character is the next one.
 
-    The text is cut in one piece each for training, validation and test, in this order, as nanoGPT does: by default
-    the first 90 % and the last 10 %. Each epoch cuts the training text into windows from a random offset, so that it
-    sees other windows; the last characters that fill no window wait for another epoch. Validation and test windows lie
-    end to end. A batch holds `inputs` and `targets`, int32 (batch, seq_len), and `weight`, float32 (batch,).
+    The text is cut into one piece each for training, validation and testing, in this order, as in nanoGPT: by default
+    the first 90 % and the last 10 %. Each epoch cuts the training text into other windows, from a random offset;
+    characters at both ends that fill no window are skipped. Validation and test windows lie end to end. A batch holds
+    `inputs` and `targets`, int32 (batch, seq_len), and `weight`, float32 (batch,).
 
     Args:
-        source: "download" (Tiny Shakespeare), a UTF-8 text file of your own, or "sample" (CPython's reference text,
+        source: "download" (Tiny Shakespeare), the path of a UTF-8 text file, or "sample" (CPython's reference text,
             which comes with Python).
         seq_len: Characters in a window.
         batch_size: Windows of one update (the global batch).
         val_fraction: Share of the text for validation.
-        test_fraction: Share of the text for a test; 0 for none.
+        test_fraction: Share of the text for testing; 0 for none.
 
     Raises:
         ValueError: The text is empty or not UTF-8, or a split is too short for one window.
-        DownloadError: The official file is neither here nor to be had.
+        DownloadError: The official file is not in the cache, and the download failed.
     """
 
     def __init__(
@@ -53,15 +53,15 @@ class TextData(lk.DataModule):
         lk.utils.require(val_fraction + test_fraction < 1, "val_fraction", "below 1 with test_fraction", val_fraction)
         self.source, self.seq_len, self.batch_size = source, seq_len, batch_size
         self.fractions = (val_fraction, test_fraction)
-        self.vocabulary: lk.text.Vocabulary | None = None
+        self.vocabulary: lk.text.CharacterVocabulary | None = None
 
     def prepare_data(self) -> None:
-        """Downloads the text, if it is the official one."""
+        """Downloads Tiny Shakespeare, if that is the source."""
         if self.source != "sample":
             lk.data.find_data(self.source, SHAKESPEARE)
 
     def setup(self, stage: str) -> None:
-        """Reads the text and makes its vocabulary, unless one was loaded: then it must cover the text."""
+        """Reads the text, makes the splits, and the vocabulary unless one was loaded; that must cover the text."""
         text = self._read()
         self.vocabulary = self.vocabulary or lk.text.CharacterVocabulary.from_text(text)
         ids = self.vocabulary.encode(text)
@@ -69,12 +69,12 @@ class TextData(lk.DataModule):
         test = round(len(ids) * self.fractions[1])
         train = int(len(ids) * (1 - sum(self.fractions)) + 1e-6)
         val = len(ids) - train - test
-        self._splits = {
+        self.splits = {
             "train": small[:train],
             "validation": small[train : train + val],
             "test": small[train + val :],
         }
-        for name, split in self._splits.items():
+        for name, split in self.splits.items():
             self._check_length(name, len(split))
 
     def _read(self) -> str:
@@ -92,41 +92,52 @@ class TextData(lk.DataModule):
             )
 
     def train_dataset(self) -> lk.AddressedDataset:
-        """Shuffled windows, from another offset each epoch."""
-        ids, length = tf.constant(self._splits["train"]), self.seq_len
+        """Windows of the training text, shuffled, from another offset each epoch."""
+        ids, length = tf.constant(self.splits["train"]), self.seq_len
 
         def fetch(indices, epoch):
             offset = tf.random.stateless_uniform((), (tf.cast(epoch, tf.int32), KEY), 0, length, tf.int32)
-            return _windows(ids, indices * length + tf.cast(offset, tf.int64), length)
+            return _cut_windows(ids, indices * length + tf.cast(offset, tf.int64), length)
 
         return lk.AddressedDataset.from_batches(fetch, len(ids) // length - 1, self.batch_size)
 
     def val_dataset(self) -> lk.AddressedDataset:
         """The validation text, in order."""
-        return self._in_order("validation")
+        return self._unshuffled("validation")
 
     def test_dataset(self) -> lk.AddressedDataset | None:
         """The test text, in order, or None without a `test_fraction`."""
-        return self._in_order("test") if self.fractions[1] else None
+        return self._unshuffled("test") if self.fractions[1] else None
 
-    def _in_order(self, split: str) -> lk.AddressedDataset:
-        ids, length = tf.constant(self._splits[split]), self.seq_len
+    def _unshuffled(self, split: str) -> lk.AddressedDataset:
+        ids, length = tf.constant(self.splits[split]), self.seq_len
 
         def fetch(indices, epoch):
-            return _windows(ids, indices * length, length)
+            return _cut_windows(ids, indices * length, length)
 
         return lk.AddressedDataset.from_batches(fetch, (len(ids) - 1) // length, self.batch_size, shuffle=False)
+
+    def held_out(self, split: str) -> np.ndarray:
+        """The ids (n,) of the characters that are predicted in "validation" or "test": the targets of all windows.
+
+        Raises:
+            ValueError: The data was cut without a `test_fraction`.
+        """
+        has_split = split == "validation" or self.fractions[1] > 0
+        lk.utils.require(has_split, "split", '"validation" for data without a `test_fraction`', split)
+        ids = self.splits[split]
+        return ids[1 : 1 + (len(ids) - 1) // self.seq_len * self.seq_len]
 
     def state_dict(self) -> dict:
         """The vocabulary."""
         return {"vocabulary": self.vocabulary.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
-        """Takes the vocabulary of a trained run."""
+        """Restores the vocabulary."""
         self.vocabulary = lk.text.CharacterVocabulary.from_state_dict(state["vocabulary"])
 
 
-def _windows(ids: tf.Tensor, starts: tf.Tensor, length: int) -> dict[str, tf.Tensor]:
+def _cut_windows(ids: tf.Tensor, starts: tf.Tensor, length: int) -> dict[str, tf.Tensor]:
     windows = tf.gather(ids, starts[:, None] + tf.range(length + 1, dtype=tf.int64))  # (batch, length + 1)
     windows = tf.cast(windows, tf.int32)
     return {"inputs": windows[:, :-1], "targets": windows[:, 1:]}

@@ -17,9 +17,9 @@ class CharacterRNN(keras.layers.Layer):
         units: Width of every recurrent layer.
         num_layers: Number of recurrent layers.
         cell: "gru" or "lstm".
-        dropout: Share of every recurrent layer's outputs that is dropped in training.
-        embedding_dropout: Share of the embedding table's entries that is dropped in training: one mask for a batch,
-            as in variational dropout (Gal and Ghahramani 2016), so that the table can be projected as a whole.
+        dropout: Share of each recurrent layer's outputs that is dropped in training.
+        embedding_dropout: Share of the embedding table's entries that is dropped in training: one mask per batch, as
+            in variational dropout (Gal and Ghahramani 2016), so that the table can be projected as a whole.
     """
 
     def __init__(self, vocabulary_size, embedding_dim, units, num_layers, cell, dropout, embedding_dropout, **kwargs):
@@ -43,12 +43,12 @@ class CharacterRNN(keras.layers.Layer):
         self.head.build((None, None, width))
 
     def call(self, ids, states=None, training=False):
-        """Logits of the next characters and the states after the last.
+        """Computes the logits of the next characters, and the states after the last character.
 
         Args:
             ids: int32 (batch, time).
-            states: A list of each layer's states, as returned; None for zeros.
-            training: Whether to drop.
+            states: The states of each layer, as returned; None for zeros.
+            training: Whether to apply dropout.
 
         Returns:
             (float32 logits (batch, time, vocabulary), list of lists of states (batch, units)).
@@ -65,8 +65,15 @@ class CharacterRNN(keras.layers.Layer):
             x = dropout(x, training=training)
         return self.head(x), new
 
-    def stepper(self):
-        """`next(ids (batch,), states) -> (logits (batch, vocabulary), states)`, with the embeddings projected once."""
+    def initial_states(self, rows: int) -> list[list[tf.Tensor]]:
+        """Zero states of each layer, (rows, units) each."""
+        return [[tf.convert_to_tensor(s) for s in layer.get_initial_state(rows)] for layer in self.recurrent]
+
+    def make_next_function(self):
+        """Projects the embeddings, and returns a function that computes one time step, without dropout.
+
+        It takes ids (batch,) and states, and returns logits (batch, vocabulary) and states.
+        """
         first, *rest = self.recurrent
         table = first.project(self.embedding.embeddings)  # (vocabulary, gates * units)
 

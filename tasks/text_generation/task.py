@@ -1,5 +1,6 @@
 """Character-level text generation."""
 
+import functools
 from pathlib import Path
 
 import keras
@@ -10,22 +11,24 @@ import lightkeras as lk
 from tasks.text_generation.data import TextData
 from tasks.text_generation.model import CELLS, CharacterRNN
 
+MIN_CAPACITY = 512  # characters; shorter texts are written by the same compiled function
+
 
 class TextGeneration(lk.TaskModule):
-    """Predicts the next character of a text, and writes text by drawing one after the other.
+    """Predicts the next character of a text, and generates text by drawing one character after the other.
 
-    The loss is nats per character; `bits_per_character` and `perplexity` come with it.
+    The loss is in nats per character; `bits_per_character` and `perplexity` are computed from it.
 
     Args:
         embedding_dim: Width of an embedding.
         units: Width of every recurrent layer.
         num_layers: Number of recurrent layers.
         cell: "gru" or "lstm".
-        dropout: Share of every recurrent layer's outputs dropped in training.
+        dropout: Share of each recurrent layer's outputs dropped in training.
         embedding_dropout: Share of the embedding table's entries dropped in training.
-        learning_rate: Adam's, at its highest: after `warmup_steps`, before it falls to 0 by a cosine over the run.
+        learning_rate: Adam's highest learning rate, reached after `warmup_steps`; it then falls to 0 by a cosine.
         warmup_steps: Updates in which the learning rate rises from 0. Without a known end of the run
-            (`max_epochs` or `max_steps`), it stays at its highest.
+            (`max_epochs` or `max_steps`), it then stays constant.
     """
 
     data_module = TextData
@@ -57,9 +60,9 @@ class TextGeneration(lk.TaskModule):
         lk.utils.require_int("warmup_steps", warmup_steps, minimum=0)
 
     def configure_model(self, data) -> None:
-        """Makes the network for the data's vocabulary."""
+        """Creates the network for the data's vocabulary."""
         h = self.hparams
-        self.vocabulary = data.vocabulary
+        self.data, self.vocabulary = data, data.vocabulary
         sizes = {name: h[name] for name in ("embedding_dim", "units", "num_layers", "cell")}
         self.network = CharacterRNN(
             len(data.vocabulary),
@@ -70,7 +73,7 @@ class TextGeneration(lk.TaskModule):
         )
 
     def configure_optimizers(self):
-        """Adam, warmed up, then a cosine to 0 at the end of the run."""
+        """Adam with warm-up, then a cosine to 0 at the end of the run."""
         h = self.hparams
         return keras.optimizers.Adam(
             lk.schedules.warmup_cosine(h["learning_rate"], h["warmup_steps"], self.total_steps)
@@ -81,15 +84,15 @@ class TextGeneration(lk.TaskModule):
         return self.minimize(self.character_losses, batch)
 
     def test_step(self, batch):
-        """Nats per character, and the same in bits and as a perplexity."""
+        """The loss in nats per character, in bits, and the perplexity."""
         return self.evaluate_loss(self.character_losses, batch)
 
     def predict_step(self, batch):
-        """Logits (batch, time, vocabulary)."""
+        """Returns logits (batch, time, vocabulary)."""
         return self.network(batch["inputs"])[0]
 
     def character_losses(self, batch, training):
-        """Negative log-likelihoods in nats, summed over the characters of a batch."""
+        """Negative log-likelihood in nats, summed over the characters of a batch."""
         logits, _ = self.network(batch["inputs"], training=training)  # (batch, time, vocabulary)
         nats = tf.nn.sparse_softmax_cross_entropy_with_logits(batch["targets"], logits)  # (batch, time)
         total = tf.reduce_sum(nats * batch["weight"][:, None])
@@ -100,7 +103,7 @@ class TextGeneration(lk.TaskModule):
             "perplexity": lk.metrics.Perplexity(total, characters),
         }
 
-    # ---- writing
+    # ---- generating text
 
     def generate(
         self,
@@ -115,13 +118,13 @@ class TextGeneration(lk.TaskModule):
         """Continues a text.
 
         Args:
-            prompt: What the text begins with; one character at least.
+            prompt: Beginning of the text; one character at least.
             length: Characters to add.
-            temperature: Below 1 for the more probable characters, above for more variety; 0 for the most probable.
-            top_k: Draw from the so many most probable characters; None for all.
+            temperature: Below 1 prefers probable characters, above 1 gives more variety; 0 takes the most probable one.
+            top_k: Number of most probable characters to draw from; None for all.
             top_p: Draw from the most probable characters that together reach this probability; None for all.
             seed: The same seed gives the same text.
-            num_samples: Texts, all at once.
+            num_samples: Number of texts.
 
         Returns:
             `num_samples` texts, each the prompt and `length` more characters.
@@ -136,35 +139,37 @@ class TextGeneration(lk.TaskModule):
         lk.utils.require_int("seed", seed, minimum=0)
         lk.decoding.check_sampling(temperature, top_k, top_p, len(self.vocabulary))
         ids = np.tile(self.vocabulary.encode(prompt), (num_samples, 1))  # (samples, time)
-        states = self._writing["read"](ids[:, :-1]) if len(prompt) > 1 else self._no_states(num_samples)
+        states = self._read(ids[:, :-1]) if len(prompt) > 1 else self.network.initial_states(num_samples)
         with_top_p = None if top_p is None else tf.constant(top_p, tf.float32)
-        more = self._writing["write"](
+        more = self._write(
             ids[:, -1:], states, tf.constant(length), tf.constant(temperature, tf.float32), top_k, with_top_p,
-            tf.constant((seed & 0x7FFFFFFF, seed >> 31), tf.int32), capacity=max(256, 1 << (length - 1).bit_length()),
+            tf.constant((seed & 0x7FFFFFFF, seed >> 31), tf.int32),
+            capacity=max(MIN_CAPACITY, 1 << (length - 1).bit_length()),
         )  # fmt: skip
         return [prompt + self.vocabulary.decode(row) for row in more.numpy()[:, :length]]
 
-    @property
-    def _writing(self):
-        """The compiled functions, kept: reading a prompt of any length, and writing (XLA: a trace for a capacity)."""
-        if "_compiled" not in self.__dict__:
-            compiled = {"read": tf.function(self._read, input_signature=[tf.TensorSpec((None, None), tf.int32)])}
-            compiled["write"] = tf.function(self._write, jit_compile=True, autograph=False)
-            object.__setattr__(self, "_compiled", compiled)
-        return self._compiled
+    @functools.cached_property
+    def _read(self):
+        """The compiled reading of a prompt of any length: ids (rows, time) to states."""
 
-    def _no_states(self, rows: int):
-        return [[tf.convert_to_tensor(s) for s in layer.get_initial_state(rows)] for layer in self.network.recurrent]
+        def read(ids):
+            return self.network(ids)[1]
 
-    def _read(self, ids):
-        return self.network(ids)[1]
+        return tf.function(read, input_signature=[tf.TensorSpec((None, None), tf.int32)])
 
-    def _write(self, last, states, length, temperature, top_k, top_p, seed, capacity):
-        draw = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-        return lk.decoding.generate(self.network.stepper(), states, last, length, **draw, capacity=capacity)
+    @functools.cached_property
+    def _write(self):
+        """The compiled writing (XLA; a trace for each capacity): the last ids (rows, 1) and states to ids."""
+
+        def write(last, states, length, temperature, top_k, top_p, seed, capacity):
+            draw = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+            next_function = self.network.make_next_function()
+            return lk.decoding.generate(next_function, states, last, length, **draw, capacity=capacity)
+
+        return tf.function(write, jit_compile=True, autograph=False)
 
     def write_samples(self, folder: Path, name: str) -> None:
-        """A text for the run's folder, from the same seed each time."""
+        """Writes a text, from the same seed each time."""
         prompt = "\n" if "\n" in self.vocabulary.tokens else self.vocabulary.tokens[0]
         (folder / f"{name}.txt").write_text(self.generate(prompt)[0] + "\n", encoding="utf-8")
 
@@ -178,5 +183,5 @@ class TextGeneration(lk.TaskModule):
         seed: int = 0,
         num_samples: int = 1,
     ) -> str:
-        """What `lightkeras predict text_generation` prints: the texts of `generate`, which explains the options."""
+        """Generates texts: `lightkeras predict text_generation`. The arguments are those of `generate`."""
         return "\n\n---\n\n".join(self.generate(prompt, length, temperature, top_k, top_p, seed, num_samples))

@@ -1,4 +1,4 @@
-"""`python -m tasks.translation.evaluate`: BLEU and chrF of a run's translations of the test sentences."""
+"""`python -m tasks.translation.evaluate --ckpt_path RUN`: BLEU and chrF of a run's translations."""
 
 import argparse
 import json
@@ -9,12 +9,12 @@ from tasks.translation.task import Translation
 
 
 def evaluate(task: Translation, split: str = "test", **search) -> dict:
-    """The figures of the beam search's translations, with every reference that a sentence has.
+    """Translates a split and compares the translations with all references of each sentence.
 
     Args:
         task: A trained task.
         split: "test" or "validation".
-        **search: What `Translation.translate` takes.
+        **search: The options of `Translation.translate`.
 
     Returns:
         `bleu`, `chrf` (0 to 100), their signatures, `lowercase_bleu`, `sentences`, `seconds` (without compilation) and
@@ -27,18 +27,18 @@ def evaluate(task: Translation, split: str = "test", **search) -> dict:
     began = time.perf_counter()
     translations = task.translate(sources, **search)
     seconds = time.perf_counter() - began
-    bleu, chrf = (kind.of(translations, references) for kind in (lk.metrics.BLEU, lk.metrics.ChrF))
+    bleu, chrf = (kind.from_sentences(translations, references) for kind in (lk.metrics.BLEU, lk.metrics.ChrF))
     return {
         "bleu": bleu.result(), "bleu_signature": bleu.signature,
         "chrf": chrf.result(), "chrf_signature": chrf.signature,
-        "lowercase_bleu": lk.metrics.BLEU.of(translations, references, lowercase=True).result(),
+        "lowercase_bleu": lk.metrics.BLEU.from_sentences(translations, references, lowercase=True).result(),
         "sentences": len(sources), "seconds": seconds,
         "examples": list(zip(sources, translations, references, strict=True)),
     }  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(prog="python -m tasks.translation.evaluate", description=__doc__)
     parser.add_argument("--ckpt_path", required=True, help="a run's folder or a checkpoint")
     parser.add_argument("--split", choices=("test", "validation"), default="test")

@@ -5,12 +5,11 @@ import tensorflow as tf
 
 import lightkeras as lk
 
-PADDING = 0
 CELLS = {"gru": lk.layers.GRU, "lstm": lk.layers.LSTM}
 
 
 def _embedding(words, width, name):
-    # Keras' default is so small that tied scores begin nearly equal, and learn slowly.
+    # With Keras' default initializer, tied scores start nearly equal, and learn slowly.
     initializer = keras.initializers.RandomNormal(stddev=width**-0.5)
     return keras.layers.Embedding(words, width, initializer, name=name)
 
@@ -21,9 +20,9 @@ class Encoder(keras.layers.Layer):
     Args:
         units: Width of every layer in each direction.
         num_layers: Number of layers.
-        bidirectional: Whether every layer reads from the end as well, so that its output is twice as wide.
+        bidirectional: Whether every layer also reads from the end; its output is then twice as wide.
         cell: "gru" or "lstm".
-        dropout: Share of what goes from layer to layer that is dropped in training.
+        dropout: Share of the values between layers to drop in training.
     """
 
     def __init__(self, units, num_layers, bidirectional, cell, dropout, **kwargs):
@@ -69,7 +68,7 @@ class Encoder(keras.layers.Layer):
                 inputs = self.dropouts[number - 1](inputs, training=training)
             outputs, final = [], []
             for layer in layers:
-                # Backwards, the padding comes first: its masked steps leave the states at zero.
+                # Backwards, the padding comes first: its masked steps keep the states at zero.
                 output, *states = layer(inputs, mask=padding_mask)
                 outputs.append(tf.reverse(output, [1]) if layer.go_backwards else output)
                 final += states
@@ -78,24 +77,19 @@ class Encoder(keras.layers.Layer):
 
 
 class Translator(keras.layers.Layer):
-    """Embeddings, encoder, attending decoder, and the scores of the next word.
-
-    The decoder begins with a dense layer of the encoder's final states. Its state, its context and the newest word
-    give a vector as wide as an embedding, from which the words are scored: the product with the vocabulary, which
-    costs most, is no wider than it needs to be.
+    """Embeddings, an encoder, and a decoder that attends to its outputs and starts from its final states.
 
     Args:
-        source_size: Number of words in the source's vocabulary; 0 is padding.
-        target_size: Number of words in the target's vocabulary.
+        source_size: Number of tokens in the source's vocabulary; 0 is padding.
+        target_size: Number of tokens in the target's vocabulary.
         embedding_dim: Width of an embedding.
-        units: Width of the decoder, and of the projections that its attention compares.
+        units: Width of the decoder and of its projected queries and keys.
         encoder_units: Width of every encoder layer in each direction.
         num_layers: Number of encoder layers.
         bidirectional: Whether the encoder reads in both directions.
         cell: "gru" or "lstm".
-        dropout: Share of the embeddings, of what goes from one encoder layer to the next and of what the words are
-            scored from that is dropped in training.
-        tie_embeddings: Whether the words are scored by their embeddings; see `lk.layers.TokenHead`.
+        dropout: Share of the embeddings, of the values between encoder layers and of the readout to drop in training.
+        tie_embeddings: Whether the embeddings score the tokens; see `lk.layers.TokenHead`.
     """
 
     def __init__(
@@ -116,16 +110,10 @@ class Translator(keras.layers.Layer):
         self.source_embedding = _embedding(source_size, embedding_dim, "source_embedding")
         self.target_embedding = _embedding(target_size, embedding_dim, "target_embedding")
         self.source_dropout = keras.layers.Dropout(dropout)
-        self.target_dropout = keras.layers.Dropout(dropout)
         self.encoder = Encoder(encoder_units, num_layers, bidirectional, cell, dropout, name="encoder")
-        self.decoder = lk.layers.AttentionDecoder(units, units, cell, name="decoder")
-        self.bridges = [
-            keras.layers.Dense(units, "tanh", name=f"bridge_{number}")
-            for number, _ in enumerate(self.decoder.get_initial_state(1), 1)
-        ]
-        self.readout = keras.layers.Dense(embedding_dim, "tanh", name="readout")
-        self.readout_dropout = keras.layers.Dropout(dropout)
-        self.head = lk.layers.TokenHead(self.target_embedding, tie_embeddings, name="head")
+        self.decoder = lk.layers.TokenDecoder(
+            self.target_embedding, units, cell, dropout, tie_embeddings, name="decoder"
+        )
 
     def build(self, source_shape, target_in_shape):
         """Creates the variables; the shapes are (rows, slots) and (rows, time)."""
@@ -133,56 +121,32 @@ class Translator(keras.layers.Layer):
         self.source_embedding.build(source_shape)
         self.target_embedding.build(target_in_shape)
         self.encoder.build((None, None, embedding))
-        self.decoder.build((None, None, embedding), (None, None, width))
-        for bridge in self.bridges:
-            bridge.build((None, width * len(self.bridges)))
-        self.readout.build((None, self.decoder.units + width + embedding))
-        self.head.build((None, embedding))
+        states = len(self.decoder.bridges)  # of each direction: 1 of a GRU, 2 of an LSTM
+        self.decoder.build(target_in_shape, (None, None, width), (None, width * states))
 
     def call(self, source, target_in, training=False):
-        """The scores of every next word, each given the words before it.
+        """Scores every next token, each from the tokens before it.
 
         Args:
             source: int32 (rows, slots), padded with 0 at the right.
-            target_in: int32 (rows, time): the target's words from the start sign on.
+            target_in: int32 (rows, time): the target's tokens from the start mark on.
             training: Whether to drop.
 
         Returns:
-            (float32 logits (rows, time, target_size), attention (rows, time, slots)).
+            Float32 logits (rows, time, target_size), and attention weights (rows, time, slots).
         """
-        memory, padding_mask, states = self._read(source, training)
-        embedded = self.target_dropout(self.target_embedding(target_in), training=training)
-        outputs, contexts, attention, _ = self.decoder(embedded, memory, memory_mask=padding_mask, initial_state=states)
-        return self._score(outputs, contexts, embedded, training), attention
+        return self.decoder(target_in, *self._read(source, training), training=training)
 
     def encode(self, source):
-        """Reads the source, int32 (rows, slots): the states that `next` begins with, a nest of (rows, ...) each."""
-        memory, padding_mask, states = self._read(source, training=False)
-        return states, self.decoder.prepare(memory, padding_mask)
+        """Reads the source, int32 (rows, slots): the states for the first `next`, a nest of (rows, ...)."""
+        return self.decoder.start(*self._read(source, training=False))
 
     def next(self, ids, states):
-        """One step of decoding, for `lightkeras.decoding`.
-
-        Args:
-            ids: int32 (rows,): the newest words, at first the start sign.
-            states: As `encode` or this method returned them.
-
-        Returns:
-            (float32 logits (rows, target_size), states, attention (rows, slots)).
-        """
-        states, prepared = states
-        embedded = self.target_embedding(ids)  # (rows, embedding)
-        output, context, attention, states = self.decoder.step(embedded, states, prepared)
-        return self._score(output, context, embedded), (states, prepared), attention
+        """Makes one step of decoding; see `lk.layers.TokenDecoder.next`."""
+        return self.decoder.next(ids, states)
 
     def _read(self, source, training):
-        """The memory (rows, slots, width), its mask, and the decoder's first states, a list of (rows, units)."""
-        padding_mask = source != PADDING
+        """The memory (rows, slots, width), the final states side by side (rows, widths), and the memory's mask."""
+        padding_mask = source != lk.text.PAD
         embedded = self.source_dropout(self.source_embedding(source), training=training)
-        memory, final = self.encoder(embedded, padding_mask, training=training)
-        return memory, padding_mask, [bridge(final) for bridge in self.bridges]
-
-    def _score(self, outputs, contexts, embedded, training=False):
-        """Logits (..., target_size) from the decoder's outputs, contexts and inputs, (..., features) each."""
-        read = self.readout(tf.concat([outputs, contexts, embedded], -1))  # (..., embedding)
-        return self.head(self.readout_dropout(read, training=training))
+        return *self.encoder(embedded, padding_mask, training=training), padding_mask

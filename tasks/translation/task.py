@@ -1,6 +1,5 @@
-"""Translation with an attentive encoder and decoder."""
+"""Translation with an encoder and a decoder that attends to it."""
 
-import functools
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,14 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 import lightkeras as lk
-from tasks.translation import pictures
+from tasks.translation import figures
 from tasks.translation.data import TranslationData
 from tasks.translation.model import Translator
 
-PAD, UNKNOWN, START, END = 0, 1, 2, 3
 SAMPLES = 10  # sentences of a sample
-ROWS = 32  # sentences that are translated at once
-LONGEST = (2, 10)  # a translation has at most so many times its source's tokens, and so many more
 
 
 class Translated(NamedTuple):
@@ -26,10 +22,10 @@ class Translated(NamedTuple):
 
     Attributes:
         text: Plain text.
-        score: Its log-probability in nats, divided by the length penalty: what the search ranks by.
-        source_labels: The tokens of the source (slots,), its end included.
-        labels: The tokens of the translation (steps,), its end included.
-        attention: How much each of them looked at each of the source: float32 (steps, slots).
+        score: Its log-probability in nats, divided by the length penalty; the search ranks by it.
+        source_labels: The tokens of the source, (slots,); the last is "</s>", its end.
+        labels: The tokens of the translation, (steps,); the last is "</s>", its end, unless it was cut.
+        attention: Weights of each of them over the tokens of the source: float32 (steps, slots).
     """
 
     text: str
@@ -42,22 +38,22 @@ class Translated(NamedTuple):
 class Translation(lk.TaskModule):
     """Translates sentences: a recurrent encoder, and a decoder that attends to it (Bahdanau et al. 2015).
 
-    The loss is nats per target token, the sentence's end included and padding left out, with `perplexity` and
-    `token_accuracy` beside it. After each evaluation its sentences are translated greedily: `bleu` and `chrf` (0 to
-    100) tell how well; `attention_entropy` (nats) and `attention_coverage`, and the shares of `unknown` tokens and of
-    `empty` and `repeating` translations, what is wrong.
+    The loss is nats per target token, with the sentence's end and without padding; `perplexity` and `token_accuracy`
+    are logged with it. Every evaluation also translates its sentences greedily: `bleu` and `chrf` (0 to 100) measure
+    the quality; `attention_entropy` (nats), `attention_coverage`, and the shares of `unknown` tokens and of `empty` and
+    `repeating` translations point to faults.
 
     Args:
         embedding_dim: Width of the embeddings of both languages.
         units: Width of the decoder.
         encoder_units: Width of the encoder, in each direction.
         num_layers: Layers of the encoder.
-        bidirectional: Whether the encoder reads from the end as well.
+        bidirectional: Whether the encoder also reads from the end.
         cell: "gru" or "lstm".
-        dropout: Share of the embeddings and of the readout that is dropped in training.
-        tie_embeddings: Whether tokens are scored by their target embeddings (Press and Wolf 2017).
+        dropout: Share of the embeddings, of the values between encoder layers and of the readout to drop in training.
+        tie_embeddings: Whether the target embeddings score the tokens (Press and Wolf 2017).
         label_smoothing: Probability that the training loss spreads over all tokens (Szegedy et al. 2016).
-        learning_rate: Adam's, at its highest: after `warmup_steps`, before it falls to 0 by a cosine over the run.
+        learning_rate: Adam's highest learning rate: reached after `warmup_steps`, then a cosine to 0 over the run.
         warmup_steps: Updates in which the learning rate rises from 0.
     """
 
@@ -97,7 +93,7 @@ class Translation(lk.TaskModule):
         lk.utils.require_int("warmup_steps", warmup_steps, minimum=0)
 
     def configure_model(self, data) -> None:
-        """Makes the network for the vocabularies of both languages."""
+        """Builds the network for the vocabularies of both languages, and its search."""
         h = self.hparams
         self.data = data
         names = ("embedding_dim", "units", "encoder_units", "num_layers", "bidirectional", "cell", "dropout")
@@ -105,31 +101,33 @@ class Translation(lk.TaskModule):
             len(data.source_vocabulary), len(data.target_vocabulary), **{name: h[name] for name in names},
             tie_embeddings=h["tie_embeddings"], name="network",
         )  # fmt: skip
+        ids = tf.TensorSpec((None, None), tf.int32)
+        self.searcher = lk.decoding.CompiledSearch(self.network, ids, max_length=lambda lengths: 2 * lengths + 10)
 
     def configure_optimizers(self):
-        """Adam, warmed up, then a cosine to 0 at the end of the run."""
+        """Returns Adam with a warm-up, then a cosine to 0 at the end of the run."""
         h = self.hparams
         return keras.optimizers.Adam(
             lk.schedules.warmup_cosine(h["learning_rate"], h["warmup_steps"], self.total_steps)
         )
 
     def train_step(self, batch):
-        """One update."""
+        """Makes one update."""
         return self.minimize(self.token_losses, batch)
 
     def test_step(self, batch):
-        """Nats per token, without smoothing."""
+        """Evaluates nats per token, without smoothing."""
         return self.evaluate_loss(self.token_losses, batch)
 
     def predict_step(self, batch):
-        """Float32 logits (batch, time, vocabulary), each given the reference's tokens before it."""
+        """Returns float32 logits (batch, time, vocabulary), each from the reference's tokens before it."""
         return self.network(batch["source"], batch["target"][:, :-1])[0]
 
     def token_losses(self, batch, training):
-        """Sums over the target's tokens: the loss, and without smoothing its perplexity; the share of best guesses."""
+        """Sums loss, perplexity and accuracy over the target's tokens; only the loss is smoothed, in training."""
         given, wanted = batch["target"][:, :-1], batch["target"][:, 1:]  # (batch, time)
         logits, _ = self.network(batch["source"], given, training=training)  # (batch, time, vocabulary)
-        weights = tf.cast(wanted != PAD, tf.float32) * batch["weight"][:, None]
+        weights = tf.cast(wanted != lk.text.PAD, tf.float32) * batch["weight"][:, None]
         return lk.losses.token_sums(logits, wanted, weights, self.hparams["label_smoothing"] if training else 0.0)
 
     # ---- translating
@@ -137,17 +135,17 @@ class Translation(lk.TaskModule):
     def translate(
         self, texts: Iterable[str], beam_size: int = 5, length_penalty: float = 1.0, coverage_penalty: float = 0.0
     ) -> list[str]:
-        """The best translation of each text, a sentence each.
+        """Translates sentences.
 
         Args:
-            texts: Sentences of the source language. Words that the vocabulary lacks are read as unknown; of one longer
-                than the data's `max_length`, the translation may be poor, but it is read to its end.
+            texts: Sentences of the source language. A word without an id is read as unknown. A sentence longer than the
+                data's `max_length` is read to its end, but its translation may be poor.
             beam_size: Prefixes that the search keeps; 1 takes the most probable token at every step.
-            length_penalty: 0 favours short translations, 1 none (Wu et al. 2016).
-            coverage_penalty: Above 0 for translations that leave no word of the source out (Wu et al. 2016).
+            length_penalty: 0 favours short translations, 1 does not (Wu et al. 2016).
+            coverage_penalty: Above 0, favours translations that leave no word of the source out (Wu et al. 2016).
 
         Returns:
-            Plain texts; of an empty text an empty one.
+            The best translation of each text: plain text; of an empty text an empty one.
 
         Raises:
             ValueError: An argument is out of its range.
@@ -160,106 +158,46 @@ class Translation(lk.TaskModule):
         self, texts: Iterable[str], beam_size: int = 5, length_penalty: float = 1.0, coverage_penalty: float = 0.0,
         n_best: int = 1,
     ) -> list[list[Translated]]:  # fmt: skip
-        """The `n_best` translations of each text, the best first, with scores and attention; see `translate`."""
+        """Returns the `n_best` translations of each text, best first, with scores and attention; see `translate`."""
         lk.utils.require(not isinstance(texts, str), "texts", "a list of texts", texts, TypeError)
-        lk.decoding.check_search(1, beam_size, n_best, length_penalty, coverage_penalty)
         sources = [self.data.encode(text) for text in texts]
-        order = sorted(range(len(sources)), key=lambda place: len(sources[place]))  # alike in length: less padding
-        found = {}
-        for first in range(0, len(order), ROWS):
-            places = order[first : first + ROWS]
-            rows = [sources[place] for place in places]
-            source = keras.utils.pad_sequences(rows, padding="post", value=PAD)
-            made = self._searching(beam_size, n_best, coverage_penalty > 0)(
-                source, tf.constant(length_penalty, tf.float32), tf.constant(coverage_penalty, tf.float32)
-            )
-            found.update(zip(places, self._translated(rows, made), strict=True))
-        return [found[place] for place in range(len(sources))]
-
-    def _translated(self, sources: list[np.ndarray], made: lk.decoding.Hypotheses) -> Iterator[list[Translated]]:
-        ids, lengths, scores, attention = (part.numpy() for part in made)
-        for row, source in enumerate(sources):
-            labels = self.data.source_vocabulary.labels(source)
-            yield [
-                self._one(labels, ids[row, n], lengths[row, n], scores[row, n], attention[row, n])
-                for n in range(ids.shape[1])
-                if np.isfinite(scores[row, n])
-            ]
-
-    def _one(self, source_labels, ids, length, score, attention) -> Translated:
-        """A translation of `length` tokens, of those in `ids` (capacity,); an empty source has none."""
-        shown = ids[: length + 1]
-        labels = self.data.target_vocabulary.labels(shown)
-        attention = attention[: len(shown), : len(source_labels)]
-        text = self.data.decode(shown) if len(source_labels) > 1 else ""
-        return Translated(text, float(score), source_labels, labels, attention)
-
-    def _searching(self, beam_size: int, n_best: int, covers: bool):
-        """The compiled search, kept: one trace serves all shapes. Gives Hypotheses of (rows, n_best)."""
-        compiled = self.__dict__.setdefault("_compiled", {})
-        key = (beam_size, n_best, covers)
-        if key not in compiled:
-            number = tf.TensorSpec((), tf.float32)
-            function = functools.partial(self._search, beam_size=beam_size, n_best=n_best, covers=covers)
-            compiled[key] = tf.function(
-                function, input_signature=[tf.TensorSpec((None, None), tf.int32), number, number]
-            )
-        return compiled[key]
-
-    def _search(self, source, length_penalty, coverage_penalty, beam_size, n_best, covers):
-        mask = source != PAD
-        lengths = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
-        common = {"max_length": LONGEST[0] * lengths + LONGEST[1], "end_id": END, "forbidden": (PAD, START)}
-        start = (self.network.next, self.network.encode(source), tf.fill(tf.shape(source)[:1], START))
-        if beam_size == 1 and not covers:
-            found = lk.decoding.greedy_search(*start, **common)
-            return tf.nest.map_structure(lambda part: part[:, None], found)  # (rows, 1, ...)
-        return lk.decoding.beam_search(
-            *start, **common, beam_size=beam_size, n_best=n_best, length_penalty=length_penalty,
-            coverage_penalty=coverage_penalty if covers else 0.0, attention_mask=mask,
+        found = self.searcher.search(
+            sources, beam_size=beam_size, n_best=n_best, length_penalty=length_penalty,
+            coverage_penalty=coverage_penalty,
         )  # fmt: skip
+        return [
+            [self._to_translated(source, one) for one in ranked] for source, ranked in zip(sources, found, strict=True)
+        ]
+
+    def _to_translated(self, source: np.ndarray, one: lk.decoding.FoundSequence) -> Translated:
+        text = self.data.decode(one.ids) if len(source) > 1 else ""  # an empty source has only its end
+        labels = self.data.source_vocabulary.labels(source), self.data.target_vocabulary.labels(one.ids)
+        return Translated(text, one.score, *labels, one.attention)
 
     # ---- evaluating and showing
 
     def score(self, batches):
-        """BLEU and chrF of greedy translations, and what is wrong with them."""
-        texts, references, diagnostics = [], [], []
+        """Computes BLEU and chrF of greedy translations, and the figures that point to faults."""
+        found, references = [], []
         for batch in batches:
             kept = batch["weight"].numpy() > 0
-            if not kept.any():
-                continue
-            source, index = batch["source"].numpy()[kept], batch["index"].numpy()[kept]
-            none = tf.constant(0.0)
-            made = tf.nest.map_structure(
-                lambda part: part[:, 0].numpy(), self._searching(1, 1, False)(source, none, none)
-            )
-            texts += [self.data.decode(ids) for ids in made.ids]
-            references += self.data.references_at(index)
-            diagnostics.append(_diagnosed(source, made))
-        if not texts:  # of several workers, one may have no sentence
-            figures = {"bleu": lk.metrics.BLEU.zero(), "chrf": lk.metrics.ChrF.zero()}
-            return figures | {
-                name: lk.metrics.WeightedMean(0.0, 0.0) for name in self.score_names if name not in figures
-            }
-        entropy, coverage, unknown = (
-            lk.metrics.WeightedMean(*np.sum(of_all, axis=0)) for of_all in zip(*diagnostics, strict=True)
-        )
-        empty, repeating = (
-            lk.metrics.WeightedMean(share(texts) * len(texts), len(texts))
-            for share in (lk.metrics.empty_share, lk.metrics.repeating_share)
-        )
+            if kept.any():
+                found += [best for (best,) in self.searcher.search_batch(batch["source"].numpy()[kept])]
+                references += self.data.references_at(batch["index"].numpy()[kept])
+        texts = [self.data.decode(one.ids) for one in found]
+        quality = {"bleu": lk.metrics.BLEU, "chrf": lk.metrics.ChrF}
+        tokens = np.concatenate([[], *(one.ids for one in found)])
         return {
-            "bleu": lk.metrics.BLEU.of(texts, references),
-            "chrf": lk.metrics.ChrF.of(texts, references),
-            "attention_entropy": entropy,
-            "attention_coverage": coverage,
-            "unknown": unknown,
-            "empty": empty,
-            "repeating": repeating,
+            **{n: kind.from_sentences(texts, references) if texts else kind.zero() for n, kind in quality.items()},
+            "attention_entropy": _sum(lk.metrics.attention_entropy(*_steps(one)) for one in found),
+            "attention_coverage": _sum(lk.metrics.attention_coverage(*_steps(one)) for one in found),
+            "unknown": _share(tokens[tokens != lk.text.END] == lk.text.UNKNOWN),
+            "empty": _share([not text.strip() for text in texts]),
+            "repeating": _share([lk.metrics.is_repeating(text) for text in texts]),
         }
 
     def write_samples(self, folder: Path, name: str) -> None:
-        """The first validation sentences, their references and their translations (beams of 5)."""
+        """Writes the first validation sentences, their references and their translations (5 beams)."""
         sources, references = self.data.sources("validation")[:SAMPLES], self.data.references("validation")
         parts = [
             f"{source}\n  reference    {references[i][0]}\n  translation  {text}\n"
@@ -268,9 +206,15 @@ class Translation(lk.TaskModule):
         (folder / f"{name}.txt").write_text("\n".join(parts), encoding="utf-8")
 
     def write_attention(self, path: str | Path, text: str, **search) -> str:
-        """Writes where the translation of `text` looked, a PNG file; `search` is passed on. Returns the translation."""
+        """Draws the attention of the translation of `text` as a PNG file, and returns the translation.
+
+        Args:
+            path: The file.
+            text: A sentence.
+            **search: The options of `translate`.
+        """
         ((best,),) = self.search([text], **search)
-        pictures.write_attention(Path(path), best.source_labels, best.labels, best.attention)
+        figures.write_attention(Path(path), best.source_labels, best.labels, best.attention)
         return best.text
 
     def predict_command(
@@ -283,34 +227,33 @@ class Translation(lk.TaskModule):
         n_best: int = 1,
         attention: str | None = None,
     ) -> Iterator[str]:
-        """What `lightkeras predict translation` prints: a translation a line, or `n_best` of them with their scores.
+        """Translates for `lightkeras predict translation`: yields a translation, or `n_best` with scores, per sentence.
 
         Args:
             input: A sentence. Without it and `file`, sentences come from standard input, line by line.
             file: A UTF-8 file with a sentence on each line.
             beam_size: Prefixes that the search keeps.
-            length_penalty: 0 favours short translations, 1 none.
-            coverage_penalty: Above 0 for translations that leave no word out.
+            length_penalty: 0 favours short translations, 1 does not.
+            coverage_penalty: Above 0, favours translations that leave no word out.
             n_best: Translations of each sentence.
-            attention: A new PNG file: where the translation of `input` looked.
+            attention: A new PNG file for a picture of the attention of the translation of `input`.
         """
         lk.utils.require(input is None or file is None, "file", "left out beside --input", file)
         lk.utils.require(attention is None or input is not None, "attention", "left out without --input", attention)
-        lk.decoding.check_search(1, beam_size, n_best, length_penalty, coverage_penalty)
-        picture = attention and lk.utils.new_file("attention", attention)
         options = {"beam_size": beam_size, "length_penalty": length_penalty, "coverage_penalty": coverage_penalty}
-        if picture:
-            self.write_attention(picture, input, **options)
-        return self._printed(_chunks(input, file), options, n_best)
+        lk.decoding.check_search(1, n_best=n_best, **options)
+        if attention:
+            self.write_attention(lk.utils.new_file("attention", attention), input, **options)
+        return self._format(_chunks(input, file), n_best, options)
 
-    def _printed(self, chunks: Iterable[list[str]], options: dict, n_best: int) -> Iterator[str]:
+    def _format(self, chunks: Iterable[list[str]], n_best: int, options: dict) -> Iterator[str]:
         for texts in chunks:
-            for found in self.search(texts, n_best=n_best, **options):
-                yield found[0].text if n_best == 1 else "\n".join(f"{one.score:9.3f}  {one.text}" for one in found)
+            for ranked in self.search(texts, n_best=n_best, **options):
+                yield ranked[0].text if n_best == 1 else "\n".join(f"{one.score:9.3f}  {one.text}" for one in ranked)
 
 
 def _chunks(text: str | None, file: str | None) -> Iterator[list[str]]:
-    """The sentences to translate, as many at once as there are: of standard input, one."""
+    """The sentences to translate in chunks: from standard input one by one, else all at once."""
     if text is not None:
         yield [text]
     elif file is not None:
@@ -320,12 +263,16 @@ def _chunks(text: str | None, file: str | None) -> Iterator[list[str]]:
             yield [line.removesuffix("\n")]
 
 
-def _diagnosed(source: np.ndarray, made: lk.decoding.Hypotheses) -> list[lk.metrics.WeightedMean]:
-    """Entropy and coverage of the attention, and the share of unknown tokens, of translations (rows, capacity)."""
-    steps = np.arange(made.ids.shape[1]) <= made.lengths[:, None]  # the end's step included
-    attended = steps & (made.attention.sum(axis=-1) > 0)  # a translation that was cut has no end
-    words = np.arange(made.ids.shape[1]) < made.lengths[:, None]
-    unknown = lk.metrics.WeightedMean(float(((made.ids == UNKNOWN) & words).sum()), float(words.sum()))
-    mask = source != PAD
-    entropy = lk.metrics.attention_entropy(made.attention, attended, mask)
-    return [entropy, lk.metrics.attention_coverage(made.attention, attended, mask), unknown]
+def _steps(one: lk.decoding.FoundSequence) -> tuple[np.ndarray, np.ndarray]:
+    """A translation's attention, (1, steps, slots), and the mask of its steps, all True."""
+    return one.attention[None], np.ones((1, len(one.ids)), bool)
+
+
+def _share(flags) -> lk.metrics.WeightedMean:
+    """The share of the flags that are True."""
+    return lk.metrics.WeightedMean(float(np.sum(flags)), float(len(flags)))
+
+
+def _sum(means: Iterable[lk.metrics.WeightedMean]) -> lk.metrics.WeightedMean:
+    """The sum of means; (0, 0) of none."""
+    return lk.metrics.WeightedMean(*map(float, np.sum([(0.0, 0.0), *means], axis=0)))

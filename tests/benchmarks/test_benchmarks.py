@@ -8,6 +8,7 @@ import pytest
 from benchmarks import command, flops, harness, peers, report, shapes
 from benchmarks.harness import Entry, Measured
 from lightkeras.cli import main as cli
+from lightkeras.cli import registry
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -159,7 +160,7 @@ def test_curves_are_drawn(tmp_path):
 # ---- the benchmarks
 
 
-@pytest.mark.parametrize("name", cli.BENCHMARKS)
+@pytest.mark.parametrize("name", registry.benchmarks())
 def test_every_benchmark_says_what_it_does(name, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(["bench", name, "--help"])

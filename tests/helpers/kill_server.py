@@ -61,7 +61,7 @@ def half_a_row(logger, record):
 
 def half_a_sample(writer, epoch, logs=None):
     """The same, of a picture."""
-    folder = writer.params["run_dir"] / "samples"
+    folder = writer.run.folder / "samples"
     folder.mkdir(exist_ok=True)
     (folder / f"epoch_{epoch + 1:04d}.png").write_bytes(b"half")
 

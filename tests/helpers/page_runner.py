@@ -4,14 +4,13 @@ import contextlib
 import importlib
 import io
 import re
-
 import sys
 from pathlib import Path
 
 import numpy as np
-from helpers.pages import ROOT, Command, blocks
 from PIL import Image
 
+from helpers.pages import ROOT, Command, blocks
 from lightkeras.cli.main import BENCHMARKS, COMMANDS, TASKS
 from lightkeras.cli.main import main as lightkeras
 

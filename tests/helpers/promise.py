@@ -12,14 +12,15 @@ from sklearn.datasets import load_digits
 
 import lightkeras as lk
 from helpers.toys import Classifier, PointsData
-from lightkeras.verifier.short_run import Trial, difference, metrics_difference, state_difference, train
+from lightkeras.verifier.comparison import difference, metrics_difference, state_difference
+from lightkeras.verifier.short_run import ShortRun, train
 from tasks.captioning import CaptionData, Captioning
 from tasks.captioning.scenes import make_scenes
 from tasks.dcgan import DCGAN, MNISTData
 from tasks.text_generation import TextData, TextGeneration
 from tasks.translation import Translation, TranslationData
 
-STEPS = 20
+STEPS = 10
 TEXT = {"embedding_dim": 8, "units": 12, "dropout": 0.0, "embedding_dropout": 0.0, "warmup_steps": 5}
 IMAGES = {
     "noise_dim": 6, "generator_filters": 3, "discriminator_filters": 3, "dropout": 0.0,
@@ -118,7 +119,7 @@ def data_of(name: str, folder: Path) -> lk.DataModule:
     return MNISTData(str(folder / "digits.npz"), batch_size=8, val_fraction=0.1)
 
 
-def trained(name: str, data: lk.DataModule, **cut) -> Trial:
+def trained(name: str, data: lk.DataModule, **cut) -> ShortRun:
     """`STEPS` updates of a task."""
     # several updates in a call end where something is logged, so these are not logged one by one
     logged = STEPS if cut.get("steps_per_execution", 1) > 1 else 1
@@ -127,7 +128,7 @@ def trained(name: str, data: lk.DataModule, **cut) -> Trial:
     return train(make(), data, **known, **cut)
 
 
-def assert_same(run: Trial, whole: Trial) -> None:
+def assert_same(run: ShortRun, whole: ShortRun) -> None:
     """All that is left of two trainings is the same, to float rounding."""
     if run.calls == whole.calls:
         assert len(run.records) == STEPS
@@ -164,16 +165,16 @@ def keep_rows(data: lk.DataModule) -> list[np.ndarray]:
     return rows
 
 
-def save(path: str, run: Trial, rows: list[np.ndarray]) -> None:
+def save(path: str, run: ShortRun, rows: list[np.ndarray]) -> None:
     """Writes a training and the rows that it read."""
     told = json.dumps([run.records, run.validations, run.epochs, run.calls])
     np.savez(path, told=told, rows=np.stack(rows), **run.state)
 
 
-def load(path: str) -> tuple[Trial, np.ndarray]:
+def load(path: str) -> tuple[ShortRun, np.ndarray]:
     """What `save` wrote."""
     with np.load(path) as file:
         state = {name: file[name] for name in file.files}
     told, rows = json.loads(str(state.pop("told"))), state.pop("rows")
     records, validations, epochs, calls = told
-    return Trial(None, None, records, validations, epochs, state, calls), rows
+    return ShortRun(None, None, records, validations, epochs, state, calls), rows

@@ -6,6 +6,8 @@ import tensorflow as tf
 
 import lightkeras as lk
 from lightkeras.distribution.strategies import make_strategy
+from lightkeras.training.optimizers import UpdateSettings
+from lightkeras.training.step import differentiate
 
 
 class Small(lk.TaskModule):
@@ -69,20 +71,18 @@ def in_order(arrays, batch_size: int | None = None) -> lk.AddressedDataset:
 
 def made(task, dataset, devices: int = 1, **settings):
     """`task` built for `dataset`, its optimizers too, with the Trainer's `settings`."""
-    for name, value in settings.items():
-        setattr(task, name, value)
     with make_strategy(devices).scope():
         keras.utils.set_random_seed(0)
         task.configure_model(None)
         task.build_from(dataset.element_spec)
-        task.build_optimizers()
+        task.build_optimizers(UpdateSettings(**settings))
     return task
 
 
 def updated(task, dataset, steps: int = 1, *, run_eagerly: bool = False, steps_per_execution=1) -> dict:
     """The logs after `steps` updates of a task that is `made`."""
     with task.distribute_strategy.scope():
-        task.start(run_eagerly=run_eagerly, jit_compile=False, steps_per_execution=steps_per_execution)
+        task.compile_steps(run_eagerly=run_eagerly, steps_per_execution=steps_per_execution)
         task.steps_per_epoch = steps
         task.begin_epoch(0)
         task.make_train_function()
@@ -90,6 +90,11 @@ def updated(task, dataset, steps: int = 1, *, run_eagerly: bool = False, steps_p
         for _ in range(steps):
             logs = task.train_function(iterator)
     return logs
+
+
+def gradients(task, loss_function, batch):
+    """Gradients by optimizer name, and the sums."""
+    return differentiate(lambda part: task._compute(loss_function, part, training=True), batch, task.optimizers)
 
 
 def weights(task) -> list[np.ndarray]:

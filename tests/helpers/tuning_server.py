@@ -1,4 +1,4 @@
-"""As kill_server.py, for searches: each is a fork of this process, which has imported everything and run nothing."""
+"""Like kill_server.py, for searches: each is a fork of this process, which has imported everything and run nothing."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from lightkeras.tuning import Tuner, oracles, single
 from lightkeras.utils import files
 
 SPACE = {"task.units": {"int": [2, 8]}, "task.learning_rate": {"float": [1e-3, 1e-1, "log"]}}
-TRAINER = {"deterministic": True, "num_sanity_val_steps": 0, "checkpoint_every_n_steps": 2, "jit_compile": False}
+TRAINER = {"deterministic": True, "num_sanity_val_steps": 0, "checkpoint_every_n_steps": 2, "run_eagerly": True}
 SEARCHES = {
     "hyperband": {"trainer": {**TRAINER, "max_epochs": 2}, "factor": 2},
     "bayesian": {"trainer": {**TRAINER, "max_epochs": 1}, "initial_points": 2, "max_trials": 4},
@@ -20,13 +20,8 @@ SEARCHES = {
 }
 
 
-def half_a_file(path, text):
-    """What a kill within a write would leave, were it not written elsewhere first."""
-    path.with_name(f".{path.name}.half").write_text(text[: len(text) // 2])
-
-
 def half_a_copy(earlier, folder, name):
-    """A run that is taken over, half copied."""
+    """Leaves the half copy of an earlier trial's run."""
     (folder / ".copy" / "half").mkdir(parents=True)
 
 
@@ -34,13 +29,13 @@ kill_server.POINTS |= {
     "file of the search": (files.os, "replace", None),
     "oracle": (oracles, "write_json", None),
     "result": (single, "write_json", None),
-    "after the result": (oracles.KeptOracle, "end_trial", None),
-    "half a copy": (single, "_take_over", half_a_copy),
+    "after the result": (oracles.PersistentOracle, "end_trial", None),
+    "half a copy": (single, "_copy_run", half_a_copy),
 }
 
 
 def search(algorithm: str, folder: str) -> None:
-    """Runs a search, or goes on with it."""
+    """Starts or resumes a search."""
     Tuner(
         toys.Classifier, SPACE, folder=folder, algorithm=algorithm, task={"dropout": 0.3}, **SEARCHES[algorithm]
     ).search()

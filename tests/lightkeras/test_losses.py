@@ -21,7 +21,9 @@ def test_tokens_are_counted_by_their_weights():
         right += WEIGHTS[place] * (row.argmax() == target)
     assert [float(part) for part in sums["loss"]] == pytest.approx([nats, 4.5], rel=1e-6)
     assert [float(part) for part in sums["token_accuracy"]] == pytest.approx([right, 4.5])
-    assert lk.metrics.Perplexity.result(*map(float, sums["perplexity"])) == pytest.approx(np.exp(nats / 4.5), rel=1e-6)
+    assert lk.metrics.Perplexity(*map(float, sums["perplexity"])).result() == pytest.approx(
+        np.exp(nats / 4.5), rel=1e-6
+    )
 
 
 def test_label_smoothing_is_that_of_keras_and_of_the_loss_alone():

@@ -1,10 +1,9 @@
 """What an import does, each in a process of its own."""
 
 import os
+import re
 import subprocess
 import sys
-
-import pytest
 
 from lightkeras.utils.environment import has_gpu
 
@@ -26,24 +25,24 @@ def test_the_import_alone_does_not_wait_for_tensorflow():
     assert (done.stdout, done.stderr) == ("[] True\n", "")
 
 
-@pytest.mark.skipif(has_gpu(), reason="where there is a GPU, TensorFlow says what it finds")
-def test_first_use_prints_nothing():
+def test_first_use_prints_nothing_of_ours():
     done = python(
         "import lightkeras as lk, os; d = lk.AddressedDataset.from_arrays({'x': [1, 2, 3]}, 2, shuffle=False)\n"
         "print([b['x'].tolist() for b in d.stream(epochs=1).as_numpy_iterator()])\n"
         "print(os.environ['TF_ENABLE_ONEDNN_OPTS'], os.environ['KERAS_BACKEND'])"
     )
-    assert (done.stdout, done.stderr) == ("[[1, 2], [3, 1]]\n1 tensorflow\n", "")
+    assert done.stdout == "[[1, 2], [3, 1]]\n1 tensorflow\n"
+    if not has_gpu():  # TensorFlow's own lines, written before it reads any log level
+        assert all(re.match(r"I\d{4} |WARNING: All log messages before absl", x) for x in done.stderr.splitlines())
 
 
 def test_what_the_user_has_set_stays():
     done = python(
-        "import lightkeras, os, sys; print(os.environ['TF_CPP_MIN_LOG_LEVEL'], os.environ['TF_ENABLE_ONEDNN_OPTS'], "
-        "any('Quiet' in type(f).__name__ for f in sys.meta_path))",
+        "import lightkeras, os, sys; print(os.environ['TF_CPP_MIN_LOG_LEVEL'], os.environ['TF_ENABLE_ONEDNN_OPTS'])",
         TF_CPP_MIN_LOG_LEVEL="0",
         TF_ENABLE_ONEDNN_OPTS="0",
     )
-    assert (done.stdout, done.stderr) == ("0 0 False\n", "")
+    assert (done.stdout, done.stderr) == ("0 0\n", "")
 
 
 def test_another_backend_is_refused():
@@ -54,20 +53,6 @@ def test_another_backend_is_refused():
 def test_an_unknown_name_is_an_attribute_error():
     done = python("import lightkeras; lightkeras.Trainre")
     assert "AttributeError: module 'lightkeras' has no attribute 'Trainre'" in done.stderr
-
-
-def test_an_error_within_tensorflows_import_still_shows(tmp_path):
-    """Known start-up messages are kept back, what else it wrote to file descriptor 2 is not."""
-    broken = tmp_path / "tensorflow" / "__init__.py"
-    broken.parent.mkdir()
-    broken.write_text(
-        "import os\nos.write(2, b'I0000 00:00:1.2 3 port.cc:1] oneDNN\\nlibfoo.so: cannot open\\n')\n"
-        "raise ImportError('no libfoo')\n",
-        encoding="utf-8",
-    )
-    done = python(f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nimport lightkeras; lightkeras.TaskModule")
-    assert "libfoo.so: cannot open\n" in done.stderr and "ImportError: no libfoo" in done.stderr
-    assert has_gpu() or "oneDNN" not in done.stderr
 
 
 def test_without_tensorflow_python_says_so(tmp_path):

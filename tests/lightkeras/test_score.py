@@ -14,6 +14,10 @@ class Count:
     def __init__(self, sums):
         self.sums = np.asarray(sums, np.float64)
 
+    @classmethod
+    def from_sums(cls, sums):
+        return cls(sums)
+
     def result(self):
         return float(self.sums[0] / self.sums[1])
 

@@ -198,7 +198,7 @@ def test_what_a_task_lacks_is_named():
     "optimizer, error, message",
     [
         ("adam", TypeError, r"Expected `optimizers\['loss'\]` to be a keras\.optimizers\.Optimizer.*'adam'"),
-        (keras.optimizers.SGD(gradient_accumulation_steps=2), ValueError, r"Trainer\(micro_batches=\.\.\.\) does it"),
+        (keras.optimizers.SGD(gradient_accumulation_steps=2), ValueError, r"Trainer\(micro_batches=\.\.\.\) instead"),
         (keras.optimizers.SGD(loss_scale_factor=8.0), ValueError, "without a loss scale"),
         (keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD()), ValueError, "without a loss scale"),
     ],
@@ -225,7 +225,7 @@ def test_a_loss_alone_is_reported_by_fit():
 
 def test_learning_rates_are_named():
     one = made(Small(linear(), squares, lambda: keras.optimizers.SGD(0.5)), in_order(points()))
-    assert one.learning_rates() == {"learning_rate": 0.5}
+    assert one.optimizers.learning_rates() == {"learning_rate": 0.5}
 
     def losses(task, batch, training):
         return {name: squares(task, batch, training) for name in ("network_loss", "other_loss")}
@@ -236,7 +236,7 @@ def test_learning_rates_are_named():
     schedule = keras.optimizers.schedules.ExponentialDecay(0.25, 10, 0.5)
     optimizers = {"network": keras.optimizers.SGD(schedule), "other": keras.optimizers.SGD(0.5)}
     two = made(Small(layers, losses, lambda: optimizers), in_order(points()))
-    assert two.learning_rates() == {"network_learning_rate": 0.25, "other_learning_rate": 0.5}
+    assert two.optimizers.learning_rates() == {"network_learning_rate": 0.25, "other_learning_rate": 0.5}
 
 
 # ---- tracing

@@ -241,7 +241,7 @@ def test_the_order_of_callbacks():
         keras.callbacks.History(),
         lk.callbacks.NonFiniteGuard(),
     ]
-    used = assemble.in_order([saves, mine, stopping], defaults)
+    used = assemble.merge([saves, mine, stopping], defaults)
     assert [type(c).__name__ for c in used] == [
         "NonFiniteGuard", "Throughput", "Listener", "EarlyStopping", "CSVLogger", "History", "ModelCheckpoint",
     ]  # fmt: skip
@@ -253,7 +253,7 @@ class MyCSV(lk.callbacks.CSVLogger):
 
 
 def test_a_callback_of_a_defaults_class_takes_its_place():
-    used = assemble.in_order([MyCSV(), lk.Callback()], [lk.callbacks.CSVLogger(), lk.callbacks.Throughput()])
+    used = assemble.merge([MyCSV(), lk.Callback()], [lk.callbacks.CSVLogger(), lk.callbacks.Throughput()])
     assert [type(c).__name__ for c in used] == ["Throughput", "Callback", "MyCSV"]
 
 
@@ -432,7 +432,8 @@ def test_early_stopping_by_hand(capsys):
     assert values_looked_at([5, 4.9, 4.86, 4.7], patience=2, min_delta=0.15) == 3
     assert values_looked_at([1, 2, 3, 2, 2], patience=2, mode="max") == 5
     assert (
-        capsys.readouterr().out.splitlines()[-1] == "Stopping: val_score was 3 at best, and no better 2 times in a row."
+        capsys.readouterr().out.splitlines()[-1]
+        == "Stopping: val_score was 3 at best, and not better 2 times in a row."
     )
     assert values_looked_at([math.nan] * 3, patience=2) == 2
     assert "was never a number" in capsys.readouterr().out
@@ -622,7 +623,7 @@ def test_a_signal_ends_training_after_the_update_with_a_checkpoint(root, number,
     assert trainer.interrupted == number and signal.getsignal(number) == before
     assert [path.name for path in (trainer.run_dir / "checkpoints").iterdir()] == ["step_000000003"]
     said = capsys.readouterr().out
-    assert f"Interrupted by {signal.Signals(number).name} after update 3. Continue it with ckpt_path=" in said
+    assert f"Interrupted by {signal.Signals(number).name} after update 3. Resume it with ckpt_path=" in said
     assert trainer.history.epoch == []
 
 
@@ -680,7 +681,7 @@ def test_restored_keras_early_stopping_says_what_it_forgot(root):
 
     fit(root, callbacks=[stopping()])
     trainer = quiet(root, max_epochs=2, run_eagerly=True, callbacks=[stopping()])
-    with pytest.warns(UserWarning, match="forgot the weights of before the resume"):
+    with pytest.warns(UserWarning, match="forgot the weights from before the resume"):
         trainer.fit(Classifier(), PointsData(), ckpt_path="last")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -27,8 +27,7 @@ from lightkeras.checkpoint import (
     checkpoints,
     latest_checkpoint,
     load_checkpoint,
-    load_latest,
-    read_state,
+    open_checkpoint,
     save_checkpoint,
     storage,
 )
@@ -154,7 +153,7 @@ def test_numpy_scalars_become_python_numbers_and_tuples_lists(tmp_path):
         "h": ml_dtypes.bfloat16(2),
         "t": (1, 2),
     }
-    loaded = read_state(save_checkpoint(tmp_path, np.int64(1), {}, state))
+    loaded = open_checkpoint(save_checkpoint(tmp_path, np.int64(1), {}, state)).state
     assert loaded == {"i": 3, "f": 0.5, "b": True, "h": 2.0, "t": [1, 2]}
     assert type(loaded["i"]) is int and type(loaded["b"]) is bool and type(loaded["h"]) is float
 
@@ -184,7 +183,7 @@ def test_shards_are_plain_npz_files(tmp_path):
 def test_read_state_reads_no_arrays(tmp_path):
     path = save(tmp_path, 3)
     shard(path).unlink()
-    assert read_state(path) == {"value": 3}
+    assert open_checkpoint(path).state == {"value": 3}
 
 
 def test_paths_are_relative_if_the_folder_is(tmp_path, monkeypatch):
@@ -202,7 +201,7 @@ def test_no_folder_and_an_empty_one_have_no_checkpoints(tmp_path):
     for folder in (tmp_path, tmp_path / "none"):
         assert checkpoints(folder) == [] and latest_checkpoint(folder) is None
         with pytest.raises(CheckpointError, match=r"Expected a readable checkpoint in .* Received: none"):
-            load_latest(folder)
+            ck.fall_back(str(folder / "step_000000001"))
 
 
 def test_checkpoints_are_sorted_by_step(tmp_path):
@@ -212,7 +211,7 @@ def test_checkpoints_are_sorted_by_step(tmp_path):
     (tmp_path / "step_000000008").mkdir()  # No manifest.
     assert checkpoints(tmp_path) == [paths[step] for step in (0, 5, 12, 999_999_999, 10**9)]
     assert latest_checkpoint(tmp_path) == paths[10**9]
-    assert load_latest(tmp_path).step == 10**9
+    assert load_checkpoint(latest_checkpoint(tmp_path)).step == 10**9
 
 
 def test_keep_leaves_the_newest(tmp_path):
@@ -362,17 +361,17 @@ def test_damage_is_named_and_the_earlier_checkpoint_offered(tmp_path, damage):
 
 
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
-def test_load_latest_falls_back_with_a_warning(tmp_path, damage):
+def test_fall_back_warns(tmp_path, damage):
     save(tmp_path, 1), damage(save(tmp_path, 2))
-    with pytest.warns(UserWarning, match=r"(?s)loaded .*step_000000001\. .*" + DAMAGE[damage]):
-        loaded = load_latest(tmp_path)
+    with pytest.warns(UserWarning, match=r"(?s)resumed from .*step_000000001\. .*" + DAMAGE[damage]):
+        loaded = ck.fall_back(latest_checkpoint(tmp_path))
     assert loaded.step == 1 and loaded.arrays["w"][0] == 1
 
 
-def test_load_latest_says_why_for_each_if_none_can_be_read(tmp_path):
+def test_fall_back_says_why_for_each_if_none_can_be_read(tmp_path):
     truncate(save(tmp_path, 1)), halve_manifest(save(tmp_path, 2))
     with pytest.raises(CheckpointError, match=r"(?s)step_000000002.*whole JSON.*step_000000001.*size in bytes"):
-        load_latest(tmp_path)
+        ck.fall_back(latest_checkpoint(tmp_path))
 
 
 def test_only_a_whole_earlier_checkpoint_is_offered(tmp_path):
@@ -389,7 +388,7 @@ def test_only_a_whole_earlier_checkpoint_is_offered(tmp_path):
 def test_a_missing_checkpoint_and_the_folder_above_are_told_apart(tmp_path):
     path = save(tmp_path, 4)
     with pytest.raises(CheckpointError, match=r"(?s)manifest.* No such file.*An earlier whole checkpoint: " + path):
-        read_state(tmp_path / "step_000000005")
+        open_checkpoint(tmp_path / "step_000000005")
     with pytest.raises(CheckpointError, match=f"This folder holds checkpoints, the latest: {path}"):
         load_checkpoint(tmp_path)
 
@@ -436,7 +435,7 @@ def test_left_over_of_a_killed_writer_is_no_checkpoint_and_swept_at_the_next_sav
     for name in ("manifest.json", "arrays-00000.npz"):
         (tmp_path / "step_000000002.partial" / name).touch()
     (tmp_path / "mine.partial").mkdir()
-    assert steps(tmp_path) == [1] and load_latest(tmp_path).step == 1
+    assert steps(tmp_path) == [1] and load_checkpoint(latest_checkpoint(tmp_path)).step == 1
     save(tmp_path, 3)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.partial", "step_000000001", "step_000000003"]
 
@@ -462,7 +461,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_whole(tmp_path, monkeypatch, 
     assert str(caught.value).endswith(f"Checkpoints there are intact, the latest: {earlier}")
     assert list(tmp_path.iterdir()) == [Path(earlier)]
     assert {p: p.read_bytes() for p in Path(earlier).iterdir()} == before
-    assert load_latest(tmp_path).state == {"value": 1}
+    assert load_checkpoint(latest_checkpoint(tmp_path)).state == {"value": 1}
 
 
 def test_file_size_limit_of_the_system(tmp_path):
@@ -480,7 +479,7 @@ for size in (99_900, 2_000_000):
     out, err = run_child(code, tmp_path).communicate(timeout=60)
     assert out.count("File too large. Checkpoints there are intact, the latest: ") == 2, out + err
     assert [p.name for p in tmp_path.iterdir()] == ["step_000000001"]
-    assert load_latest(tmp_path).step == 1
+    assert load_checkpoint(latest_checkpoint(tmp_path)).step == 1
 
 
 ON_A_SMALL_DISK = """
@@ -497,7 +496,7 @@ for size in (255_000, 1_000_000):
             save_checkpoint(folder, step, {"w": np.zeros(size, "uint8")}, {})
         except CheckpointError as error:
             print(error)
-print(os.listdir(folder), load_latest(folder).arrays["w"].sum())
+print(os.listdir(folder), load_checkpoint(latest_checkpoint(folder)).arrays["w"].sum())
 """
 
 
@@ -542,7 +541,7 @@ def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
     monkeypatch.setattr(storage.os, "listdir", refuse)
-    for call in (lambda: save(tmp_path, 2), lambda: load_latest(tmp_path)):
+    for call in (lambda: save(tmp_path, 2), lambda: load_checkpoint(latest_checkpoint(tmp_path))):
         with pytest.raises(CheckpointError, match="Could not list"):
             call()
 
@@ -665,15 +664,15 @@ def test_fall_back_puts_what_is_damaged_out_of_the_way(tmp_path):
         damaged = bytearray(shard(path).read_bytes())
         damaged[len(damaged) // 2] ^= 1
         shard(path).write_bytes(damaged)
-    assert ck.fall_back(paths[3]) == paths[3]
+    assert ck.fall_back(paths[3]).path == paths[3]
     with pytest.warns(UserWarning, match="Passed over") as warned:
-        assert ck.fall_back(paths[2]) == paths[0]
+        assert ck.fall_back(paths[2]).path == paths[0]
     assert [path in str(one.message) for path, one in zip(paths[2:0:-1], warned, strict=True)] == [True, True]
     assert steps(tmp_path) == [1, 4]
     save(tmp_path, 2)
     shard(paths[1]).unlink()
     with pytest.warns(UserWarning, match="arrays-00000.npz"):
-        assert ck.fall_back(paths[1]) == paths[0]
+        assert ck.fall_back(paths[1]).path == paths[0]
     assert {path.name for path in tmp_path.glob("*.damaged*")} == {
         "step_000000002.damaged", "step_000000002.damaged-2", "step_000000003.damaged",
     }  # fmt: skip
@@ -745,9 +744,9 @@ def test_remote_paths(monkeypatch):
     assert checkpoints(folder) == []
     paths = [save(folder, step, keep=2) for step in (1, 2, 3)]
     assert checkpoints(folder) == paths[1:]
-    assert np.all(load_latest(folder).arrays["w"] == 3)
+    assert np.all(load_checkpoint(latest_checkpoint(folder)).arrays["w"] == 3)
     assert save(folder, 3, value=4) == paths[2]
-    assert read_state(paths[2]) == {"value": 4} and np.all(load_checkpoint(paths[2]).arrays["w"] == 4)
+    assert open_checkpoint(paths[2]).state == {"value": 4} and np.all(load_checkpoint(paths[2]).arrays["w"] == 4)
     assert sorted(tf.io.gfile.listdir(paths[2])) == ["arrays-00001.npz", "manifest.json"]
 
     tf.io.gfile.makedirs(folder + "/step_000000009")  # A writer killed before its manifest.
@@ -765,7 +764,7 @@ def test_remote_paths(monkeypatch):
             patch.setattr(storage.RemoteFiles, "commit", full)
             with pytest.raises(CheckpointError, match=r"quota. Checkpoints there are intact, .*step_000000004"):
                 save(folder, step, value=9)
-        assert load_latest(folder).state == {"value": 4}
+        assert load_checkpoint(latest_checkpoint(folder)).state == {"value": 4}
 
     tf.io.gfile.remove(paths[2] + "/arrays-00001.npz")
     with pytest.raises(CheckpointError, match=f"(?s)arrays-00001.npz.*An earlier whole checkpoint: {paths[1]}"):

@@ -14,6 +14,7 @@ from helpers.toys import PointsData
 
 import lightkeras as lk
 from lightkeras.cli import main as cli
+from lightkeras.cli import registry
 
 HERE = Path(__file__).parent.parent.parent / "helpers"
 TOY = "helpers.toys.Classifier"
@@ -51,7 +52,7 @@ def error_line(found) -> str:
 # ---- presets
 
 
-@pytest.mark.parametrize("task", cli.TASKS)
+@pytest.mark.parametrize("task", registry.tasks())
 def test_the_offline_preset_trains(run, task):
     """A named preset stands alone, whatever the default one says."""
     code, out, err = run("fit", task, "--preset", "sample", "--trainer.fast_dev_run", "true")
@@ -67,7 +68,7 @@ def test_help_needs_no_tensorflow():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.startswith("usage: lightkeras COMMAND TASK") and done.stdout.endswith("0 False\n")
-    assert all(f"  {command}" in done.stdout for command in cli.COMMANDS) and "text_generation" in done.stdout
+    assert all(f"  {command}" in done.stdout for command in registry.COMMANDS) and "text_generation" in done.stdout
 
 
 def test_usage(run):
@@ -134,7 +135,7 @@ def test_usage(run):
             "module 'lightkeras' has no attribute 'EarlySto",
         ),
         (["fit", TOY, "--config", "none.yaml"], 2, "none.yaml"),
-        (["fit", "--config", "none.yaml"], 1, "none.yaml"),
+        (["fit", "--config", "none.yaml"], 2, "none.yaml"),
         (["fit", "text_generation", "--preset", "sampel"], 2, 'Did you mean "sample"?'),
         (["fit", TOY, "--ckpt_path", "last"], 1, "Expected a run with a checkpoint in runs/classifier. Received: none"),
         (["test", TOY], 1, "Expected a run with a checkpoint in runs/classifier. Received: none is there"),
@@ -174,7 +175,9 @@ def test_options_reach_trainer_task_and_data(run):
     )  # fmt: skip
     assert (code, err) == (0, "") and out.splitlines()[-1] == f"Run: {the_run()}"
     config = yaml.safe_load((the_run() / "config.yaml").read_text())
-    assert config["task"]["units"] == 7 and config["data"] == {"size": 20, "batch_size": 4, "shuffle": True}
+    assert config["task"] == {"class_path": TOY, "init_args": {"units": 7, "learning_rate": 0.05, "dropout": 0.0}}
+    arguments = {"size": 20, "batch_size": 4, "shuffle": True}
+    assert config["data"] == {"class_path": "helpers.toys.PointsData", "init_args": arguments}
     assert config["trainer"]["max_steps"] == 3 and config["trainer"]["max_time"] == "10:00:00:00"
     assert config["trainer"]["limit_val_batches"] == 0.5 and config["trainer"]["seed"] == 0
     assert lk.checkpoint.load_checkpoint(the_run() / "checkpoints" / "step_000000003").arrays[
@@ -185,13 +188,13 @@ def test_options_reach_trainer_task_and_data(run):
 def test_print_config_is_a_config(run):
     callback = ("--trainer.callbacks+=lightkeras.EarlyStopping", "--trainer.callbacks.patience", 2)
     code, printed, _ = run("fit", TOY, "--trainer.max_steps", 2, "--task.units", 3, *callback, "--print_config")
-    assert code == 0 and yaml.safe_load(printed)["task"]["units"] == 3
+    assert code == 0 and yaml.safe_load(printed)["task"]["init_args"]["units"] == 3
     Path("mine.yaml").write_text(printed)
     assert run("fit", TOY, "--config", "mine.yaml", "--print_config")[1] == printed
     code, _, err = run("fit", "--config", "mine.yaml", *QUICK, "--task.units", 4)  # the file names the task
     assert (code, err) == (0, "")
     config = yaml.safe_load((the_run() / "config.yaml").read_text())
-    assert config["task"]["units"] == 4 and config["trainer"]["max_steps"] == 2
+    assert config["task"]["init_args"]["units"] == 4 and config["trainer"]["max_steps"] == 2
     assert config["trainer"]["callbacks"][0]["init_args"]["patience"] == 2
 
 
@@ -307,8 +310,8 @@ def test_a_task_of_ones_own_lies_where_the_command_is_run(run):
 
 
 def test_a_task_of_an_installed_package_has_a_name(run, monkeypatch):
-    point = SimpleNamespace(name="points", value="helpers.toys:Classifier")
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point] if group == cli.ENTRY_POINTS else [])
+    point = SimpleNamespace(name="points", value="helpers.toys:Classifier", dist=None)
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point] if group == "lightkeras.tasks" else [])
     assert "points, or your own" in run("--help")[1]
     assert run("fit", "points", *QUICK, "--trainer.max_steps", 1)[0] == 0 and the_run().exists()
     assert 'Did you mean "points"?' in error_line(run("fit", "point"))
@@ -321,7 +324,9 @@ def test_text_generation_from_the_command_line(run):
     assert run(*fit, "--trainer.max_steps", 2)[0] == 0
     there = the_run(task="text_generation")
     config = yaml.safe_load((there / "config.yaml").read_text())
-    assert config["trainer"]["gradient_clip_val"] == 1.0 and config["task"]["dropout"] == 0.1  # of the preset
+    assert (
+        config["trainer"]["gradient_clip_val"] == 1.0 and config["task"]["init_args"]["dropout"] == 0.1
+    )  # of the preset
     assert (there / "samples" / "epoch_0001.txt").exists()
     code, out, err = run("predict", "text_generation", "--prompt", "to ", "--length", 9, "--num_samples", 2)
     assert (code, err) == (0, "") and [len(text) for text in out[:-1].split("\n\n---\n\n")] == [12, 12]

@@ -96,6 +96,17 @@ def test_shapes_are_static(make, tmp_path):
     }
 
 
+def test_the_shapes_are_found_by_one_pipeline():
+    calls = []
+
+    def fetch(indices, epoch):
+        calls.append(1)
+        return {"x": indices}
+
+    dataset = lk.AddressedDataset.from_batches(fetch, SIZE, BATCH)
+    assert dataset.element_spec == dataset.element_spec and len(calls) == 1
+
+
 def test_seeds_give_other_orders():
     dataset = from_arrays(None)
     assert values(batches(dataset, 1, epochs=1)) != values(batches(dataset, 2, epochs=1))
@@ -262,7 +273,7 @@ def test_groups_worked_by_hand(make):
     dataset = make(shuffle=False, widths=WIDTHS)
     table = dataset.indices(0, 0)
     assert sorted(table.tolist()) == [[0, 2, 3, 4], [6, 9, 1, 5], [7, 8, 10, -1]]
-    assert dataset.widths_of(table).tolist() == [4 if 0 in row else 9 for row in table]
+    assert dataset.batch_widths(table).tolist() == [4 if 0 in row else 9 for row in table]
     assert dataset.indices(5, 3).tolist() == table.tolist()
     of_epoch = batches(dataset, epochs=1)
     assert [batch["x"].shape for batch in of_epoch] == [(4, 4 if 0 in row else 9) for row in table]
@@ -332,7 +343,7 @@ def test_grouped_epochs_hold_every_example_once_wherever_they_begin(lengths, bat
     for table in tables:
         assert sorted(table[table >= 0]) == list(range(len(lengths))) and table.shape == (len(dataset), batch_size)
         longest = np.where(table >= 0, lengths[table], 0).max(axis=1)
-        widths = dataset.widths_of(table)
+        widths = dataset.batch_widths(table)
         assert (widths >= longest).all() and set(widths) <= set(dataset.widths) and len(dataset.widths) <= 8
     step = len(dataset) // 2
     tail = batches(dataset, seed, epoch=epoch, step=step, epochs=epoch + 2)
@@ -352,7 +363,7 @@ def test_grouped_epochs_differ_in_mates_and_order():
     first, second = dataset.indices(1, 0), dataset.indices(1, 1)
     assert first.tolist() == dataset.indices(1, 0).tolist() != dataset.indices(2, 0).tolist()
     assert len({frozenset(row) for row in first} & {frozenset(row) for row in second}) == 0
-    widths = dataset.widths_of(first)
+    widths = dataset.batch_widths(first)
     assert (np.diff(widths) < 0).sum() > 10  # not from short to long
     assert abs(np.corrcoef(widths, np.arange(len(widths)))[0, 1]) < 0.4
 

@@ -335,10 +335,19 @@ def test_a_prompt_without_tokens_or_rows_is_refused(prompt):
 
 
 @pytest.mark.parametrize(
-    "arguments", [(1.0, None, None), (0, 1, 1), (0.7, 65, 0.9), (np.float32(2), np.int64(3), np.float32(0.5))]
+    ("arguments", "kept"),
+    [
+        ((1.0, None, None), set(range(6))),
+        ((0, 1, 1), {0}),
+        ((0.7, 65, 0.9), {0, 1, 2}),  # of 0.629, 0.233, 0.087, ... the first two reach 0.862
+        ((np.float32(2), np.int64(3), np.float32(0.5)), {0, 1}),  # of 0.453, 0.320, 0.227 the first does not reach 0.5
+    ],
 )
-def test_sensible_requests_pass(arguments):
+def test_sensible_requests_pass_and_draw_what_they_keep(arguments, kept):
     check_sampling(*arguments, vocabulary_size=65)
+    logits = np.tile(-np.log(2) * np.arange(65, dtype=np.float32), (2000, 1))  # probabilities 1/2, 1/4, 1/8, ...
+    drawn = set(sample(logits, SEED, *arguments).numpy().tolist())
+    assert drawn == kept if arguments[1:] != (None, None) else drawn > kept
 
 
 @pytest.mark.parametrize(

@@ -577,11 +577,30 @@ def test_states_that_come_back_as_they_went_in_are_not_copied():
 # --- what is refused
 
 
-def test_sensible_requests_pass():
-    lk.decoding.check_search(1)
-    lk.decoding.check_search(60, 5, 5, 0.6, 0.2, 60)
-    lk.decoding.check_search(tf.constant([3, 4]), np.int64(2), length_penalty=tf.constant(1.0))
-    lk.decoding.check_search(np.int64(3), min_length=2)
+@pytest.mark.parametrize(
+    ("arguments", "shape", "lengths"),
+    [
+        ({"max_length": 1}, (3, 1, 1), range(2)),
+        (
+            {"max_length": 20, "beam_size": 5, "n_best": 5, "length_penalty": 0.6, "coverage_penalty": 0.2}
+            | {"min_length": 20},
+            (3, 5, 20), [20],
+        ),
+        (
+            {"max_length": tf.constant([3, 4, 4]), "beam_size": np.int64(2), "length_penalty": tf.constant(1.0)},
+            (3, 1, 4), range(5),
+        ),
+        ({"max_length": np.int64(3), "min_length": 2}, (3, 1, 3), [2, 3]),
+    ],
+)  # fmt: skip
+def test_sensible_requests_pass_and_are_followed(arguments, shape, lengths):
+    lk.decoding.check_search(**arguments)
+    memory, mask = sources_of(0)
+    next_fn, states = tf_model(weights_of(0), memory, mask)
+    options = {"beam_size": 1, **arguments, "end_id": END, "attention_mask": mask}
+    found = lk.decoding.beam_search(next_fn, states, [START] * 3, **options)
+    assert found.ids.shape == shape and set(found.lengths.numpy().flat) <= set(lengths)
+    assert (np.diff(found.scores.numpy(), axis=1) <= 0).all() and np.isfinite(found.scores).all()
 
 
 @pytest.mark.parametrize(

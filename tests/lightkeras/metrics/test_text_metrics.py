@@ -1,4 +1,4 @@
-"""The figures of texts: against sacreBLEU as it runs, against pinned values of pycocoevalcap 1.2, and by hand."""
+"""Metrics of texts: against sacreBLEU as it runs, against pinned values of pycocoevalcap 1.2, and by hand."""
 
 import math
 import random
@@ -53,26 +53,29 @@ CORPORA = st.lists(st.tuples(TEXTS, st.lists(TEXTS, min_size=1, max_size=3)), mi
 
 
 def sacre(kind, corpus, **options) -> tuple[float, str]:
-    """sacreBLEU's figure and signature; it wants the references as columns, None where a sentence has fewer."""
+    """sacreBLEU's figure and signature; it takes the references as columns, None where a sentence has fewer."""
     hypotheses, references = zip(*corpus, strict=True)
     columns = [[r[i] if i < len(r) else None for r in references] for i in range(max(map(len, references)))]
     metric = kind(**options)
     return metric.corpus_score(list(hypotheses), columns).score, str(metric.get_signature())
 
 
+IMPLEMENTATION = f"|impl:lightkeras.{lk.__version__}"  # in the place of sacreBLEU's version
+
+
 def ours(kind, corpus, **options):
-    return kind.of(*zip(*corpus, strict=True), **options)
+    return kind.from_sentences(*zip(*corpus, strict=True), **options)
 
 
 @pytest.mark.parametrize("kind, reference", [(BLEU, sacrebleu.BLEU), (ChrF, sacrebleu.CHRF)])
 @pytest.mark.parametrize("lowercase", [False, True])
 @settings(max_examples=150, deadline=None)
 @given(corpus=CORPORA)
-def test_any_text_has_sacrebleus_figure_and_signature(kind, reference, lowercase, corpus):
+def test_any_text_has_sacrebleus_figure_and_settings(kind, reference, lowercase, corpus):
     score, signature = sacre(reference, corpus, lowercase=lowercase)
-    made = ours(kind, corpus, lowercase=lowercase)
-    assert made.result() == pytest.approx(score, abs=1e-9)
-    assert made.signature == signature
+    metric = ours(kind, corpus, lowercase=lowercase)
+    assert metric.result() == pytest.approx(score, abs=1e-9)
+    assert metric.signature == signature.partition("|version:")[0] + IMPLEMENTATION
 
 
 def test_translations_have_sacrebleus_figure():
@@ -82,7 +85,7 @@ def test_translations_have_sacrebleus_figure():
     assert chrf.result() == pytest.approx(68.57298198525662, abs=1e-9)
     assert sacre(sacrebleu.BLEU, SPANISH)[0] == pytest.approx(bleu.result(), abs=1e-9)
     assert sacre(sacrebleu.CHRF, SPANISH)[0] == pytest.approx(chrf.result(), abs=1e-9)
-    assert bleu.signature == "nrefs:var|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"
+    assert bleu.signature == "nrefs:var|case:mixed|eff:no|tok:13a|smooth:exp" + IMPLEMENTATION
 
 
 @pytest.mark.parametrize("text", ODD)
@@ -92,33 +95,33 @@ def test_tokens_are_sacrebleus(text):
 
 def test_bleu_by_hand():
     """Papineni's clipping: of seven "the" two count; then the smoothing, 1/2 and 1/4 and 1/8 of a match."""
-    bleu = BLEU.of(["the the the the the the the"], ["the cat is on the mat"])
+    bleu = BLEU.from_sentences(["the the the the the the the"], ["the cat is on the mat"])
     assert bleu.sums.tolist() == [1, 1, 1, 0, 7, 6, 2, 0, 0, 0, 7, 6, 5, 4]
     assert bleu.result() == pytest.approx(100 * (2 / 7 / 2 / 6 / 4 / 5 / 8 / 4) ** 0.25)
     assert bleu.signature.startswith("nrefs:1|case:mixed|")
 
 
 def test_the_nearest_reference_gives_the_length_and_of_two_the_shorter():
-    bleu = BLEU.of(["a b c d"], [["a b c d e", "a b c", "a b c d e f g"]])
+    bleu = BLEU.from_sentences(["a b c d"], [["a b c d e", "a b c", "a b c d e f g"]])
     assert bleu.sums[4:6].tolist() == [4, 3]
 
 
 def test_chrf_by_hand():
     """Of "abc" and "abd": 2 of 3 characters, 1 of 2 pairs, 0 of 1 triples; precision and recall are 7/18."""
-    assert ChrF.of(["ab c"], ["a bd"]).result() == pytest.approx(100 * (2 / 3 + 1 / 2 + 0) / 3)
+    assert ChrF.from_sentences(["ab c"], ["a bd"]).result() == pytest.approx(100 * (2 / 3 + 1 / 2 + 0) / 3)
 
 
 def test_equal_texts_have_the_best_figure():
     texts = ["Ella canta muy bien.", "No, no lo sé."]
-    assert BLEU.of(texts, texts).result() == pytest.approx(100)
-    assert ChrF.of(texts, [[text] for text in texts]).result() == pytest.approx(100)
+    assert BLEU.from_sentences(texts, texts).result() == pytest.approx(100)
+    assert ChrF.from_sentences(texts, [[text] for text in texts]).result() == pytest.approx(100)
 
 
 def test_lower_case_is_of_both_sides():
     upper, lower = ["ELLA CANTA muy bien"], ["ella canta MUY BIEN"]
     for kind in (BLEU, ChrF):
-        assert kind.of(upper, lower, lowercase=True).result() == pytest.approx(100)
-        assert kind.of(upper, lower).result() < 50
+        assert kind.from_sentences(upper, lower, lowercase=True).result() == pytest.approx(100)
+        assert kind.from_sentences(upper, lower).result() < 50
 
 
 # ---- captions: pycocoevalcap
@@ -190,17 +193,19 @@ PINNED = {
 def test_captions_have_the_figures_of_the_coco_evaluation(corpus):
     hypotheses, references = corpus()
     expected = PINNED[corpus.__name__]
-    bleu = CaptionBLEU.of(hypotheses, references)
+    bleu = CaptionBLEU.from_sentences(hypotheses, references)
     assert [bleu.up_to(n).result() for n in (1, 2, 3, 4)] == pytest.approx(expected["bleu"], abs=1e-12)
     assert bleu.result() == bleu.up_to(4).result()
-    assert ROUGEL.of(hypotheses, references).result() == pytest.approx(expected["rouge"], abs=2e-10)
+    assert ROUGEL.from_sentences(hypotheses, references).result() == pytest.approx(expected["rouge"], abs=2e-10)
     frequencies = DocumentFrequencies(references)
-    assert CIDErD.of(hypotheses, references, frequencies).result() == pytest.approx(expected["cider"], abs=2e-10)
+    assert CIDErD.from_sentences(hypotheses, references, frequencies).result() == pytest.approx(
+        expected["cider"], abs=2e-10
+    )
 
 
 def test_short_captions_are_penalized():
     """4 of 6 words: exp(1 - 6/4); of the two references the nearer one, of 6, counts."""
-    bleu = CaptionBLEU.of(["a b c d"], [["a b c d e f", "a b c d e f g"]])
+    bleu = CaptionBLEU.from_sentences(["a b c d"], [["a b c d e f", "a b c d e f g"]])
     assert [bleu.up_to(n).result() for n in (1, 4)] == pytest.approx([math.exp(-0.5)] * 2, abs=1e-8)
 
 
@@ -211,14 +216,16 @@ def test_the_document_frequencies_are_those_of_the_whole_corpus():
     assert frequencies.weight(("on",)) == pytest.approx(math.log(5 / 2))
     assert frequencies.weight(("snow", "covered")) == pytest.approx(math.log(5))  # twice in one image
     assert frequencies.weight(("unknown",)) == pytest.approx(math.log(5))
-    by_image = [CIDErD.of([h], [r], frequencies).result() for h, r in zip(hypotheses, references, strict=True)]
+    by_image = [
+        CIDErD.from_sentences([h], [r], frequencies).result() for h, r in zip(hypotheses, references, strict=True)
+    ]
     assert by_image == pytest.approx(PINNED["tokenized"]["ciders"], abs=2e-10)
-    assert CIDErD.of(hypotheses[:1], references[:1], DocumentFrequencies(references[:1])).result() == 0
+    assert CIDErD.from_sentences(hypotheses[:1], references[:1], DocumentFrequencies(references[:1])).result() == 0
 
 
 def test_rouge_l_by_hand():
     """The best precision is of one reference, 3 of 4, the best recall of the other, 2 of 2."""
-    score = ROUGEL.of(["a b c d"], [["a x b y c z", "b d"]]).result()
+    score = ROUGEL.from_sentences(["a b c d"], [["a x b y c z", "b d"]]).result()
     assert score == pytest.approx((1 + 1.44) * 0.75 / (1 + 1.44 * 0.75), abs=1e-9)
 
 
@@ -276,22 +283,22 @@ def cut(items, numbers: random.Random) -> list[list]:
 def test_any_cut_gives_the_same_bits(kind, seed):
     hypotheses, references = word_salad()
     options = {"frequencies": DocumentFrequencies(references)} if kind is CIDErD else {}
-    whole = kind.of(hypotheses, references, **options)
+    whole = kind.from_sentences(hypotheses, references, **options)
     total = kind.zero()
     for part in cut(zip(hypotheses, references, strict=True), random.Random(seed)):
-        total = total + kind.of(*zip(*part, strict=True), **options)
+        total = total + kind.from_sentences(*zip(*part, strict=True), **options)
     assert total.sums.tobytes() == whole.sums.tobytes() and total.sums.dtype == np.float64
     assert type(whole)(total.sums).result() == whole.result()
     assert math.isnan(kind.zero().result())
 
 
-def test_what_does_not_belong_together_is_not_added():
+def test_different_metrics_are_not_added():
     bleu, chrf = ours(BLEU, SPANISH), ours(ChrF, SPANISH)
     with pytest.raises(TypeError, match="unsupported operand"):
         bleu + chrf
     with pytest.raises(ValueError, match=r"Expected `lowercased sentences` to be none or all 10\. Received.*=5\.0"):
         bleu + ours(BLEU, SPANISH, lowercase=True)
-    captions = CaptionBLEU.of(*tokenized())
+    captions = CaptionBLEU.from_sentences(*tokenized())
     with pytest.raises(ValueError, match=r"Expected `other` to be of 11 sums\. Received: other=7"):
         captions + captions.up_to(2)
     with pytest.raises(ValueError, match=r"Expected `sums` to be a vector of 14 sums\. Received: sums=\(3,\)"):
@@ -311,18 +318,24 @@ def test_what_does_not_belong_together_is_not_added():
     (["a"], [b"a"], r"`references\[0\]` to be strings. Received: references\[0\]=b'a'"),
     (["a"], [["a", None]], r"`references\[0\]` to be strings. Received: references\[0\]=None"),
 ])  # fmt: skip
-def test_bad_input_is_refused(hypotheses, references, message):
+def test_bad_input_is_rejected(hypotheses, references, message):
     frequencies = DocumentFrequencies(["a"])
-    for make in (BLEU.of, ChrF.of, CaptionBLEU.of, ROUGEL.of, lambda h, r: CIDErD.of(h, r, frequencies)):
+    for make in (
+        BLEU.from_sentences,
+        ChrF.from_sentences,
+        CaptionBLEU.from_sentences,
+        ROUGEL.from_sentences,
+        lambda h, r: CIDErD.from_sentences(h, r, frequencies),
+    ):
         with pytest.raises(ValueError, match=f"Expected {message}"):
             make(hypotheses, references)
 
 
-def test_document_frequencies_of_nothing_are_refused():
+def test_empty_document_frequencies_are_rejected():
     with pytest.raises(ValueError, match="`references` to be those of at least one sentence"):
         DocumentFrequencies([])
     with pytest.raises(ValueError, match="`frequencies` to be DocumentFrequencies of all references"):
-        CIDErD.of(["a"], ["a"], {})
+        CIDErD.from_sentences(["a"], ["a"], {})
 
 
 # ---- diagnostics
@@ -359,14 +372,14 @@ def test_attention_entropy_and_coverage_by_hand():
     entropy = attention_entropy(attention, target_mask, source_mask)
     assert isinstance(entropy, WeightedMean) and entropy.weight == 3
     assert entropy.total == pytest.approx(math.log(2) + 0 + 0.25 * math.log(4) + 0.75 * math.log(4 / 3))
-    assert WeightedMean.result(*entropy) == pytest.approx(entropy.total / 3)
+    assert entropy.result() == pytest.approx(entropy.total / 3)
     assert attention_coverage(attention, target_mask, source_mask) == pytest.approx((1 + 0.5 + 0 + 0.25 + 0.75, 5))
 
 
 def test_even_attention_has_the_logarithm_of_the_slots():
     even = np.full((2, 5, 8), 1 / 8, np.float32)
-    assert WeightedMean.result(*attention_entropy(even, np.ones((2, 5)))) == pytest.approx(math.log(8))
-    assert WeightedMean.result(*attention_coverage(even, np.ones((2, 5)))) == pytest.approx(5 / 8)
+    assert attention_entropy(even, np.ones((2, 5))).result() == pytest.approx(math.log(8))
+    assert attention_coverage(even, np.ones((2, 5))).result() == pytest.approx(5 / 8)
 
 
 @pytest.mark.parametrize("attention, target_mask, source_mask, message", [
@@ -379,7 +392,7 @@ def test_even_attention_has_the_logarithm_of_the_slots():
     (np.array([[[1.5, -0.5]]]), [[1]], None, "`attention` to be at least 0"),
     (np.array([[[np.nan, 1]]]), [[1]], None, "`attention` to be at least 0"),
 ])  # fmt: skip
-def test_what_is_no_attention_is_refused(attention, target_mask, source_mask, message):
+def test_bad_attention_is_rejected(attention, target_mask, source_mask, message):
     for figure in (attention_entropy, attention_coverage):
         with pytest.raises(ValueError, match=f"Expected {message}"):
             figure(attention, target_mask, source_mask)
@@ -391,7 +404,7 @@ def test_what_is_no_attention_is_refused(attention, target_mask, source_mask, me
 def test_text_metrics_need_no_tensorflow():
     code = (
         "import sys, lightkeras as lk\nlk.metrics.WeightedMean; print('nltk' in sys.modules)\n"
-        "print(lk.metrics.BLEU.of(['a b c d'], ['a b c d']).result(), lk.metrics.ChrF, lk.metrics.CIDErD)\n"
+        "print(lk.metrics.BLEU.from_sentences(['a b c d'], ['a b c d']).result(), lk.metrics.ChrF, lk.metrics.CIDErD)\n"
         "print([name for name in ('tensorflow', 'keras') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

@@ -3,18 +3,13 @@
 `LIGHTKERAS_KILLS=100 pytest tests/test_kill.py` kills each task so many times.
 """
 
-from helpers.killing import KILLED, Server
-
 import itertools
-import json
 import os
 import random
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
+from helpers.killing import KILLED, Server
 from helpers.resuming import assert_same, outcome
 
 from lightkeras.runs import folder as run_folder
@@ -26,8 +21,6 @@ POINTS = (  # of kill_server.py; those of a checkpoint lie in its writer's threa
     "update", "checkpoint's bytes", "row", "checkpoint's rename", "validation", "after the rename", "sample",
     "deletion of the oldest", "epoch end", "checkpoint's flush", "after",
 )  # fmt: skip
-
-
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,9 @@
 """Resuming: a run that was killed, interrupted or limited at any update goes on to the very same bits."""
 
-from helpers.stopping import At, Killed, kill, interrupt
-
 import contextlib
 import errno
 import itertools
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -18,13 +15,14 @@ import numpy as np
 import pytest
 import yaml
 from helpers.resuming import assert_same, outcome
+from helpers.stopping import At, Killed, interrupt, kill
 from helpers.toys import Classifier, PointsData, quiet, weights
 
 import lightkeras as lk
 from lightkeras import checkpoint as files
+from lightkeras.checkpoint import archive
 from lightkeras.cli import main as cli
 from lightkeras.runs import folder as run_folder
-from lightkeras.checkpoint import archive
 
 SETTING = {
     "max_epochs": 3,
@@ -36,14 +34,6 @@ SETTING = {
 
 def toys():
     return Classifier(dropout=0.4), PointsData()
-
-
-
-
-
-
-
-
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +139,7 @@ def test_what_may_differ_is_allowed_by_name(run, root):
     trainer = quiet(root, max_epochs=3, run_eagerly=True)
     trainer.fit(task, PointsData(), "last", allow_changes=["task"])
     assert trainer.run_dir == there and task.global_step == 15
-    assert task.learning_rates()["learning_rate"] == pytest.approx(0.01)
+    assert task.optimizers.learning_rates()["learning_rate"] == pytest.approx(0.01)
     quiet(root, max_epochs=4, run_eagerly=True).fit(task, PointsData(), "last")  # it is this run's now
 
 
@@ -168,7 +158,7 @@ def test_a_run_begins_with_the_weights_of_another(run, root):
     trained = [array for name, array in saved.arrays.items() if name.startswith("model/") and "generator" not in name]
     for ours, theirs in zip(weights(task)[:4], trained, strict=True):  # it has no dropout, so no generator
         np.testing.assert_array_equal(ours, theirs)
-    assert list(task.updates().values()) == [3]  # a new optimizer
+    assert list(task.optimizers.update_counts().values()) == [3]  # a new optimizer
 
 
 class Tuned(Classifier):
@@ -196,11 +186,11 @@ def test_weights_alone_are_trained_on_by_other_optimizers(run, root):
     kernels = [name for name in saved if name.startswith("model/") and name.endswith("kernel")]
     same = [np.array_equal(np.asarray(trained[name]), saved[name]) for name in kernels]
     assert same == [True, False]  # the first has a learning rate of 0
-    assert task.updates() == {"hidden": 3, "head": 3} and task.global_step == 3
+    assert task.optimizers.update_counts() == {"hidden": 3, "head": 3} and task.global_step == 3
 
 
 def test_weights_are_for_the_beginning_of_a_run(run, root):
-    with pytest.raises(ValueError, match="`weights_path` to be None in a run that goes on"):
+    with pytest.raises(ValueError, match="`weights_path` to be None with a ckpt_path to resume"):
         quiet(root).fit(*toys(), ckpt_path="last", weights_path=str(run))
     with pytest.raises(lk.CheckpointError, match="to be of this task and data"):
         quiet(root).fit(Other(dropout=0.4), PointsData(), weights_path=str(run))
@@ -222,7 +212,7 @@ def continued(root, ckpt_path, task=None, data=None, **arguments) -> lk.Trainer:
 
 def test_a_run_folder_holds_what_repeats_the_run(run):
     config = yaml.safe_load((run / "config.yaml").read_text())
-    assert config["task_class"] == "helpers.toys.Classifier"
+    assert config["task"]["class_path"] == "helpers.toys.Classifier"
     assert config["task"] == {"units": 5, "learning_rate": 0.05, "dropout": 0.4}
     assert config["data"] == {"size": 37, "batch_size": 8, "shuffle": True}
     assert config["trainer"]["max_epochs"] == 2 and config["trainer"]["seed"] == 0
@@ -243,7 +233,7 @@ def test_what_no_file_can_hold_is_named_in_the_config(root):
     trainer.fit(*toys())
     text = (trainer.run_dir / "config.yaml").read_text()
     assert text.startswith("# Not in this file, since made in Python: keras.src.callbacks.terminate_on_nan.TerminateOn")
-    assert "test_run_state.At" in text.splitlines()[0]
+    assert "helpers.stopping.At" in text.splitlines()[0]
     assert yaml.safe_load(text)["trainer"]["callbacks"] is None
 
 
@@ -257,13 +247,16 @@ def test_what_no_file_can_hold_is_named_in_the_config(root):
     ],
 )
 def test_another_run_is_not_continued(run, root, task, data, arguments, difference):
-    with pytest.raises(lk.CheckpointError, match=f"to be continued as it was. Received: {difference}"):
+    with pytest.raises(lk.CheckpointError, match=f"to be resumed as it was. Received: {difference}"):
         continued(root, run, task, data, **arguments)
     assert not Path(root).exists()
 
 
 class Other(Classifier):
     """Another task of the same shape."""
+
+
+OTHER = f"{Other.__module__}.Other"
 
 
 class Words(PointsData):
@@ -279,13 +272,11 @@ class Words(PointsData):
 
 
 def test_another_task_or_vocabulary_is_refused(run, root):
-    with pytest.raises(
-        lk.CheckpointError, match=r"task.class_path: 'helpers.toys.Classifier' then, 'test_run_state.Other' now"
-    ):
+    with pytest.raises(lk.CheckpointError, match=f"task.class_path: 'helpers.toys.Classifier' then, '{OTHER}' now"):
         continued(root, run, task=Other(dropout=0.4))
-    with pytest.raises(lk.CheckpointError, match=r"of test_run_state.Other. Received: .* of helpers.toys.Classifier"):
+    with pytest.raises(lk.CheckpointError, match=f"of {OTHER}. Received: .* of helpers.toys.Classifier"):
         Other.load_from_checkpoint(str(run))
-    with pytest.raises(lk.CheckpointError, match=r"task: 'helpers.toys.Classifier' then, 'test_run_state.Other' now"):
+    with pytest.raises(lk.CheckpointError, match=f"task: 'helpers.toys.Classifier' then, '{OTHER}' now"):
         quiet(root).test(Other(), PointsData(), ckpt_path=str(run))
     trainer = quiet(root, max_steps=1, run_eagerly=True)
     trainer.fit(Classifier(), Words())
@@ -333,7 +324,7 @@ def damaged(run: Path, root, damage=shorten) -> tuple[Path, str, str, str]:
 @pytest.mark.parametrize("ckpt_path", ["last", "auto"])
 def test_a_run_with_a_damaged_checkpoint_goes_on_from_the_one_before(run, root, ckpt_path, damage):
     there, first, last, reason = damaged(run, root, damage)
-    with pytest.warns(UserWarning, match=f"(?s)Passed over a damaged .* went on from {first}. .*{reason}"):
+    with pytest.warns(UserWarning, match=f"(?s)Passed over a damaged .* resumed from {first}. .*{reason}"):
         trainer = continued(root, ckpt_path)
     assert trainer.run_dir == there and Path(f"{last}.damaged").exists()
     assert lk.checkpoint.load_checkpoint(last).step == 10  # made again
@@ -356,7 +347,7 @@ def test_from_an_older_checkpoint_a_run_goes_on_beside_the_old_one(run, root):
     assert sorted(path for path in there.rglob("*")) == before
     steps = [line.split(",")[1] for line in (trainer.run_dir / "metrics.csv").read_text().splitlines()[1:]]
     assert steps == ["5", "5", "10", "10", "15", "15"]
-    best = Path(run_folder.find_checkpoint(trainer.run_dir, Path("."), "", "best"))
+    best = Path(run_folder.open_checkpoint(trainer.run_dir).path)
     assert best.parent.parent == trainer.run_dir and best.exists()
 
 
@@ -373,10 +364,13 @@ def test_names_of_checkpoints(run, root):
     last = str(there / "checkpoints" / "step_000000010")
     scores = lk.checkpoint.load_checkpoint(last).state["callbacks"]["callbacks"]["ModelCheckpoint-1"]["scores"]
     best = str(there / "checkpoints" / next(iter(scores)))
-    find = run_folder.find_checkpoint
+
+    def find(*arguments):
+        return run_folder.open_checkpoint(*arguments).path
+
     for name, meant in [("best", best), ("last", last), (there, best), (there / "last", last), (last, last)]:
         assert find(name, Path(root), "classifier") == meant
-    assert find(there, Path(root), "classifier", of_run="last") == last
+    assert find(there, Path(root), "classifier", "last") == last
     assert find("last", there, "classifier") == last  # the root is the run's own folder
     with pytest.raises(lk.CheckpointError, match=f"a run with a checkpoint in {root}/other. Received: none"):
         find("last", Path(root), "other")
@@ -471,29 +465,32 @@ def forbid(disk: Path) -> None:
 
 
 @pytest.mark.parametrize(("refuse", "reason"), [(fill, "No space left"), (forbid, "Read-only file system")])
-def test_a_real_disk_that_refuses_ends_the_run_and_leaves_its_checkpoint(disk, refuse, reason, capsys):
+def test_a_real_disk_that_refuses_ends_the_run_and_leaves_its_checkpoint(disk, refuse, reason):
     """It refuses after the second epoch's 2 updates; then there is room again."""
     trainer = quiet(str(disk), max_epochs=2, run_eagerly=True, logger=False, callbacks=[At(7, lambda: refuse(disk))])
-    with pytest.raises(lk.CheckpointError, match=f"(?s)Could not write .*{reason}.* intact, the latest: .*000000005"):
+    with pytest.raises(
+        lk.CheckpointError, match=f"(?s)Could not write .*{reason}.* intact, the latest: .*000000005"
+    ) as raised:
         trainer.fit(*toys())
-    said = capsys.readouterr().out
-    assert f"The run is saved up to update 5: continue it with ckpt_path='{trainer.run_dir}'." in said
+    (note,) = raised.value.__notes__
+    assert f"The run is saved up to update 5. Resume it with ckpt_path='{trainer.run_dir}'" in note
     subprocess.run(["mount", "-o", "remount,rw,size=4m", str(disk)], check=True)
     assert continued(disk, "last", max_epochs=2).run_dir == trainer.run_dir
     assert saved_steps(trainer.run_dir)[-1] == 10
 
 
-def test_logs_on_a_full_disk_end_the_run_too(disk, capsys):
+def test_logs_on_a_full_disk_end_the_run_too(disk):
     """Where the first thing that cannot be written is a row of metrics.csv or of TensorBoard.
 
     A few rows still fit into a file's last block, so an epoch has many.
     """
     data, refusing = PointsData(size=1600), At(207, lambda: fill(disk))
     trainer = quiet(str(disk), max_epochs=2, log_every_n_steps=1, callbacks=[refusing])
-    with pytest.raises(OSError, match="No space left on device"):
+    with pytest.raises(OSError, match="No space left on device") as raised:
         trainer.fit(toys()[0], data)
-    assert " could not be saved: Could not write" in (said := capsys.readouterr().out)
-    assert f"The run is saved up to update 200: continue it with ckpt_path='{trainer.run_dir}'." in said
+    (note,) = raised.value.__notes__
+    assert " could not be saved: Could not write" in note
+    assert f"The run is saved up to update 200. Resume it with ckpt_path='{trainer.run_dir}'" in note
     subprocess.run(["mount", "-o", "remount,rw,size=4m", str(disk)], check=True)
     assert continued(disk, "last", data=data, max_epochs=2, run_eagerly=False).run_dir == trainer.run_dir
     rows = (trainer.run_dir / "metrics.csv").read_text().splitlines()
@@ -512,7 +509,7 @@ def test_the_same_from_the_command_line(root, capsys):
     (first,) = folder.iterdir()
     changed = ("--ckpt_path", "auto", "--task.learning_rate", "0.01")
     assert on(5, *changed) == 1
-    assert "0.05 then, 0.01 now. If that is meant, allow it by name: allow_changes=" in capsys.readouterr().err
+    assert "0.05 then, 0.01 now. If this is intended, allow it by name: allow_changes=" in capsys.readouterr().err
     assert on(5, *changed, "--allow_changes", "task.init_args.learning_rate") == 0
     assert saved_steps(first) == [4, 5] and len(list(folder.iterdir())) == 1
     assert on(1, "--weights_path", str(first)) == 0 and len(list(folder.iterdir())) == 2
@@ -530,13 +527,13 @@ class Fails(lk.Callback):
             raise OSError("no more")
 
 
-def test_an_error_in_a_callback_leaves_the_weights_and_says_where(root, capsys):
+def test_an_error_in_a_callback_leaves_the_weights_and_says_where(root):
     trainer = quiet(root, max_epochs=3, run_eagerly=True, callbacks=[Fails(7)])
-    with pytest.raises(OSError, match="no more"):
+    with pytest.raises(OSError, match="no more") as raised:
         trainer.fit(*toys())
     path = trainer.run_dir / "after_error" / "step_000000007"
-    said = capsys.readouterr().out
-    assert f"Training ended by OSError. The weights of update 7 are in {path}. The run is saved up to update 5" in said
+    (note,) = raised.value.__notes__
+    assert note.startswith(f"The weights of update 7 are in {path}. The run is saved up to update 5. Resume it with ")
     assert lk.checkpoint.load_checkpoint(path).step == 7
     resumed = continued(root, path, max_epochs=2)
     assert resumed.run_dir != trainer.run_dir and resumed.history.epoch == [0, 1]
@@ -553,11 +550,11 @@ class Breaks(Classifier):
         return sums
 
 
-def test_an_error_within_an_update_leaves_the_checkpoint_before(root, capsys):
+def test_an_error_within_an_update_leaves_the_checkpoint_before(root):
     trainer = quiet(root, max_epochs=3, run_eagerly=True, steps_per_execution=1)
-    with pytest.raises(RuntimeError, match="half-way"):
+    with pytest.raises(RuntimeError, match="half-way") as raised:
         trainer.fit(Breaks(), PointsData())
-    assert "Training ended by RuntimeError. The run is saved up to update 5: continue" in capsys.readouterr().out
+    assert raised.value.__notes__[0].startswith("The run is saved up to update 5. Resume it with ")
     assert not (trainer.run_dir / "after_error").exists()
 
 

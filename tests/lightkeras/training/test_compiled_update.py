@@ -11,7 +11,8 @@ from helpers.toys import Classifier, PointsData, quiet, weights
 import lightkeras as lk
 from lightkeras.callbacks import compilation
 from lightkeras.callbacks.callback import Callback
-from lightkeras.training import compiled_update as update
+from lightkeras.training import optimizers as update
+from lightkeras.training.loop import MemorySource, StreamSource
 
 # ---- the optimizer's update in one program
 
@@ -90,10 +91,10 @@ def test_batches_gathered_in_the_loop_are_those_of_the_stream(monkeypatch, cut):
         return task
 
     gathered = run()
-    assert gathered._gather is not None
+    assert isinstance(gathered.train_loop.source, MemorySource)
     monkeypatch.setattr("lightkeras.trainer.one_cpu", lambda strategy: False)
     streamed = run()
-    assert streamed._gather is None
+    assert isinstance(streamed.train_loop.source, StreamSource)
     for ours, theirs in zip(weights(gathered), weights(streamed), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -118,8 +119,8 @@ class Clock(Callback):
         self.share = share
 
     def on_train_batch_end(self, batch, logs=None):
-        calls = self.model.train_calls
-        calls.seconds = calls.count * (self.share if self.model.jit_compile_training else 1.0)
+        calls = self.model.train_loop.calls
+        calls.seconds = calls.count * (self.share if self.model.train_loop.jit_compile else 1.0)
 
 
 def tried(root, share, task=None, max_epochs=8, **arguments):
@@ -134,26 +135,26 @@ def tried(root, share, task=None, max_epochs=8, **arguments):
 def test_what_is_faster_is_kept_and_printed_and_remembered(root, capsys, monkeypatch, share, on):
     monkeypatch.setattr(compilation, "WORTH", 0.0)
     _, task = tried(root, share)
-    assert task.jit_compile_training is on and not task.jit_compile_steps
+    assert task.train_loop.jit_compile is on and not task.test_loop.jit_compile
     said = capsys.readouterr().out
     assert f"XLA is {'on' if on else 'off'}: " in said and " 1,000 ms without it" in said
     again = Classifier()
     trainer = quiet(root, callbacks=[Clock(1 - share)], max_epochs=10, limit_val_batches=0, steps_per_execution=2)
     trainer.fit(again, PointsData(), ckpt_path="last")
-    assert again.jit_compile_training is on and "XLA is" not in capsys.readouterr().out
+    assert again.train_loop.jit_compile is on and "XLA is" not in capsys.readouterr().out
 
 
 def test_what_is_much_slower_is_given_up_at_once(root, capsys, monkeypatch):
     monkeypatch.setattr(compilation, "WORTH", 0.0)
     _, task = tried(root, 3.0, steps_per_execution=1)
-    assert not task.jit_compile_training
+    assert not task.train_loop.jit_compile
     # 1 + 5 calls without XLA, and of those with it the first one, which compiles, and one more
     assert "XLA is off: 3,000 ms a step with it, 1,000 ms without it (update 8;" in capsys.readouterr().out
 
 
 def test_a_short_run_does_not_try(root, capsys):
     _, task = tried(root, 0.5)
-    assert not task.jit_compile_training and "XLA is" not in capsys.readouterr().out
+    assert not task.train_loop.jit_compile and "XLA is" not in capsys.readouterr().out
 
 
 class Strings(Classifier):
@@ -167,7 +168,7 @@ class Strings(Classifier):
 def test_what_xla_cannot_compile_stays_as_it_is(root, capsys, monkeypatch):
     monkeypatch.setattr(compilation, "WORTH", 0.0)
     _, task = tried(root, 0.5, Strings())
-    assert not task.jit_compile_training
+    assert not task.train_loop.jit_compile
     assert "XLA is off, as it cannot compile this task's update: " in capsys.readouterr().out
 
 

@@ -10,7 +10,8 @@ from helpers.toys import PointsData, Recorder
 import lightkeras as lk
 from lightkeras.distribution.strategies import make_strategy
 from lightkeras.training import loss_scale
-from lightkeras.verifier.short_run import difference, train
+from lightkeras.verifier.comparison import difference
+from lightkeras.verifier.short_run import train
 
 TWO_CUTS = pytest.mark.parametrize(
     "cut",
@@ -66,8 +67,8 @@ def test_keras_looks_at_replica_0_for_a_gradient_that_is_not_finite_and_we_at_al
     logs = updated(task, data)
     for local in task.distribute_strategy.experimental_local_results(task.network.kernel.value):
         np.testing.assert_array_equal(local, [[0], [0]])
-    assert logs["loss"] == 0.0 and task.updates() == {"loss": 0}
-    assert task.loss_scaling() == {"loss_scale": 2.0**14, "skipped_updates": 1}
+    assert logs["loss"] == 0.0 and task.optimizers.update_counts() == {"loss": 0}
+    assert task.optimizers.loss_scaling() == {"loss_scale": 2.0**14, "skipped_updates": 1}
 
 
 # ---- the scale
@@ -92,7 +93,7 @@ def test_the_scale_is_that_of_the_mean_over_the_rows_of_the_global_batch():
         assert float(loss_scale.LossScale(rows).factor()) == factor
     data = in_order({"x": np.ones((12, 2), np.float32)})
     task = made(Small(zeros("mixed_float16"), inner_product), data, devices=2, micro_batches=2)
-    assert float(task.loss_scales["loss"].factor()) == 2.0**11
+    assert float(task.optimizers.loss_scales["loss"].factor()) == 2.0**11
 
 
 def test_no_bit_depends_on_the_scale(monkeypatch):
@@ -123,7 +124,7 @@ def each_update(task, data, steps: int, cut):
     made(task, data, **{name: value for name, value in cut.items() if name != "run_eagerly"})
     task.steps_per_epoch = steps
     with task.distribute_strategy.scope():
-        task.start(run_eagerly=eagerly, jit_compile=False, steps_per_execution=1)
+        task.compile_steps(run_eagerly=eagerly)
         task.begin_epoch(0)
         task.make_train_function()
         iterator = iter(data.replica_stream(task.distribute_strategy))
@@ -135,7 +136,7 @@ def scales_after(values, cut) -> list[tuple[float, int, int]]:
     """(scale, good updates, skipped updates) after each update; a value is the input of one row of two."""
     data = in_order({"x": np.array([[v] for value in values for v in (0.25, value)], np.float32)}, 2)
     task = Small(zeros("mixed_float16"), inner_product, lambda: keras.optimizers.SGD(1e-9))
-    variables = lambda: task.loss_scales["loss"].variables  # noqa: E731
+    variables = lambda: task.optimizers.loss_scales["loss"].variables  # noqa: E731
     return [tuple(float(np.asarray(v)) for v in variables()) for _ in each_update(task, data, len(values), cut)]
 
 
@@ -203,9 +204,9 @@ def test_a_skipped_update_touches_nothing_of_its_optimizer_and_nothing_else(cut)
     assert len(of["second"]) == 10  # kernel and bias, each with two moments and an average; iterations, learning rate
     assert len(of["second"] & changed[0]) == 9 and not of["second"] & changed[1]
     assert changed[1] == {*of["first"] & changed[0], *(f"loss_scale/{n}" for n in SCALED)}
-    assert task.updates() == {"first": 2, "second": 1}
+    assert task.optimizers.update_counts() == {"first": 2, "second": 1}
     scaling = {"first_loss_scale": 2.0**15, "first_skipped_updates": 0}
-    assert task.loss_scaling() == {**scaling, "second_loss_scale": 2.0**14, "second_skipped_updates": 1}
+    assert task.optimizers.loss_scaling() == {**scaling, "second_loss_scale": 2.0**14, "second_skipped_updates": 1}
     kinds = dict(zip(task.train_sums.kinds, task.train_sums.values.numpy()[:, 1].tolist(), strict=True))
     assert kinds["second_gradient_norm"] == 1 and kinds["first_gradient_norm"] == 2  # the infinite one does not count
     assert np.isfinite(list(logs.values())).all() and (task.train_sums.non_finite.numpy() == -1).all()
@@ -283,7 +284,7 @@ def test_both_precisions_train_one_optimizer_and_two(precision, pair, whole):
     assert dense.compute_dtype == reduced and dense.kernel.dtype == "float32"
     for name in ("first_loss", "second_loss"):
         assert trial.epochs[name][-1] < 0.6 * trial.epochs[name][0]
-    assert len(trial.task.loss_scales) == (0 if precision == "bf16-mixed" else 1 + pair)
+    assert len(trial.task.optimizers.loss_scales) == (0 if precision == "bf16-mixed" else 1 + pair)
 
 
 CUTS = {
@@ -306,8 +307,11 @@ def test_one_run_however_it_is_cut_to_the_rounding_of_float16(cut, whole):
     for name in ("first_loss", "second_loss"):
         assert 0 < difference(trial.epochs[name], whole.epochs[name]) < 2e-3 or "jit_compile" in cut
         assert difference(trial.epochs[name], whole.epochs[name]) < 2e-3
-    scaling = trial.task.loss_scaling()
-    assert scaling == whole.task.loss_scaling() and trial.task.updates() == {"first": 20, "second": 20}
+    scaling = trial.task.optimizers.loss_scaling()
+    assert scaling == whole.task.optimizers.loss_scaling() and trial.task.optimizers.update_counts() == {
+        "first": 20,
+        "second": 20,
+    }
 
 
 def unscaled(data, **files) -> str:
@@ -320,7 +324,7 @@ def test_a_resumed_run_goes_on_with_its_scales_to_the_bit(root, monkeypatch):
     files = {"logger": True, "enable_checkpointing": True, "default_root_dir": root, "log_every_n_steps": 3}
     data = lambda: Spiked({"9": 1e9})  # the second batch of an epoch  # noqa: E731
     uninterrupted = run(data=data(), max_steps=12, **files)
-    scaling = uninterrupted.task.loss_scaling()
+    scaling = uninterrupted.task.optimizers.loss_scaling()
     assert scaling["first_skipped_updates"] > 0 and scaling["first_loss_scale"] != 2.0**15
     run(data=data(), max_steps=8, **files)
     resumed = run(data=data(), max_steps=12, ckpt_path="last", **files)
@@ -348,7 +352,7 @@ def test_what_float16_does_is_in_the_logs():
 def test_a_loss_beyond_float16_in_a_skipped_update_ends_no_run():
     """The input itself is beyond float16: loss and gradients are NaN, and count for nothing."""
     trial = run(data=Spiked({"9": 1e9}), max_steps=10)
-    assert trial.task.updates() == {"first": 8, "second": 8}
+    assert trial.task.optimizers.update_counts() == {"first": 8, "second": 8}
     assert np.isnan(trial.records[1]["first_loss"]) and np.isfinite(trial.epochs["first_loss"]).all()
     assert all(np.isfinite(value).all() for value in trial.state.values())
 
@@ -364,7 +368,7 @@ def test_a_run_that_float16_cannot_hold_is_ended():
 def test_layers_of_another_precision_are_seen():
     """A task whose own layers compute in float16 is scaled, whatever the Trainer's precision."""
     trial = run(Towers(dtype="mixed_float16"), precision="32", max_steps=1)
-    assert sorted(trial.task.loss_scales) == ["first", "second"]
+    assert sorted(trial.task.optimizers.loss_scales) == ["first", "second"]
 
 
 def test_a_loss_scale_of_the_users_own_is_refused():

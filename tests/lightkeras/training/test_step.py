@@ -4,13 +4,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.small import Small, in_order, linear, made, points, squares, updated, weights
+from helpers.small import Small, gradients, in_order, linear, made, points, squares, updated, weights
 
 import lightkeras as lk
 from lightkeras.distribution.strategies import make_strategy
-from lightkeras.training import compiled_update as update
-from lightkeras.training.loop import MetricSums, StepsPerCall
-from lightkeras.training.step import gradients_of, pack
+from lightkeras.training.logs import MetricSums
+from lightkeras.training.loop import StepsPerCall
+from lightkeras.training.optimizers import NamedOptimizers, UpdateSettings
+from lightkeras.training.step import pack
 
 KERNEL = np.array([0.1, 0.2, 0.3], np.float32)
 CUTS = {
@@ -62,18 +63,25 @@ def test_a_batch_without_weight_changes_nothing():
 # ---- clipping
 
 
-def test_clip_by_numbers():
-    gradients = [tf.constant([3.0, -4.0]), tf.constant([[12.0]])]  # global norm 13
-    assert update.clip(gradients, None, "norm") is gradients
-    norm, value = update.clip(gradients, 6.5, "norm"), update.clip(gradients, 3.5, "value")
-    np.testing.assert_allclose(norm[0], [1.5, -2.0], rtol=1e-6)
-    np.testing.assert_allclose(norm[1], [[6.0]], rtol=1e-6)
-    np.testing.assert_array_equal(value[0], [3.0, -3.5])
-    np.testing.assert_array_equal(value[1], [[3.5]])
-    np.testing.assert_allclose(update.clip(gradients, 14.0, "norm")[0], [3.0, -4.0], rtol=1e-6)
-    each = update.clip(gradients, 2.5, "norm_per_variable")
-    np.testing.assert_allclose(each[0], [1.5, -2.0], rtol=1e-6)
-    np.testing.assert_allclose(each[1], [[2.5]], rtol=1e-6)
+@pytest.mark.parametrize(
+    ("value", "algorithm", "expected"),
+    [
+        (None, "norm", ([3.0, -4.0], [[12.0]])),
+        (6.5, "norm", ([1.5, -2.0], [[6.0]])),
+        (14.0, "norm", ([3.0, -4.0], [[12.0]])),
+        (3.5, "value", ([3.0, -3.5], [[3.5]])),
+        (2.5, "norm_per_variable", ([1.5, -2.0], [[2.5]])),
+    ],
+)
+def test_clip_by_numbers(value, algorithm, expected):
+    """Gradients of global norm 13, from sums over a weight of 2."""
+    settings = UpdateSettings(gradient_clip_val=value, gradient_clip_algorithm=algorithm)
+    variables = [keras.Variable(np.zeros(2, np.float32)), keras.Variable(np.zeros((1, 1), np.float32))]
+    optimizers = NamedOptimizers(keras.optimizers.SGD(1.0), lambda name: variables, settings)
+    optimizers.build()
+    optimizers.update("loss", [tf.constant([6.0, -8.0]), tf.constant([[24.0]])], tf.constant(2.0))
+    for variable, change in zip(variables, expected, strict=True):
+        np.testing.assert_allclose(-variable.numpy(), change, rtol=1e-6)
 
 
 CLIPS = {
@@ -110,7 +118,7 @@ def test_the_norm_of_an_embedding_counts_an_id_seen_twice_as_one_row():
 
     data = in_order({"ids": np.array([2, 2, 0])})
     task = made(Small(layers, total), data)
-    assert isinstance(gradients_of(task, task.losses_of, {"ids": tf.constant([2])})[0]["loss"][0], tf.Tensor)
+    assert isinstance(gradients(task, task.losses_of, {"ids": tf.constant([2])})[0]["loss"][0], tf.Tensor)
     updated(task, data)
     np.testing.assert_allclose(weights(task)[0][:, 0], [-1, 0, -2, 0])
     clipped = made(Small(layers, total), data, gradient_clip_val=1.0)
@@ -288,8 +296,10 @@ def test_each_schedule_follows_the_updates_of_its_own_optimizer():
 
     task = made(planes(*optimizers, train), in_order(PLANES))
     updated(task, in_order(PLANES), 2)
-    assert task.updates() == {"first": 4, "second": 2}
-    assert task.learning_rates() == pytest.approx({"first_learning_rate": 1 / 16, "second_learning_rate": 0.01})
+    assert task.optimizers.update_counts() == {"first": 4, "second": 2}
+    assert task.optimizers.learning_rates() == pytest.approx(
+        {"first_learning_rate": 1 / 16, "second_learning_rate": 0.01}
+    )
     vector, number, second, _ = weights(task)
     np.testing.assert_allclose(number, -12 * (1 + 1 / 2 + 1 / 4 + 1 / 8), rtol=1e-6)
     np.testing.assert_allclose(vector, -np.array([3, 4]) * 1.875, rtol=1e-6)

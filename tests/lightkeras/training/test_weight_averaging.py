@@ -22,7 +22,7 @@ def averaging(momentum=0.5, learning_rate=1.5, **arguments):
 
 def pair(task, name="loss") -> tuple[np.ndarray, np.ndarray]:
     """A linear model's weights and their averages, (3,) each."""
-    weight, average = (task.state_variables()[n] for n in next(iter(task.averages().items())))
+    weight, average = (task.state_variables()[n] for n in next(iter(task.average_names().items())))
     return np.asarray(weight).copy()[:, 0], np.asarray(average).copy()[:, 0]
 
 
@@ -106,12 +106,12 @@ def test_only_the_optimizer_that_asks_for_it():
     optimizers = lambda: {"first": averaging(), "second": keras.optimizers.SGD(1.5)}  # noqa: E731
     task = made(Small(two_networks, both, optimizers), in_order(X))
     updated(task, in_order({k: np.concatenate([v] * 2) for k, v in X.items()}, 3), 2)
-    assert len(task.averages()) == 1
+    assert len(task.average_names()) == 1
     of_second = np.asarray(task.second.kernel).copy()
     with task.averaged_weights():
         np.testing.assert_allclose(np.asarray(task.first.kernel)[:, 0], [0.0375, 0.075, 0.1125], rtol=1e-6)  # 3/8
         np.testing.assert_array_equal(np.asarray(task.second.kernel), of_second)
-    task.finish_averages()
+    task.optimizers.finish_averages()
     np.testing.assert_allclose(np.asarray(task.first.kernel)[:, 0], [0.0375, 0.075, 0.1125], rtol=1e-6)
     np.testing.assert_allclose(np.asarray(task.second.kernel)[:, 0], [0.025, 0.05, 0.075], rtol=1e-6)  # 1/4
 

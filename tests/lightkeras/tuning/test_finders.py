@@ -9,20 +9,19 @@ from helpers.tuning_toys import TooLarge
 
 import lightkeras as lk
 from lightkeras.cli import main as cli
-from lightkeras.tuning import batch_size_finder as batch_sizes
-from lightkeras.tuning import lr_finder as learning_rates
+from lightkeras.tuning import batch_size_finder, lr_finder
 
 
 def test_the_suggestion_is_where_the_loss_falls_fastest():
     rates = list(np.logspace(-6, 0, 101))
     smoothed = [1.0 - 0.5 / (1 + np.exp(-4 * (np.log10(rate) + 3))) for rate in rates]  # steepest at 1e-3
-    assert learning_rates.suggested(rates, smoothed) == pytest.approx(1e-3)
-    assert learning_rates.suggested(rates, list(np.linspace(0, 1, 101))) is None
-    assert learning_rates.suggested(rates[:2], [1.0, 0.5]) is None
+    assert lr_finder.suggest_lr(rates, smoothed) == pytest.approx(1e-3)
+    assert lr_finder.suggest_lr(rates, list(np.linspace(0, 1, 101))) is None
+    assert lr_finder.suggest_lr(rates[:2], [1.0, 0.5]) is None
 
 
 class Line(lk.DataModule):
-    """What a linear model learns."""
+    """Points of a linear function."""
 
     def train_dataset(self):
         return in_order(points(32), 8)
@@ -33,8 +32,8 @@ def two_losses(task, batch, training):
     return {"first_loss": (total, weight), "second_loss": (total, weight)}
 
 
-def two() -> lk.TaskModule:
-    """A task of two named optimizers over one layer."""
+def make_two_optimizers() -> lk.TaskModule:
+    """Makes a task with two named optimizers of one layer."""
 
     class Two(Small):
         def optimizer_variables(self, name):
@@ -52,8 +51,8 @@ def test_the_loss_falls_then_diverges():
 
 
 def test_a_named_optimizer_alone(tmp_path):
-    found = lk.find_lr(two(), Line(), optimizer="second", min_lr=1e-4, max_lr=10.0, steps=40)
-    assert found.optimizer == "second" and len(found.rates) < 40  # it diverged before its end
+    found = lk.find_lr(make_two_optimizers(), Line(), optimizer="second", min_lr=1e-4, max_lr=10.0, steps=40)
+    assert found.optimizer == "second" and len(found.rates) < 40  # it diverged before the last update
     assert found.losses[8] < found.losses[0]  # of the same batch
     found.plot(str(tmp_path / "plot.png"))
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
@@ -72,16 +71,16 @@ def test_a_named_optimizer_alone(tmp_path):
 )
 def test_wrong_range_tests(arguments, message):
     with pytest.raises(ValueError, match=message):
-        lk.find_lr(two(), Line(), **arguments)
+        lk.find_lr(make_two_optimizers(), Line(), **arguments)
 
 
 # ---- batch sizes
 
 
 def sizes(task_class, **arguments) -> tuple[int, list[tuple[int, bool]]]:
-    """The largest, and what was tried."""
+    """Returns the largest size, and every size tried."""
     tried = []
-    arguments = {"isolate": False, **arguments}
+    arguments = {"isolate": False, "trainer": {"run_eagerly": True}, **arguments}
     largest = lk.find_batch_size(task_class, tried=lambda one: tried.append((one.batch_size, one.fits)), **arguments)
     return largest, tried
 
@@ -105,7 +104,9 @@ def test_all_of_the_data_and_the_most():
 
 
 def test_not_even_one(monkeypatch):
-    monkeypatch.setattr(batch_sizes, "_attempt", lambda job, size: batch_sizes.Try(size, False, None, False))
+    monkeypatch.setattr(
+        batch_size_finder, "_try_size", lambda job, size: batch_size_finder.Try(size, False, None, False)
+    )
     with pytest.raises(MemoryError, match="a batch of 1 to fit"):
         lk.find_batch_size(Classifier, isolate=False)
 

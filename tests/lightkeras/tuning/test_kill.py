@@ -1,4 +1,4 @@
-"""A search that is killed again and again ends as the one that nothing stopped: same trials, scores, weights, best."""
+"""A search that is killed several times ends as an uninterrupted one: same trials, scores, weights, best trial."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from helpers.resuming import assert_same, outcome
 
 from lightkeras.runs import folder as run_folder
 
-KILLS = {  # algorithm: (point of tuning_server.py, which time there)
+KILLS = {  # algorithm: (point of tuning_server.py, visit of the point)
     "hyperband": [
         ("update", 3),
         ("half a copy", 1),
@@ -24,12 +24,12 @@ KILLS = {  # algorithm: (point of tuning_server.py, which time there)
 
 
 class SearchServer(Server):
-    """The process that starts searches; see `tuning_server.py`."""
+    """Starts searches; see `tuning_server.py`."""
 
     script = "tuning_server.py"
 
     def search(self, algorithm: str, folder: Path, kill: tuple | None = None) -> int:
-        """The exit code of one start."""
+        """Starts a search; returns the exit code."""
         (code,) = self.ask({"algorithm": algorithm, "folder": str(folder), "kill": kill})
         return code
 
@@ -41,8 +41,8 @@ def server(tmp_path_factory):
     server.stop()
 
 
-def left(folder: Path) -> dict:
-    """What a search leaves, but for clocks and names of runs."""
+def read_search(folder: Path) -> dict:
+    """Reads everything that a search leaves, without clocks and names of runs."""
     oracle = json.loads((folder / "oracle.json").read_text())
     oracle["oracle"].pop("run_times"), oracle["oracle"].pop("display")
     trials = pandas.read_csv(folder / "trials.csv", dtype={"trial": str, "continues": str})
@@ -51,13 +51,13 @@ def left(folder: Path) -> dict:
 
 
 @pytest.mark.parametrize("algorithm", KILLS)
-def test_killed_again_and_again(server, tmp_path, algorithm):
+def test_a_search_killed_several_times(server, tmp_path, algorithm):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert server.search(algorithm, whole) == 0
     codes = [server.search(algorithm, killed, kill) for kill in KILLS[algorithm]]
     assert codes.count(KILLED) >= 3
     assert server.search(algorithm, killed) == 0
-    ours, theirs = left(killed), left(whole)
+    ours, theirs = read_search(killed), read_search(whole)
     assert str(ours) == str(theirs)  # NaN is not equal to itself
     assert len(ours["trials"]["trial"]) >= 4
     for trial in ours["trials"]["trial"]:

@@ -1,4 +1,4 @@
-"""Plain KerasTuner beside ours, on the same subclassed model: what fails there, and works here."""
+"""Plain KerasTuner fails on a subclassed model where ours works."""
 
 import keras
 import keras_tuner
@@ -13,7 +13,7 @@ TRIALS = {"max_epochs": 4, "factor": 4, "seed": 1}
 
 
 class Network(keras.Model):
-    """The network of `helpers.toys.Classifier`, as a subclassed Keras model, which is built as it sees data."""
+    """The network of `helpers.toys.Classifier`, as a subclassed Keras model, which is built by its first data."""
 
     def __init__(self, units):
         super().__init__()
@@ -39,7 +39,7 @@ def points():
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 def test_plain_hyperband_fails_at_every_promotion(tmp_path, points):
-    """It makes the model anew and loads the earlier trial's weights into it before it has any; so for the best."""
+    """It loads an earlier trial's weights into a new model that is not built yet; likewise for the best model."""
     tuner = keras_tuner.Hyperband(build, "val_loss", directory=str(tmp_path), project_name="plain", **TRIALS)
     with np.errstate(all="ignore"):
         tuner.search(**points)
@@ -51,9 +51,9 @@ def test_plain_hyperband_fails_at_every_promotion(tmp_path, points):
         tuner.get_best_models()
 
 
-def test_ours_goes_on(tmp_path):
+def test_our_promoted_trials_complete(tmp_path):
     space = {"task.units": {"int": [2, 8]}, "task.learning_rate": {"float": [1e-3, 1e-1, "log"]}}
-    own = {"trainer": {"max_epochs": 4, "logger": False}, "factor": 4, "seed": 0}
+    own = {"trainer": {"max_epochs": 4, "logger": False, "run_eagerly": True}, "factor": 4, "seed": 0}
     tuner = lk.Tuner(Classifier, space, folder=tmp_path / "ours", algorithm="hyperband", **own)
     trials = tuner.search()
     promoted = trials[trials.continues.notna()]

@@ -1,4 +1,4 @@
-"""Searches: what is searched, what is refused, what a search leaves, and how it goes on."""
+"""Searches: their space, rejected arguments, files, limits, and how they are resumed."""
 
 import shutil
 import signal
@@ -11,7 +11,7 @@ import pytest
 import yaml
 from helpers.resuming import assert_same, outcome
 from helpers.toys import Classifier, PointsData
-from helpers.tuning_toys import Dies, Terminate, Worthless
+from helpers.tuning_toys import Dies, Worthless
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams import plugin_data_pb2
 
@@ -26,11 +26,12 @@ from tasks.text_generation import TextGeneration
 from tasks.translation import Translation
 
 SPACE = {"task.units": {"int": [2, 8]}, "task.learning_rate": {"float": ["1e-3", 1e-1, "log"]}}
-TRAINER = {"max_epochs": 2, "deterministic": True, "num_sanity_val_steps": 0, "jit_compile": False}
+COMPILED = {"max_epochs": 2, "deterministic": True, "num_sanity_val_steps": 0, "jit_compile": False}
+TRAINER = {**COMPILED, "run_eagerly": True}  # a trial has 10 updates: tracing takes longer
 
 
-def tuner_of(folder, space=None, task_class=Classifier, **arguments) -> lk.Tuner:
-    """A search of a few short trials."""
+def make_tuner(folder, space=None, task_class=Classifier, **arguments) -> lk.Tuner:
+    """Makes a search of a few short trials."""
     arguments = {"max_trials": 3, "trainer": TRAINER, **arguments}
     return lk.Tuner(task_class, SPACE if space is None else space, folder=folder, **arguments)
 
@@ -79,16 +80,16 @@ def test_a_space_in_python():
     ("space", "message"),
     [
         ({}, "at least one argument to search"),
-        ({"task.units": {"int": [8, 2]}}, r"`task.units` to be a range whose least value is below its most.*\[8, 2\]"),
-        ({"task.units": {"int": [2, 2]}}, "below its most"),
-        ({"task.units": {"int": [2.5, 4]}}, "least, most"),
-        ({"task.units": {"int": ["few", "many"]}}, "least, most"),
-        ({"task.dropout": {"float": [0.0, 0.5, "log"]}}, "above 0 to be searched by logarithms"),
+        ({"task.units": {"int": [8, 2]}}, r"`task.units` to be a range .* below its highest.*\[8, 2\]"),
+        ({"task.units": {"int": [2, 2]}}, "below its highest"),
+        ({"task.units": {"int": [2.5, 4]}}, "lowest, highest"),
+        ({"task.units": {"int": ["few", "many"]}}, "lowest, highest"),
+        ({"task.dropout": {"float": [0.0, 0.5, "log"]}}, "above 0, to be searched by logarithms"),
         ({"task.units": {"integer": [2, 8]}}, "KIND"),
         ({"task.units": [2, 8]}, "KIND"),
         ({"task.units": {"choice": []}}, "values to choose from"),
         ({"task.units": {"choice": [2, "four"]}}, "all of one type"),
-        ({"task.units": {"choice": [2, 2]}}, "differ"),
+        ({"task.units": {"choice": [2, 2]}}, "different values"),
         ({"task.units": {"int": [2, 8], "when": {"task.cell": ["gru"]}}}, "declared before"),
         ({"task.unit": {"int": [2, 8]}}, r'an argument of Classifier. Did you mean "task.units"\?'),
         ({"units": {"int": [2, 8]}}, "task.NAME, data.NAME, trainer.NAME"),
@@ -99,7 +100,7 @@ def test_a_space_in_python():
 )
 def test_wrong_spaces(tmp_path, space, message):
     with pytest.raises(ValueError, match=message):
-        tuner_of(tmp_path / "search", space)
+        make_tuner(tmp_path / "search", space)
     assert not (tmp_path / "search").exists()
 
 
@@ -119,25 +120,25 @@ def test_wrong_spaces(tmp_path, space, message):
 )
 def test_wrong_arguments(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
-        tuner_of(tmp_path / "search", **arguments)
+        make_tuner(tmp_path / "search", **arguments)
 
 
 def test_an_objective_that_is_not_logged(tmp_path):
-    tuner = tuner_of(tmp_path / "search", objective="val_acuracy", direction="max")
+    tuner = make_tuner(tmp_path / "search", objective="val_acuracy", direction="max")
     with pytest.raises(ValueError, match=r'one of loss, accuracy, .*val_accuracy.* Did you mean "val_accuracy"\?'):
         tuner.search()
     assert not (tmp_path / "search/search.yaml").exists() and not (tmp_path / "search/trials").exists()
 
 
-# ---- a search and what it leaves
+# ---- a search and its files
 
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
-    """A Hyperband search that has ended, to look at."""
-    tuner = tuner_of(
+    """A Hyperband search that has ended."""
+    tuner = make_tuner(
         tmp_path_factory.mktemp("search") / "hyperband", algorithm="hyperband", factor=4, task={"dropout": 0.3},
-        trainer={**TRAINER, "max_epochs": 4}, max_trials=None,
+        trainer={**COMPILED, "max_epochs": 4}, max_trials=None,
     )  # fmt: skip
     tuner.search()
     return tuner
@@ -146,7 +147,7 @@ def searched(tmp_path_factory):
 def test_a_promoted_trial_equals_a_run_of_all_its_epochs(searched, tmp_path):
     trials = searched.trials()
     last = trials[trials.continues.notna() & (trials.epochs == 4)].iloc[0]
-    whole = lk.Trainer(**{**TRAINER, "max_epochs": 4}, enable_progress_bar=False, enable_model_summary=False,
+    whole = lk.Trainer(**{**COMPILED, "max_epochs": 4}, enable_progress_bar=False, enable_model_summary=False,
                        default_root_dir=tmp_path)  # fmt: skip
     values = searched.oracle.trials[last.trial].hyperparameters.values
     task = Classifier(units=values["task.units"], learning_rate=values["task.learning_rate"], dropout=0.3)
@@ -188,34 +189,34 @@ def test_the_best(searched, tmp_path, monkeypatch):
         assert f"{rows.val_loss.min():.6g}" == f"{best.score:.6g}"
 
 
-# ---- what goes wrong
+# ---- failures
 
 
 def test_another_search_in_the_folder(searched, tmp_path):
     with pytest.raises(lk.tuning.SearchError, match=r"holds another one: .*seed: 0 then, 1 now"):
-        tuner_of(searched.folder, algorithm="hyperband", factor=4, task={"dropout": 0.3}, seed=1,
-                 trainer={**TRAINER, "max_epochs": 4}).search()  # fmt: skip
+        make_tuner(searched.folder, algorithm="hyperband", factor=4, task={"dropout": 0.3}, seed=1,
+                 trainer={**COMPILED, "max_epochs": 4}).search()  # fmt: skip
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters/a.txt").touch()
     with pytest.raises(lk.tuning.SearchError, match=r"Received: it holds a\.txt"):
-        tuner_of(tmp_path / "letters").search()
+        make_tuner(tmp_path / "letters").search()
     with pytest.raises(lk.tuning.SearchError, match="Expected a search in"):
         lk.Tuner.load(tmp_path)
 
 
 def test_more_trials_and_a_deleted_one(tmp_path):
-    tuner_of(tmp_path, max_trials=2).search()
-    assert len(tuner_of(tmp_path, max_trials=3).search()) == 3
-    assert list(tuner_of(tmp_path, max_trials=3).search().trial) == ["0000", "0001", "0002"]  # nothing to do
+    make_tuner(tmp_path, max_trials=2).search()
+    assert len(make_tuner(tmp_path, max_trials=3).search()) == 3
+    assert list(make_tuner(tmp_path, max_trials=3).search().trial) == ["0000", "0001", "0002"]  # nothing to do
     shutil.rmtree(tmp_path / "trials/0001")
     with pytest.raises(lk.tuning.SearchError, match=r"trial 0001, which has ended.*trials/0001 is gone"):
-        tuner_of(tmp_path, max_trials=4).search()
+        make_tuner(tmp_path, max_trials=4).search()
 
 
 def test_an_objective_that_becomes_nan(tmp_path):
     space = {"task.units": {"choice": [3, 6]}}
     arguments = {"objective": "val_accuracy", "direction": "max", "algorithm": "grid"}
-    trials = tuner_of(tmp_path, space, Worthless, **arguments).search()
+    trials = make_tuner(tmp_path, space, Worthless, **arguments).search()
     assert list(trials.status) == ["COMPLETED", "FAILED"] and trials.score.isna()[1]
     assert trials.reason[1] == "ObjectiveError: Expected a finite objective. Received: val_accuracy=nan after update 5"
 
@@ -223,7 +224,7 @@ def test_an_objective_that_becomes_nan(tmp_path):
 def test_failures_in_a_row_end_the_search(tmp_path):
     space = {"task.units": {"choice": [6, 7, 8, 9]}}
     arguments = {"objective": "val_accuracy", "direction": "max", "algorithm": "grid", "max_trials": None}
-    tuner = tuner_of(tmp_path, space, Worthless, max_failures=2, **arguments)
+    tuner = make_tuner(tmp_path, space, Worthless, max_failures=2, **arguments)
     with pytest.raises(
         lk.tuning.SearchError, match=r"2 trials in a row to fail. Received: ObjectiveError.*0001/log.txt"
     ):
@@ -234,27 +235,27 @@ def test_failures_in_a_row_end_the_search(tmp_path):
 def test_a_crash_ends_its_trial_alone(tmp_path):
     """Each trial has a process of its own."""
     space = {"task.units": {"choice": [2, 3, 4]}}
-    trials = tuner_of(tmp_path, space, Dies, algorithm="grid", isolate=True, trainer={**TRAINER, "max_epochs": 1})
+    trials = make_tuner(tmp_path, space, Dies, algorithm="grid", isolate=True, trainer={**TRAINER, "max_epochs": 1})
     found = trials.search()
     assert list(found.status) == ["COMPLETED", "FAILED", "FAILED"]
     assert found.reason[1] == "its process was ended by SIGKILL (out of memory?)"
     assert "ResourceExhaustedError" in found.reason[2] and "OOM when allocating tensor" in found.reason[2]
 
 
-# ---- limits, and going on
+# ---- limits and resuming
 
 
-def test_a_search_whose_time_ends_goes_on_within_the_trial(tmp_path, monkeypatch):
+def test_a_search_whose_time_ends_is_resumed_within_the_trial(tmp_path, monkeypatch):
     arguments = {"max_trials": 2, "trainer": {**TRAINER, "steps_per_execution": 1}}
-    whole = tuner_of(tmp_path / "whole", **arguments).search()
-    tuner = tuner_of(tmp_path / "cut", max_time=100, **arguments)
+    whole = make_tuner(tmp_path / "whole", **arguments).search()
+    tuner = make_tuner(tmp_path / "cut", max_time=100, **arguments)
     with monkeypatch.context() as patch:  # time is up after the first update
-        patch.setattr(oracles.KeptOracle, "seconds_left", property(lambda self: 1e-9))
+        patch.setattr(oracles.PersistentOracle, "seconds_left", property(lambda self: 1e-9))
         assert list(tuner.search().status) == ["RUNNING"] and tuner.interrupted is None
     (run,) = (tmp_path / "cut/trials/0000/classifier").iterdir()
     last = Path(checkpoint.latest_checkpoint(run / "checkpoints"))
     assert last.name == "step_000000001"
-    cut = tuner_of(tmp_path / "cut", max_time=100, **arguments).search()
+    cut = make_tuner(tmp_path / "cut", max_time=100, **arguments).search()
     clocks = ["seconds", "run"]
     pandas.testing.assert_frame_equal(cut.drop(columns=clocks), whole.drop(columns=clocks))
     for trial in whole.trial:
@@ -263,27 +264,29 @@ def test_a_search_whose_time_ends_goes_on_within_the_trial(tmp_path, monkeypatch
 
 
 def test_a_signal_saves_the_trial(tmp_path):
-    callback = {"class_path": "helpers.tuning_toys.Terminate", "init_args": {"said": str(tmp_path / "said")}}
+    callback = {"class_path": "helpers.tuning_toys.Terminate", "init_args": {"mark": str(tmp_path / "mark")}}
     arguments = {"max_trials": 1, "trainer": {**TRAINER, "callbacks": [callback]}}
-    tuner = tuner_of(tmp_path / "search", **arguments)
+    tuner = make_tuner(tmp_path / "search", **arguments)
     assert list(tuner.search().status) == ["RUNNING"] and tuner.interrupted == signal.SIGTERM
-    assert Terminate(str(tmp_path / "said")).said.exists()
-    trials = tuner_of(tmp_path / "search", **arguments).search()
+    assert (tmp_path / "mark").exists()
+    trials = make_tuner(tmp_path / "search", **arguments).search()
     assert list(trials.status) == ["COMPLETED"] and trials.epochs[0] == 2
 
 
 def test_epochs_of_the_search(tmp_path):
     """Trials of two replicas each."""
-    trials = tuner_of(tmp_path, max_trials=None, max_epochs=3, trainer={**TRAINER, "devices": 2}).search()
+    trials = make_tuner(tmp_path, max_trials=None, max_epochs=3, trainer={**COMPILED, "devices": 2}).search()
     assert list(trials.epochs) == [2, 2]
 
 
-def test_a_trial_that_early_stopping_ended_is_over(tmp_path):
+@pytest.mark.parametrize("stopping", ["lightkeras.EarlyStopping", "helpers.tuning_toys.OwnEarlyStopping"])
+def test_a_trial_that_early_stopping_ended_is_over(tmp_path, stopping):
     """Killed after its last checkpoint and before its result is written, it makes no more updates."""
-    stopping = {"class_path": "lightkeras.EarlyStopping", "init_args": {"monitor": "val_loss", "patience": 1}}
+    never = {"class_path": "lightkeras.EarlyStopping", "init_args": {"monitor": "val_loss", "patience": 99}}
+    stopping = {"class_path": stopping, "init_args": {"monitor": "val_loss", "patience": 1}}
     space = {"task.learning_rate": {"choice": [100.0]}}  # soon no better
-    trainer = {**TRAINER, "max_epochs": 20, "callbacks": [stopping]}
-    tuner = tuner_of(tmp_path, space, trainer=trainer, max_trials=1)
+    trainer = {**TRAINER, "max_epochs": 20, "callbacks": [never, stopping]}
+    tuner = make_tuner(tmp_path, space, trainer=trainer, max_trials=1)
     before = tuner.search()
     assert before.epochs[0] < 20
     (tmp_path / "trials/0000/result.json").unlink()
@@ -342,4 +345,4 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert "at least one argument to search" in capsys.readouterr().err
     assert cli.main(["tune", "helpers.toys.Classifier", "--space", "nowhere.yaml", "--trainer.max_epochs", "1"]) == 1
     config = yaml.safe_load(Path("search/best_config.yaml").read_text())
-    assert config["task_class"] == "helpers.toys.Classifier" and 2 <= config["task"]["units"] <= 8
+    assert config["task"]["class_path"] == "helpers.toys.Classifier" and 2 <= config["task"]["init_args"]["units"] <= 8

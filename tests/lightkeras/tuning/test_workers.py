@@ -21,10 +21,10 @@ IN_A_PROCESS = (
     f"import sys; sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}; "
     "from pathlib import Path; from test_workers import *; "
 )
-TRAINER = {"max_epochs": 2, "deterministic": True, "num_sanity_val_steps": 0, "logger": False}
+TRAINER = {"max_epochs": 2, "deterministic": True, "num_sanity_val_steps": 0, "logger": False, "run_eagerly": True}
 
 
-def tuner_of(folder: Path) -> lk.Tuner:
+def make_tuner(folder: Path) -> lk.Tuner:
     task = {"journal": str(folder.parent / f"{folder.name}.txt")}
     return lk.Tuner(DiesOnce, SPACE, folder=folder, algorithm="grid", task=task, trainer=TRAINER)
 
@@ -36,14 +36,14 @@ def scores(trials: pandas.DataFrame) -> dict:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """The scores of one worker, which nobody kills."""
+    """The scores of one worker that is not killed."""
     folder = tmp_path_factory.mktemp("alone") / "search"
     folder.with_name("search.killed").touch()
-    return scores(tuner_of(folder).search())
+    return scores(make_tuner(folder).search())
 
 
 def test_two_workers_and_one_is_killed(tmp_path, alone):
-    tuner = tuner_of(tmp_path / "search")
+    tuner = make_tuner(tmp_path / "search")
     assert scores(tuner.search(workers=2)) == alone
     assert (tmp_path / "search.killed").exists()
     begun = [line.split() for line in (tmp_path / "search.txt").read_text().splitlines()]
@@ -56,10 +56,10 @@ def test_two_workers_and_one_is_killed(tmp_path, alone):
 
 
 def test_workers_elsewhere(tmp_path, alone):
-    """The chief and two workers, as they are started on several machines."""
+    """The chief and two workers, started separately, as on several machines."""
     (tmp_path / "search.killed").touch()
-    script = IN_A_PROCESS
-    script += f"tuner_of(Path({str(tmp_path / 'search')!r})).search()"
+    script = IN_A_PROCESS + "workers.IDLE_TIMEOUT = 6.0; "
+    script += f"make_tuner(Path({str(tmp_path / 'search')!r})).search()"
     address = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(free_ports(1)[0])}
     processes = []
     for name in ("chief", "tuner0", "tuner1"):
@@ -73,7 +73,7 @@ def test_workers_elsewhere(tmp_path, alone):
 def test_a_killed_chief_takes_its_workers_with_it(tmp_path):
     (tmp_path / "search.killed").touch()
     script = IN_A_PROCESS
-    script += f"tuner_of(Path({str(tmp_path / 'search')!r})).search(workers=2)"
+    script += f"make_tuner(Path({str(tmp_path / 'search')!r})).search(workers=2)"
     chief = subprocess.Popen([sys.executable, "-c", script])
     journal = tmp_path / "search.txt"
     while chief.poll() is None and (not journal.exists() or len(journal.read_text().splitlines()) < 2):
@@ -94,18 +94,18 @@ def is_alive(process: int) -> bool:
         return False
 
 
-def test_a_silent_worker_is_given_up(tmp_path, monkeypatch):
-    tuner = tuner_of(tmp_path / "search")
+def test_the_trial_of_a_silent_worker_is_given_to_another(tmp_path, monkeypatch):
+    tuner = make_tuner(tmp_path / "search")
     tuner.folder.mkdir()
     tuner.begin(changed=lambda: None)
     first = tuner.oracle.create_trial("one")
     assert tuner.oracle.create_trial("two").trial_id != first.trial_id
-    clock = time.monotonic() + workers.SILENCE + 1
-    tuner.oracle.get_trial("0001")  # of "two", as a sign of life
+    clock = time.monotonic() + workers.HEARTBEAT_TIMEOUT + 1
+    tuner.oracle.get_trial("0001")  # a heartbeat of "two"
     monkeypatch.setattr(time, "monotonic", lambda: clock)
-    tuner.oracle._heard["0001"] = clock
+    tuner.oracle._heartbeats["0001"] = clock
     assert tuner.oracle.create_trial("three").trial_id == first.trial_id
-    tuner.oracle.lost("three", "its worker ended with exit code -9")
+    tuner.oracle.worker_lost("three", "its worker ended with exit code -9")
     assert tuner.oracle.trials[first.trial_id].message == "its worker ended with exit code -9, twice"
 
 
@@ -113,5 +113,5 @@ def test_a_silent_worker_is_given_up(tmp_path, monkeypatch):
     ("gpus", "count", "expected"),
     [("0123", 2, ["01", "23"]), ("01", 3, ["0", "1", "0"]), ("012", 2, ["0", "1"])],
 )
-def test_gpus_are_shared_out(gpus, count, expected):
-    assert ["".join(workers.share(list(gpus), at, count)) for at in range(count)] == expected
+def test_gpus_are_assigned(gpus, count, expected):
+    assert ["".join(workers.assign_gpus(list(gpus), index, count)) for index in range(count)] == expected

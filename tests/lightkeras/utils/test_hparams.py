@@ -5,7 +5,7 @@ import json
 import pytest
 
 import lightkeras as lk
-from lightkeras.utils.hparams import class_path, describe, import_class, make
+from lightkeras.utils.hparams import class_path, describe, import_class, instantiate
 
 
 class Parent(lk.DataModule):
@@ -55,7 +55,7 @@ def test_a_task_records_too_and_takes_the_arguments_of_a_keras_model():
 
 def test_what_is_described_is_made_again():
     for instance in (Parent(3, ["b"]), Child(size=4), Grandchild(1, size=2), Task(7)):
-        again = make(json.loads(json.dumps(describe(instance))))
+        again = instantiate(json.loads(json.dumps(describe(instance))))
         assert type(again) is type(instance) and again.hparams == instance.hparams
     assert describe(Task(7)) == {"class_path": f"{__name__}.Task", "init_args": {"units": 7}}
 

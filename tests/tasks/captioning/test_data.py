@@ -16,13 +16,11 @@ from helpers.photos import grey, own
 
 import lightkeras as lk
 from tasks.captioning import CaptionData
-from tasks.captioning import sources as sources_module
-from tasks.captioning.annotations import Photo, read_annotations
-from tasks.captioning.data import feature_folder
+from tasks.captioning.photos import sources as sources_module
+from tasks.captioning.photos.annotations import Photo, read_annotations
+from tasks.captioning.photos.sources import find_photos
 from tasks.captioning.scenes import BACKGROUND, COLOURS, RELATIONS, SHAPES, make_scenes
-from tasks.captioning.sources import find_photos
 
-Words = lk.text.WordVocabulary
 DATA = os.environ.get("LIGHTKERAS_DATA", "")
 real = pytest.mark.skipif(
     not os.path.exists(os.path.join(DATA, "flickr8k", "images")), reason="LIGHTKERAS_DATA has no photos"
@@ -210,15 +208,15 @@ def test_captions_begin_and_end_with_marks(tmp_path):
     data = data_of(own(tmp_path / "own"))
     ids = data.encode_caption(["a", "photo", "zebra"])
     a, photo = data.vocabulary.encode(["a", "photo"])
-    assert ids.tolist() == [Words.START, a, photo, Words.UNKNOWN, Words.END, Words.PAD, Words.PAD]
+    assert ids.tolist() == [lk.text.START, a, photo, lk.text.UNKNOWN, lk.text.END, lk.text.PAD, lk.text.PAD]
 
 
 def test_a_cut_caption_has_no_end(tmp_path, capsys):
     data = data_of(own(tmp_path / "own"), max_length=4)
     assert data.caption_length == 6
     ids = data.encode_caption(["it", "'s", "number1", "in", "grey"])
-    assert data.vocabulary.decode(ids) == ["it", "'s", data.vocabulary.decode(ids)[2], "in"] and Words.END not in ids
-    assert data.encode_caption(["it", "'s", "in", "grey"])[-1] == Words.END
+    assert data.vocabulary.decode(ids) == ["it", "'s", data.vocabulary.decode(ids)[2], "in"] and lk.text.END not in ids
+    assert data.encode_caption(["it", "'s", "in", "grey"])[-1] == lk.text.END
     assert "Cut 24 of 48 training captions to 4 words" in capsys.readouterr().out
 
 
@@ -256,7 +254,7 @@ def test_a_split_that_photos_carry_is_kept(tmp_path):
 @pytest.mark.parametrize(
     ("splits", "message"),
     [
-        (["train", "val", "test"] * 5 + [None] * 15, "given of all photos or of none.*15 of 30 photos without"),
+        (["train", "val", "test"] * 5 + [None] * 15, "given for all photos or for none.*15 of 30 photos without"),
         (["train", "val"] * 15, "Received: source='none for test'"),
         (["none"] * 30, "photos with captions"),
     ],
@@ -281,7 +279,7 @@ def test_the_vocabulary_has_the_most_frequent_words(tmp_path, capsys):
     data = data_of(own(tmp_path / "own"), vocabulary_size=7)
     assert set(data.vocabulary.words) == {"a", "photo", "of", "it", "'s", "in", "grey"} and len(data.vocabulary) == 11
     assert "48 of 216 words in the training captions are not in the vocabulary" in capsys.readouterr().out
-    with pytest.raises(ValueError, match=r"at most 31, the different words .*vocabulary_size=32"):
+    with pytest.raises(ValueError, match=r"at most 31, the number of different words .*vocabulary_size=32"):
         data_of(str(tmp_path / "own"), vocabulary_size=32)
 
 
@@ -319,17 +317,18 @@ def test_sources_that_are_not_there(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="`image_folder` to be an existing folder"):
         find_photos(str(tmp_path / "own" / "captions.json"), "nowhere", None, False)
     for root in (None, str(tmp_path)):
-        monkeypatch.delenv("LIGHTKERAS_DATA") if root is None else monkeypatch.setenv("LIGHTKERAS_DATA", root)
+        monkeypatch.setenv("LIGHTKERAS_DATA", root or "")
+        if root is None:
+            monkeypatch.delenv("LIGHTKERAS_DATA")
         with pytest.raises(ValueError, match="`LIGHTKERAS_DATA` to be set to a folder with flickr8k/annotations/"):
             find_photos("flickr8k", None, None, False)
-        monkeypatch.setenv("LIGHTKERAS_DATA", "")
 
 
 def test_missing_photos(tmp_path):
     folder = own(tmp_path / "own")
     for name in ("4.png", "11.png"):
         (tmp_path / "own" / "images" / name).unlink()
-    with pytest.raises(ValueError, match=r"Expected every photo to be there.*2 of 30 that are not: .*png, .*png"):
+    with pytest.raises(ValueError, match=r"Expected every photo to exist.*2 of 30 missing: .*png, .*png"):
         data_of(folder)
     with pytest.warns(UserWarning, match="Left out 2 of 30 photos that are missing"):
         data = data_of(folder, skip_corrupt=True)
@@ -362,7 +361,7 @@ def test_setup_without_features(tmp_path):
 def test_features_have_a_folder_for_each_source_and_setting(tmp_path):
     a, b = own(tmp_path / "a"), own(tmp_path / "b")
     options = ({}, {"image_size": 16}, {"encoder": "MobileNetV2"})
-    folders = [feature_folder(CaptionData(s, **{"encoder": "small", **o})) for s in (a, b) for o in options]
+    folders = [CaptionData(s, **{"encoder": "small", **o}).feature_folder for s in (a, b) for o in options]
     assert len(set(folders)) == 6
     assert folders[0].parent == tmp_path / "home" / ".keras" / "datasets" / "features"
     assert folders[0].name.startswith("a-small-")
@@ -674,4 +673,4 @@ def test_real_photos_and_captions(tmp_path):
     assert not any("coco" in name.split(os.sep)[-3] for split in ("validation", "test") for name in data.names(split))
     made = rows(data.train_dataset())
     assert len(made["caption"]) == 5 * len(data.names("train")) and np.ptp(made["image"][0]) > 0.5
-    assert 10 < (made["caption"] != Words.PAD).sum(axis=1).mean() < 16
+    assert 10 < (made["caption"] != lk.text.PAD).sum(axis=1).mean() < 16

@@ -14,11 +14,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tasks.captioning import extract as command
-from tasks.captioning import features as features_module
-from tasks.captioning.encoders import ROWS, Encoder, names
-from tasks.captioning.features import FOOTER, HEADER, Features, extract, read_manifest
-from tasks.captioning.images import UNREADABLE, read_image
+from tasks.captioning.photos import extract as command
+from tasks.captioning.photos import features as features_module
+from tasks.captioning.photos.encoders import ROWS, Encoder, names
+from tasks.captioning.photos.features import FOOTER, HEADER, Features, extract, read_manifest
+from tasks.captioning.photos.pixels import UNREADABLE, read_image
 
 DATA = os.environ.get("LIGHTKERAS_DATA", "")
 MOBILE = os.path.join(DATA, "pretrained", "mobilenet_v2_imagenet_no_top.weights.h5")
@@ -400,7 +400,7 @@ def test_a_second_process_waits(tmp_path, photos, encoder, monkeypatch):
     compute = features_module._compute
     monkeypatch.setattr(features_module, "_compute", lambda *args: (computing.set(), compute(*args)))
     monkeypatch.setattr(features_module, "print", lambda *args, **_: waiting.set(), raising=False)
-    with features_module._alone(folder):
+    with features_module._locked(folder):
         other = threading.Thread(target=extract, args=(photos, encoder, folder))
         other.start()
         assert waiting.wait(60) and not computing.wait(0.5)
@@ -410,8 +410,8 @@ def test_a_second_process_waits(tmp_path, photos, encoder, monkeypatch):
 
 KILLED = """
 import os, pathlib, signal, sys
-from tasks.captioning import features
-from tasks.captioning.encoders import Encoder
+from tasks.captioning.photos import features
+from tasks.captioning.photos.encoders import Encoder
 features.PHOTOS = 4
 folder, model, after, *photos = sys.argv[1:]
 done = 0

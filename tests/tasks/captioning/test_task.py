@@ -13,9 +13,9 @@ from PIL import Image
 
 import lightkeras as lk
 from lightkeras.verifier.short_run import train
-from tasks.captioning import CaptionData, Captioning, evaluate, floors, pictures
-from tasks.captioning.images import read_image, read_photo
+from tasks.captioning import CaptionData, Captioning, evaluate, figures
 from tasks.captioning.model import Captioner, PixelGrid, uncovered
+from tasks.captioning.photos.pixels import read_image, read_photo
 from tasks.captioning.scenes import Object, Scene
 
 TINY = {"embedding_dim": 6, "units": 8, "dropout": 0.0, "warmup_steps": 5, "learning_rate": 0.01}
@@ -69,20 +69,20 @@ def test_next_repeats_the_training_forward_pass(pixels, options):
 def test_a_decoder_that_begins_with_zeros_has_no_bridge():
     model = captioner(initial_state="zeros")
     states, _ = model.encode(inputs_of())
-    assert not model.bridges and [state.numpy().tolist() for state in states] == [np.zeros((3, UNITS)).tolist()]
+    assert not model.decoder.bridges and [state.numpy().tolist() for state in states] == [np.zeros((3, UNITS)).tolist()]
 
 
 def test_the_decoder_begins_with_the_mean_of_the_features_and_reads_them_all():
     model, inputs = captioner(cell="lstm"), inputs_of()
     memory = np.maximum(inputs @ model.projection.kernel.numpy() + model.projection.bias.numpy(), 0)
     states, _ = model.encode(inputs)
-    for bridge, state in zip(model.bridges, states, strict=True):
+    for bridge, state in zip(model.decoder.bridges, states, strict=True):
         assert_close(state, np.tanh(memory.mean(1) @ bridge.kernel.numpy() + bridge.bias.numpy()))
-    embedded = model.embedding(CAPTION_IN)
-    outputs, contexts, attention, _ = model.decoder(embedded, memory, initial_state=states)
+    embedded, readout = model.embedding(CAPTION_IN), model.decoder.readout
+    outputs, contexts, attention, _ = model.decoder.attention_decoder(embedded, memory, initial_state=states)
     assert_close(contexts, attention.numpy() @ memory)
-    read = np.concatenate([outputs, contexts, embedded], -1) @ model.readout.kernel.numpy() + model.readout.bias.numpy()
-    expected = np.tanh(read) @ model.embedding.embeddings.numpy().T + model.head.bias.numpy()
+    read = np.concatenate([outputs, contexts, embedded], -1) @ readout.kernel.numpy() + readout.bias.numpy()
+    expected = np.tanh(read) @ model.embedding.embeddings.numpy().T + model.decoder.head.bias.numpy()
     assert_close(model(inputs, CAPTION_IN)[0], expected)
 
 
@@ -156,7 +156,7 @@ def test_the_loss_counts_every_word_and_the_end(untrained):
     sums = task.word_losses(batch, training=False)
     assert [float(part) for part in sums["loss"]] == pytest.approx([nats, words], rel=1e-5)
     assert float(sums["token_accuracy"][0]) == right
-    assert lk.metrics.Perplexity.result(*map(float, sums["perplexity"])) == pytest.approx(
+    assert lk.metrics.Perplexity(*map(float, sums["perplexity"])).result() == pytest.approx(
         np.exp(nats / words), rel=1e-5
     )
 
@@ -280,14 +280,16 @@ def test_the_score_is_that_of_the_greedy_captions(begun):
     made = captions_of(task, data, beam_size=1)
     texts, references = [one.text for one in made], [list(own) for own in data.references("test")]
     assert set(scores) == set(task.score_names)
-    bleu = lk.metrics.CaptionBLEU.of(texts, references)
+    bleu = lk.metrics.CaptionBLEU.from_sentences(texts, references)
     for order in (1, 2, 3, 4):
         assert scores[f"bleu_{order}"].result() == pytest.approx(bleu.up_to(order).result())
     frequencies = lk.metrics.DocumentFrequencies(references)
-    assert scores["cider"].result() == pytest.approx(lk.metrics.CIDErD.of(texts, references, frequencies).result())
-    assert scores["rouge_l"].result() == pytest.approx(lk.metrics.ROUGEL.of(texts, references).result())
+    assert scores["cider"].result() == pytest.approx(
+        lk.metrics.CIDErD.from_sentences(texts, references, frequencies).result()
+    )
+    assert scores["rouge_l"].result() == pytest.approx(lk.metrics.ROUGEL.from_sentences(texts, references).result())
     entropy = np.mean([-(row * np.log(np.maximum(row, 1e-30))).sum() for one in made for row in one.attention])
-    assert lk.metrics.WeightedMean.result(*scores["attention_entropy"]) == pytest.approx(entropy, rel=1e-4)
+    assert scores["attention_entropy"].result() == pytest.approx(entropy, rel=1e-4)
     assert scores["empty"] == lk.metrics.WeightedMean(0.0, len(texts)) and scores["repeating"].weight == len(texts)
 
 
@@ -303,15 +305,15 @@ def test_scores_of_parts_add_up_a_worker_without_photos_included(untrained):
     assert type(nothing["bleu_1"]) is lk.metrics.CaptionBLEU and tuple(nothing["empty"]) == (0.0, 0.0)
 
 
-def test_floors_and_the_table(tmp_path, capsys):
+def test_captions_without_a_model_and_the_table(tmp_path, capsys):
     folder = own(tmp_path / "own")
     data = CaptionData(folder, encoder="small", image_size=8, features_dir=str(tmp_path / "f"), batch_size=8)
     data.prepare_data()
     data.setup("fit")
-    similar = floors.nearest(data)
+    similar = evaluate.nearest(data)
     assert len(similar) == len(data.names("test")) == 3 and all(text.startswith("a photo of") for text in similar)
     data.references = lambda split: [("One dog.", "Two"), ("A cat", "two!")] * (2 if split == "train" else 1)
-    assert floors.most_frequent(data) == ["two", "two"]
+    assert evaluate.most_frequent(data) == ["two", "two"]
 
 
 def test_the_nearest_photo_is_that_of_the_most_similar_features():
@@ -325,8 +327,8 @@ def test_the_nearest_photo_is_that_of_the_most_similar_features():
         def references(self, split):
             return [("First one",), ("Second",), ("Third", "x")]
 
-    assert floors.nearest(Three()) == ["third", "first one"]
-    np.testing.assert_allclose(floors.pooled(Three(), "train")[1], [0.0, 1.0])
+    assert evaluate.nearest(Three()) == ["third", "first one"]
+    np.testing.assert_allclose(evaluate.pooled(Three(), "train")[1], [0.0, 1.0])
 
 
 # ---- a run, and using it
@@ -447,13 +449,13 @@ def test_presets_are_what_task_and_data_take(name):
 def test_attention_is_spread_over_the_picture():
     weights = np.zeros(9, np.float32)
     weights[5] = 1.0  # the right of the middle row
-    light = pictures.spread(weights, 30, 60)
+    light = figures.spread(weights, 30, 60)
     assert light.shape == (30, 60) and light.min() == 0.0
     assert np.unravel_index(light.argmax(), light.shape)[0] in range(10, 20) and light[:, :15].max() < 0.01
     with pytest.raises(ValueError, match="Received: 8 slots"):
-        pictures.spread(weights[:8], 30, 60)
+        figures.spread(weights[:8], 30, 60)
     photo = np.full((30, 60, 3), 200, np.uint8)
-    shown = pictures.lit(photo, weights)
+    shown = figures.light(photo, weights)
     assert shown.max() == 200 and shown.min() == 30  # 15 %
 
 

@@ -1,5 +1,6 @@
-"""Text generation: the data's windows, the loss by hand, the decode loop against the training forward pass."""
+"""Text generation: the data's windows, the loss by hand, the decode loop against the forward pass, the evaluation."""
 
+import json
 import math
 import os
 
@@ -7,9 +8,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers.toys import Recorder, quiet
+from PIL import Image
 
 import lightkeras as lk
 from tasks.text_generation import TextData, TextGeneration
+from tasks.text_generation import evaluate as evaluation
+from tasks.text_generation import figures as drawing
 
 TINY = {"embedding_dim": 8, "units": 16, "dropout": 0.1, "embedding_dropout": 0.1, "warmup_steps": 5}
 SHAKESPEARE = os.path.join(os.environ.get("LIGHTKERAS_DATA", ""), "shakespeare", "shakespeare.txt")
@@ -32,11 +36,15 @@ def data_of(path, **arguments):
 
 @pytest.fixture(scope="module", params=["gru", "lstm"])
 def trained(request, letters, tmp_path_factory):
-    """(trainer, task, data) after a few updates."""
-    task, data = TextGeneration(**TINY, cell=request.param, num_layers=2), TextData(letters, seq_len=10, batch_size=4)
+    """(trainer, task, data) after a few updates; a fifth of the text is for testing."""
+    task = TextGeneration(**TINY, cell=request.param, num_layers=2)
+    data = TextData(letters, seq_len=10, batch_size=4, test_fraction=0.2)
     trainer = quiet(str(tmp_path_factory.mktemp("runs")), max_epochs=3)
     trainer.fit(task, data)
     return trainer, task, data
+
+
+one_cell = pytest.mark.parametrize("trained", ["gru"], indirect=True)
 
 
 # ---- data
@@ -99,7 +107,7 @@ def test_every_epoch_cuts_the_text_elsewhere(letters):
         (b"one\ntwo \xff three", {}, r"line 2, column 5 \(byte 8\)"),
     ],
 )
-def test_bad_texts_are_refused(tmp_path, content, arguments, message):
+def test_bad_texts_are_rejected(tmp_path, content, arguments, message):
     (tmp_path / "text.txt").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         data_of(str(tmp_path / "text.txt"), **arguments)
@@ -109,12 +117,12 @@ def test_bad_texts_are_refused(tmp_path, content, arguments, message):
     "arguments",
     [{"seq_len": 0}, {"batch_size": 0}, {"val_fraction": 0.0}, {"val_fraction": 0.6, "test_fraction": 0.4}],
 )
-def test_bad_arguments_are_refused(arguments):
+def test_bad_arguments_are_rejected(arguments):
     with pytest.raises(ValueError, match="Expected `"):
         TextData("sample", **arguments)
 
 
-def test_a_missing_file_is_refused(tmp_path):
+def test_a_missing_file_is_rejected(tmp_path):
     with pytest.raises(ValueError, match="missing"):
         TextData(str(tmp_path / "missing.txt")).prepare_data()
 
@@ -132,16 +140,16 @@ def test_shakespeare_is_split_as_nanogpt_splits_it():
     data.prepare_data()
     data.setup("fit")
     assert len(data.vocabulary) == 65
-    assert [len(split) for split in data._splits.values()] == [1_003_854, 111_540, 0]
+    assert [len(split) for split in data.splits.values()] == [1_003_854, 111_540, 0]
 
 
 # ---- loss
 
 
-def test_the_loss_of_a_network_that_knows_nothing(letters):
-    data = data_of(letters)
-    task = TextGeneration(**TINY)
-    quiet(max_steps=1).fit(task, data)
+@one_cell
+def test_the_loss_of_a_network_that_knows_nothing(trained):
+    trainer, _, data = trained
+    task = TextGeneration.load_from_checkpoint(trainer.run_dir)
     for variable in task.network.head.variables:
         variable.assign(tf.zeros_like(variable))
     results = quiet().validate(task, data)
@@ -163,16 +171,16 @@ def test_the_loss_by_hand(trained):
     assert float(characters) == weight.sum() * 10
 
 
-# ---- writing
+# ---- generating text
 
 
 def test_steps_equal_the_forward_pass(trained):
     _, task, data = trained
     ids = next(iter(data.val_dataset().stream()))["inputs"]  # (batch, time)
     whole, last = task.network(ids)
-    next_fn, states = task.network.stepper(), task._no_states(ids.shape[0])
+    next_function, states = task.network.make_next_function(), task.network.initial_states(ids.shape[0])
     for t in range(ids.shape[1]):
-        logits, states = next_fn(ids[:, t], states)
+        logits, states = next_function(ids[:, t], states)
         np.testing.assert_allclose(logits, whole[:, t], rtol=1e-5, atol=1e-5)
     for ours, theirs in zip(tf.nest.flatten(states), tf.nest.flatten(last), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
@@ -207,7 +215,7 @@ def test_one_seed_one_text(trained):
         ({"num_samples": 0}, "`num_samples`"),
     ],
 )
-def test_what_cannot_be_written_is_refused(trained, arguments, message):
+def test_bad_requests_are_rejected(trained, arguments, message):
     with pytest.raises(ValueError, match=message):
         trained[1].generate(**{"prompt": "ab", "length": 5, **arguments})
 
@@ -222,12 +230,59 @@ def test_a_run_is_enough_to_write(trained):
     assert last.generate("ab", 30) == task.generate("ab", 30)
 
 
-def test_a_checkpoint_of_another_vocabulary_is_refused(trained, tmp_path):
+def test_a_checkpoint_of_another_vocabulary_is_rejected(trained, tmp_path):
     trainer, task, _ = trained
     (tmp_path / "other.txt").write_text("0123456789" * 30, encoding="utf-8")
     data = TextData(str(tmp_path / "other.txt"), seq_len=10, batch_size=4)
     with pytest.raises(lk.CheckpointError, match="vocabulary"):
         quiet().validate(TextGeneration(**task.hparams), data, ckpt_path=str(trainer.run_dir))
+
+
+# ---- evaluation and figures
+
+
+@one_cell
+def test_a_run_is_evaluated_beside_two_baselines(trained, letters, tmp_path, capsys):
+    trainer, _, data = trained
+    out = tmp_path / "figures.json"
+    evaluation.main(["--ckpt_path", str(trainer.run_dir), "--out", str(out)])
+    figures = json.loads(out.read_text(encoding="utf-8"))
+    assert evaluation.table(figures) in capsys.readouterr().out
+    assert figures["split"] == "test" and figures["characters"] == 50  # five windows of the last 52 characters
+    results = trainer.test(TextGeneration.load_from_checkpoint(trainer.run_dir), data)
+    expected = {"nats": "test_loss", "bits": "test_bits_per_character", "perplexity": "test_perplexity"}
+    assert figures["model"] == {name: pytest.approx(results[metric]) for name, metric in expected.items()}
+    text, size = lk.text.read_text(letters), len(data.vocabulary)
+    train, predicted = text[:182], text[209:259]
+    shares = [(train.count(character) + 1) / (len(train) + size) for character in predicted]
+    assert figures["frequencies"]["nats"] == pytest.approx(-np.mean(np.log(shares)))
+    assert figures["uniform"] == pytest.approx({"nats": math.log(size), "bits": math.log2(size), "perplexity": size})
+
+
+@one_cell
+def test_a_missing_test_split_is_named(trained, letters):
+    _, task, _ = trained
+    assert evaluation.evaluate(task, "validation")["characters"] == 20
+    with pytest.raises(ValueError, match='Expected `split` to be "validation" for data without a `test_fraction`'):
+        data_of(letters).held_out("test")
+    with pytest.raises(ValueError, match="Expected `split` to be one of 'test', 'validation'"):
+        evaluation.evaluate(task, "train")
+
+
+@one_cell
+def test_the_curve_has_the_losses_of_the_run(trained, tmp_path, capsys):
+    trainer, task, data = trained
+    losses, out = drawing.read_losses(trainer.run_dir), tmp_path / "curve.png"
+    assert [step for step, _ in losses["val_loss"]] == [5, 10, 15] and losses["loss"][-1][0] == 15
+    assert losses["val_loss"][-1][1] == pytest.approx(quiet().validate(task, data)["val_loss"], rel=1e-5)
+    drawing.main(["--run", str(trainer.run_dir), "--out", str(out), "--reference", "1.47", "--reference_name", "best"])
+    assert f"Wrote {out}" in capsys.readouterr().out
+    with Image.open(out) as picture:
+        assert picture.size == (660, 370)
+        pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+    assert {(31, 119, 180), (255, 127, 14), (0, 0, 0)} <= set(map(tuple, pixels.tolist()))  # both curves, the reference
+    with pytest.raises(FileNotFoundError, match=r"`run` to be the folder of a run with metrics\.csv"):
+        drawing.read_losses(tmp_path)
 
 
 # ---- learning
@@ -236,15 +291,14 @@ def test_a_checkpoint_of_another_vocabulary_is_refused(trained, tmp_path):
 def test_it_learns_a_text_by_heart(letters):
     recorder = Recorder()
     task = TextGeneration(embedding_dim=16, units=64, dropout=0.0, embedding_dropout=0.0, learning_rate=0.01)
-    quiet(max_steps=150, callbacks=[recorder], overfit_batches=2, gradient_clip_val=1.0).fit(
-        task, TextData(letters, seq_len=10, batch_size=8)
-    )
+    trainer = quiet(max_steps=120, callbacks=[recorder], overfit_batches=2, gradient_clip_val=1.0, limit_val_batches=0)
+    trainer.fit(task, TextData(letters, seq_len=10, batch_size=8))
     assert recorder.logs[-1]["loss"] < 0.6 < 2.0 < recorder.logs[0]["loss"]
 
 
 @real
 def test_it_learns_shakespeare():
-    task = TextGeneration(embedding_dim=32, units=128, dropout=0.0, embedding_dropout=0.0, learning_rate=0.01)
-    trainer = quiet(max_steps=150, gradient_clip_val=1.0, limit_val_batches=30)
-    trainer.fit(task, TextData())
-    assert trainer.validate(task, TextData())["val_loss"] < 2.2
+    sizes = {"embedding_dim": 32, "units": 128, "dropout": 0.0, "embedding_dropout": 0.0}
+    task = TextGeneration(**sizes, learning_rate=0.01, warmup_steps=20)
+    quiet(max_steps=80, gradient_clip_val=1.0, limit_val_batches=0).fit(task, TextData())
+    assert quiet(limit_val_batches=10).validate(task, TextData())["val_loss"] < 2.2

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 import lightkeras as lk
 from tasks.translation import TranslationData, grammar
-from tasks.translation.data import SPA_ENG, clean_as_tutorial, read_aligned, read_pairs, split_pairs
+from tasks.translation.corpus import clean_as_tutorial, read_aligned, read_pairs, split_pairs
+from tasks.translation.data import SPA_ENG
+from tasks.translation.grammar import words as lexicon
 
 SPA_TXT = os.path.join(os.environ.get("LIGHTKERAS_DATA", ""), "spa_eng", "spa.txt")
 real = pytest.mark.skipif(not os.path.exists(SPA_TXT), reason="LIGHTKERAS_DATA has no spa_eng/spa.txt")
@@ -306,14 +308,14 @@ def test_every_english_word_has_a_counterpart():
 
 
 def test_feminine_and_plural_forms_agree():
-    nouns = {form: noun.gender for noun in grammar.BEINGS + grammar.THINGS + grammar.PLACES for form in noun.spanish}
+    nouns = {form: noun.gender for noun in lexicon.BEINGS + lexicon.THINGS + lexicon.PLACES for form in noun.spanish}
     ends = {0: "o", 1: "a"}
     checked = 0
     for sentence in grammar.sentences():
         words = lk.text.tokenize(sentence.spanish)
         for noun, adjective in itertools.pairwise(words):
             stem = adjective.removesuffix("s")
-            if noun in nouns and stem[:-1] + "o" in {a for _, a in grammar.ADJECTIVES}:
+            if noun in nouns and stem[:-1] + "o" in {a for _, a in lexicon.ADJECTIVES}:
                 assert stem[-1] == ends[nouns[noun]] and adjective.endswith("s") == noun.endswith("s"), sentence
                 checked += 1
     assert checked > 1000

@@ -100,7 +100,7 @@ def test_decoder_begins_with_a_dense_layer_of_the_final_states():
     model = translator(cell="lstm")
     (h, c), _ = model.encode(IDS)
     _, final = model.encoder(model.source_embedding(IDS), IDS != 0)
-    for bridge, state in zip(model.bridges, (h, c), strict=True):
+    for bridge, state in zip(model.decoder.bridges, (h, c), strict=True):
         assert_close(state, np.tanh(final.numpy() @ bridge.kernel.numpy() + bridge.bias.numpy()))
 
 
@@ -109,9 +109,9 @@ def test_tied_embeddings_score_the_words():
     assert untied.count_params() - tied.count_params() == TARGET * EMBEDDING
     assert len({id(w) for w in tied.weights}) == len(tied.weights)
     read = np.random.default_rng(2).normal(size=(2, 3, EMBEDDING)).astype("float32")
-    table, bias = tied.target_embedding.embeddings.numpy(), tied.head.bias.numpy()
-    assert_close(tied.head(read), read @ table.T + bias)
-    assert_close(untied.head(read), read @ untied.head.kernel.numpy().T + untied.head.bias.numpy())
+    table, bias, own = tied.target_embedding.embeddings.numpy(), tied.decoder.head.bias.numpy(), untied.decoder.head
+    assert_close(tied.decoder.head(read), read @ table.T + bias)
+    assert_close(untied.decoder.head(read), read @ own.kernel.numpy().T + own.bias.numpy())
     for model, moved in ((tied, range(TARGET)), (untied, {*TARGET_IN.flatten()})):
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(tf.square(model(IDS, TARGET_IN)[0]))
@@ -152,7 +152,7 @@ def test_mixed_precision_scores_in_float32():
     following, _, _ = model.next(tf.constant(TARGET_IN[:, 0]), model.encode(IDS))
     assert_close(following, logits[:, 0], 0.05)
     read = tf.fill((1, EMBEDDING), 1.0 + 2.0**-12)  # a difference that bfloat16 has no room for
-    assert_close(model.head(read), translator().head(read), 1e-6)
+    assert_close(model.decoder.head(read), translator().decoder.head(read), 1e-6)
 
 
 def test_learns_to_reverse():

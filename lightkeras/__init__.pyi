@@ -1,0 +1,32 @@
+"""The public names with their homes, for editors and type checkers; `__init__.py` imports them when first used."""
+
+from . import callbacks as callbacks
+from . import checkpoint as checkpoint
+from . import data as data
+from . import decoding as decoding
+from . import distribution as distribution
+from . import layers as layers
+from . import losses as losses
+from . import metrics as metrics
+from . import schedules as schedules
+from . import text as text
+from . import tuning as tuning
+from . import utils as utils
+from . import verifier as verifier
+from .callbacks import Callback as Callback
+from .callbacks import EarlyStopping as EarlyStopping
+from .callbacks import ModelCheckpoint as ModelCheckpoint
+from .callbacks import NonFiniteLossError as NonFiniteLossError
+from .checkpoint import CheckpointError as CheckpointError
+from .data import AddressedDataset as AddressedDataset
+from .data import DataModule as DataModule
+from .metrics import WeightedMean as WeightedMean
+from .task import TaskModule as TaskModule
+from .trainer import Trainer as Trainer
+from .trainer import seed_everything as seed_everything
+from .tuning import Tuner as Tuner
+from .tuning import find_batch_size as find_batch_size
+from .tuning import find_lr as find_lr
+from .tuning import search_space as search_space
+from .verifier import check as check
+from .version import __version__ as __version__

@@ -1,0 +1,69 @@
+"""The callbacks that every run has."""
+
+from typing import TYPE_CHECKING
+
+import keras
+
+from lightkeras.callbacks.compilation import Compilation
+from lightkeras.callbacks.csv_logger import CSVLogger
+from lightkeras.callbacks.interrupt import Interrupt
+from lightkeras.callbacks.learning_rate_monitor import LearningRateMonitor
+from lightkeras.callbacks.limit import Limit
+from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
+from lightkeras.callbacks.model_summary import ModelSummary
+from lightkeras.callbacks.non_finite_guard import NonFiniteGuard
+from lightkeras.callbacks.progress import ProgressBar
+from lightkeras.callbacks.sample_writer import SampleWriter
+from lightkeras.callbacks.tensorboard_logger import TensorBoardLogger
+from lightkeras.callbacks.throughput import Throughput
+from lightkeras.callbacks.validation import Validation
+from lightkeras.data import DataModule, stages
+from lightkeras.utils.checks import require
+
+if TYPE_CHECKING:
+    from lightkeras.task import TaskModule
+    from lightkeras.trainer import Trainer
+
+
+def default_callbacks(
+    trainer: "Trainer", task: "TaskModule", validation: Validation | None
+) -> list[keras.callbacks.Callback]:
+    """Makes the callbacks that the Trainer's arguments ask for."""
+    used: list[keras.callbacks.Callback] = [validation] if validation else []
+    used += [NonFiniteGuard(), LearningRateMonitor(), Throughput(), Interrupt(), keras.callbacks.History()]
+    used += [Limit(trainer.max_steps, trainer.max_seconds)]
+    used += [Compilation()] if trainer.jit_compile == "auto" and not trainer.deterministic else []
+    used += [ModelSummary()] if trainer.enable_model_summary else []
+    used += [CSVLogger(), TensorBoardLogger()] if trainer.logger else []
+    used += [ProgressBar()] if trainer.enable_progress_bar else []
+    used += [SampleWriter()] if task.writes_samples and (trainer.logger or trainer.enable_checkpointing) else []
+    used += [_checkpoint(trainer, task, validation)] if trainer.enable_checkpointing else []
+    return used
+
+
+def _checkpoint(trainer: "Trainer", task: "TaskModule", validation: Validation | None) -> ModelCheckpoint:
+    """Ranks checkpoints by the task's monitor, if validation has that metric."""
+    monitor, mode = task.monitor
+    ranks = validation is not None and monitor in [f"val_{name}" for name in task.evaluation_names]
+    intervals = {"every_n_steps": trainer.checkpoint_every_n_steps, "every_seconds": trainer.checkpoint_every_seconds}
+    given = {name: value for name, value in intervals.items() if value is not None}
+    return ModelCheckpoint(monitor if ranks else None, mode if ranks else "min", save_top_k=int(ranks), **given)
+
+
+def make_validation(trainer: "Trainer", task: "TaskModule", data: DataModule) -> Validation | None:
+    """Makes the validation of a run; None without validation data."""
+    if not trainer.limit_val_batches or (trainer.overfit_batches and not task.evaluates):
+        return None
+    found = stages.validation(data, trainer.limit_val_batches, trainer.overfit_batches)
+    if found is None:
+        return None
+    interval = _validation_interval(trainer.val_check_interval, task.steps_per_epoch)
+    return Validation(found.dataset, found.steps, interval, trainer.check_val_every_n_epoch)
+
+
+def _validation_interval(every: int | float, steps: int) -> int | None:
+    """Converts `val_check_interval` to updates within an epoch of `steps`; None validates at its end only."""
+    if isinstance(every, float):
+        return None if every == 1 else stages.batch_count(every, steps)
+    require(every <= steps, "val_check_interval", f"at most {steps}, the updates of an epoch", every)
+    return every

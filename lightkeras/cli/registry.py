@@ -1,0 +1,86 @@
+"""The commands, and the tasks and benchmarks that packages register as entry points, ours like anyone's.
+
+A package registers its own in setup.cfg, or in the same form in pyproject.toml::
+
+    [options.entry_points]
+    lightkeras.tasks =
+        my_task = package.module:MyTask
+    lightkeras.benchmarks =
+        my_benchmark = package.module:main
+
+This module needs the standard library alone.
+"""
+
+import importlib
+import importlib.metadata
+import sys
+from pathlib import Path
+
+COMMANDS = {
+    "fit": "train a task",
+    "validate": "evaluate a trained task on its validation data",
+    "test": "evaluate a trained task on its test data",
+    "predict": "use a trained task",
+    "check": "check that a task trains the same however the run is split: replicas, micro-batches, resume, ...",
+    "tune": "search for the arguments that give the best score",
+    "find_lr": "suggest a learning rate, by a range test",
+    "find_batch_size": "find the largest batch that fits into memory",
+    "launch": "run a command in several workers on this machine: launch --workers 2 fit ...",
+    "bench": "measure speed",
+}
+
+
+def tasks() -> dict[str, str]:
+    """Returns the import path "package.module.Class" of each registered task, by name."""
+    return _registered("lightkeras.tasks")
+
+
+def benchmarks() -> dict[str, str]:
+    """Returns the import path "package.module.function" of each registered benchmark, by name."""
+    return _registered("lightkeras.benchmarks")
+
+
+def _registered(group: str) -> dict[str, str]:
+    points = importlib.metadata.entry_points(group=group)
+    return {point.name: point.value.replace(":", ".") for point in points}
+
+
+def shipped_packages() -> list[str]:
+    """Returns the top-level packages that are installed with lightkeras."""
+    points = [
+        point
+        for group in ("tasks", "benchmarks")
+        for point in importlib.metadata.entry_points(group=f"lightkeras.{group}")
+    ]
+    ours = {point.value.split(".")[0] for point in points if getattr(point.dist, "name", "") == "lightkeras"}
+    return ["lightkeras", *sorted(ours)]
+
+
+def search_current_folder_last() -> None:
+    """Lets the user's own modules in the current folder be imported, but never instead of a package of ours."""
+    folder = str(Path(__file__).parents[2])
+    sys.path.insert(0, folder)
+    try:
+        for package in shipped_packages():
+            importlib.import_module(package)
+    finally:
+        sys.path.remove(folder)
+    if "" not in sys.path:
+        sys.path.append("")
+
+
+def usage() -> str:
+    """Returns the text of `lightkeras --help`."""
+    commands = "\n".join(f"  {name:<17}{text}" for name, text in COMMANDS.items())
+    return f"""usage: lightkeras COMMAND TASK [options]
+
+commands:
+{commands}
+
+tasks:       {", ".join(tasks())}, or your own as package.module.Class
+benchmarks:  {", ".join(benchmarks())}
+
+`lightkeras COMMAND TASK --help` lists the options. To start, in two minutes:
+  lightkeras fit text_generation --preset sample
+  lightkeras predict text_generation --prompt "The "
+"""

@@ -1,0 +1,49 @@
+"""Run: what callbacks know of the run they are in."""
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from lightkeras.utils.paths import Folder
+
+if TYPE_CHECKING:
+    from lightkeras.callbacks.callback_list import CallbackList
+    from lightkeras.runs.saver import RunSaver
+
+
+@dataclasses.dataclass
+class Run:
+    """The run that a callback is in: `callback.run`.
+
+    Attributes:
+        steps_per_epoch: Updates of an epoch (batches, in an evaluation).
+        log_every_n_steps: Updates between two records.
+        folder: The run's folder; None where nothing is written.
+        epochs: Epochs until the end of the run; None where unknown.
+        metric_names: Every name that may be monitored.
+        saver: Saves checkpoints; None outside of training.
+        callbacks: All callbacks of the run.
+        epoch: The running epoch, from 0.
+        interrupted: The signal that ends training; None if there was none.
+        stopped_by: Class name of the callback that ended training for good (early stopping); None if none has.
+    """
+
+    steps_per_epoch: int
+    log_every_n_steps: int
+    folder: Folder | None = None
+    epochs: int | None = None
+    metric_names: list[str] = dataclasses.field(default_factory=list)
+    saver: "RunSaver | None" = None
+    callbacks: "CallbackList | None" = None
+    epoch: int = 0
+    interrupted: int | None = None
+    stopped_by: str | None = None
+
+    def checkpoint_name(self, step: int) -> str:
+        """Names the checkpoint of update `step`."""
+        return f"step_{step:09d}"
+
+    def save_checkpoint(self, keep: int | None = None, wait: bool = True, folder: Folder | None = None) -> str:
+        """Saves the whole run; see `RunSaver.save`."""
+        if self.saver is None:
+            raise RuntimeError("Expected a training run with a folder to save a checkpoint. Received: no training run")
+        return self.saver.save(self, keep, wait, folder)

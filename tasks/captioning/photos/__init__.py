@@ -1,0 +1,1 @@
+"""Photos with captions: annotations, sources, pixels, frozen encoders, and their features on disk."""

@@ -1,0 +1,190 @@
+"""The sources of captioned photos: official COCO files, folders in `LIGHTKERAS_DATA`, files of your own."""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import http.client
+import io
+import os
+import pathlib
+import sys
+import urllib.request
+import warnings
+
+from PIL import Image
+from rich import progress
+
+import lightkeras as lk
+from tasks.captioning.photos.annotations import Photo, listed, read_annotations
+from tasks.captioning.photos.pixels import UNREADABLE
+
+COCO = "http://images.cocodataset.org"
+TIMEOUT = 30.0  # seconds without a byte
+CONNECTIONS = 16
+
+
+def _annotations(year: int, size: int, checksum: str) -> lk.data.Download:
+    return lk.data.Download(
+        url=f"{COCO}/annotations/annotations_trainval{year}.zip", size=size, checksum=f"sha256:{checksum}",
+        folder="coco", name=f"annotations/captions_train{year}.json", member=f"annotations/captions_train{year}.json",
+    )  # fmt: skip
+
+
+def _photos(year: int, size: int, checksum: str) -> lk.data.Download:
+    return lk.data.Download(
+        url=f"{COCO}/zips/train{year}.zip", size=size, checksum=f"sha256:{checksum}",
+        folder="coco", name=f"train{year}", member=f"train{year}",
+    )  # fmt: skip
+
+
+EDITIONS = {  # checksums as in TensorFlow Datasets (url_checksums/coco.txt)
+    "download": (
+        _annotations(2014, 252_872_794, "031296bbc80c45a1d1f76bf9a90ead27e94e99ec629208449507a4917a3bf009"),
+        _photos(2014, 13_510_573_713, "ede4087e640bddba550e090eae701092534b554b42b05ac33f0300b984b31775"),
+    ),
+    "download-2017": (
+        _annotations(2017, 252_907_541, "113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268"),
+        _photos(2017, 19_336_861_798, "69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929"),
+    ),
+}
+SUBSETS = {  # in `LIGHTKERAS_DATA`
+    "coco": "coco/annotations/captions_subset.json",
+    "flickr8k": "flickr8k/annotations/captions_flickr8k_1k.json",
+}
+BOTH = "coco+flickr8k"
+
+
+def find_photos(source: str, image_folder: str | None, max_images: int | None, skip_missing: bool) -> list[Photo]:
+    """Finds the photos of a source; all of them exist. Their order is fixed and independent of their contents.
+
+    `max_images` takes the first of that order. Photos with the split "none" are left out.
+
+    Args:
+        source: An argument of `CaptionData`, except "sample".
+        image_folder: An argument of `CaptionData`.
+        max_images: An argument of `CaptionData`.
+        skip_missing: Whether to leave out missing photos, with a warning that counts them.
+
+    Raises:
+        ValueError: No such source, invalid annotations, or missing photos.
+        DownloadError: An official file is neither present nor available.
+    """
+    if source in EDITIONS:
+        return _downloaded(source, max_images)
+    photos = [photo for photo in _listed(source, image_folder) if photo.split != "none"]
+    chosen = _in_order(photos)[:max_images]
+    missing = [str(photo.path) for photo in chosen if not photo.path.is_file()]
+    if missing and not skip_missing:
+        raise ValueError(
+            f"Expected every photo to exist, or skip_corrupt=True to leave the others out. Received: "
+            f"{len(missing)} of {len(chosen)} missing: {listed(missing)}"
+        )
+    if missing:
+        warnings.warn(f"Left out {len(missing)} of {len(chosen)} photos that are missing", stacklevel=2)
+    there = [photo for photo in chosen if photo.path.is_file()]
+    lk.utils.require(bool(there), "source", "photos with captions", source)
+    return there
+
+
+def _in_order(photos: list[Photo]) -> list[Photo]:
+    """Sorts by a hash of the name: the first thousand stay the first if more are requested."""
+    return sorted(photos, key=lambda photo: hashlib.sha256(photo.path.name.encode()).digest())
+
+
+def _listed(source: str, image_folder: str | None) -> list[Photo]:
+    if source == BOTH:  # COCO's photos are few and carry no split: all are for training
+        coco = [dataclasses.replace(photo, split="train") for photo in _listed("coco", None)]
+        return coco + _listed("flickr8k", None)
+    file = _subset(source) if source in SUBSETS else _annotation_file(pathlib.Path(source).expanduser())
+    return read_annotations(file, _image_folder(file, image_folder))
+
+
+def _subset(source: str) -> pathlib.Path:
+    root = os.environ.get("LIGHTKERAS_DATA")
+    expected = f"set to a folder with {SUBSETS[source]} for source={source!r}"
+    lk.utils.require(bool(root), "LIGHTKERAS_DATA", expected, root)
+    file = pathlib.Path(root).expanduser() / SUBSETS[source]
+    lk.utils.require(file.is_file(), "LIGHTKERAS_DATA", expected, root)
+    return file
+
+
+def _annotation_file(path: pathlib.Path) -> pathlib.Path:
+    """`path`, or the only file with captions in it or in its folder `annotations`."""
+    choices = ", ".join(f'"{name}"' for name in (*EDITIONS, *SUBSETS, BOTH, "sample"))
+    lk.utils.require(path.exists(), "source", f"{choices}, or an existing file or folder", str(path))
+    if path.is_file():
+        return path
+    found = sorted(
+        f for folder in (path, path / "annotations") for end in ("json", "csv") for f in folder.glob(f"*.{end}")
+    )
+    lk.utils.require(len(found) == 1, "source", "a folder with one .json or .csv file with captions (or that file)",
+                  f"{path} with {', '.join(f.name for f in found) or 'none'}")  # fmt: skip
+    return found[0]
+
+
+def _image_folder(file: pathlib.Path, given: str | None) -> pathlib.Path:
+    if given is not None:
+        folder = pathlib.Path(given).expanduser()
+        lk.utils.require(folder.is_dir(), "image_folder", "an existing folder", given)
+        return folder
+    beside = (file.parent / "images", file.parent.parent / "images")
+    return next((folder for folder in beside if folder.is_dir()), file.parent)
+
+
+# ---- official photos
+
+
+def _downloaded(source: str, max_images: int | None) -> list[Photo]:
+    annotations, archive = EDITIONS[source]
+    captions = lk.data.find_data("download", annotations)
+    own = captions.parent.parent / archive.name  # from an earlier download, or the user's
+    if max_images is None or own.is_dir():
+        folder = lk.data.find_data("download", archive)
+        return _in_order(read_annotations(captions, folder))[:max_images]
+    folder = cache_folder() / "coco" / f"{archive.name}_some"
+    photos = _in_order(read_annotations(captions, folder))[:max_images]
+    _fetch_each(photos, folder)
+    return photos
+
+
+def cache_folder() -> pathlib.Path:
+    """Returns the folder of all data sets: `$KERAS_HOME/datasets`, by default `~/.keras/datasets`."""
+    return pathlib.Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "datasets"
+
+
+def _fetch_each(photos: list[Photo], folder: pathlib.Path) -> None:
+    """Downloads single photos, except those that exist."""
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [photo for photo in photos if not photo.path.exists()]
+    terminal = sys.stdout.isatty()
+    if missing and not terminal:
+        print(f"Downloading {len(missing)} photos from {COCO} into {folder}", flush=True)
+    with (
+        progress.Progress(disable=not terminal) as bar,
+        concurrent.futures.ThreadPoolExecutor(CONNECTIONS) as pool,
+    ):
+        try:
+            for _ in bar.track(pool.map(_fetch, missing), len(missing), description=f"{len(missing)} photos"):
+                pass
+        finally:
+            pool.shutdown(cancel_futures=True)  # do not wait for the rest after an error or Ctrl-C
+
+
+def _fetch(photo: Photo) -> None:
+    """Downloads one photo. It gets its name after it was decoded: single photos have no official checksums."""
+    try:
+        with urllib.request.urlopen(photo.url, timeout=TIMEOUT) as response:
+            content = response.read()
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+            size = image.size
+    except (*UNREADABLE, http.client.HTTPException) as error:
+        raise lk.data.DownloadError(
+            f"Could not download {photo.url} ({error}). The photos so far are kept: call again to resume. Without "
+            'the network: use a folder of your own, or source="sample"'
+        ) from error
+    if photo.size not in (None, size):
+        raise lk.data.DownloadError(f"Expected {photo.url} to have {photo.size} pixels. Received: {size}")
+    partial = photo.path.with_suffix(f".{os.getpid()}.partial")
+    partial.write_bytes(content)
+    partial.rename(photo.path)

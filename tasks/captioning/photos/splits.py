@@ -1,0 +1,40 @@
+"""The split of photos for training, validation and test."""
+
+import numpy as np
+
+import lightkeras as lk
+
+KEY = 0xCA9710  # separates the split from other permutations
+SPLITS = ("train", "validation", "test")
+
+
+def split_photos(
+    usable: np.ndarray, splits: list[str | None] | None, fractions: tuple[float, float]
+) -> list[np.ndarray]:
+    """Splits photos by the split that they carry, or else by a fixed permutation.
+
+    Args:
+        usable: The numbers of the photos, (photos,).
+        splits: The split that each photo carries, by its number; None if there are none.
+        fractions: Shares of the photos for validation and test, for photos that carry no split.
+
+    Returns:
+        The numbers of the photos for training, validation and test.
+
+    Raises:
+        ValueError: Some photos carry a split and others do not, or a split has no photo.
+    """
+    carried = [] if splits is None else [splits[i] for i in usable]
+    if any(carried):
+        without = sum(split is None for split in carried)
+        expected = "given for all photos or for none"
+        lk.utils.require(not without, "split", expected, f"{without} of {len(carried)} photos without")
+        parts = [usable[[split == name for split in carried]] for name in SPLITS]
+    else:
+        order = usable[np.random.Generator(np.random.Philox(key=KEY)).permutation(len(usable))]
+        val, test = (max(1, round(len(usable) * fraction)) for fraction in fractions)
+        train = max(len(usable) - val - test, 0)
+        parts = [np.sort(part) for part in np.split(order, [train, train + val])]
+    for name, part in zip(SPLITS, parts, strict=True):
+        lk.utils.require(len(part) > 0, "source", f"photos for {', '.join(SPLITS)}", f"none for {name}")
+    return parts

@@ -1,0 +1,65 @@
+"""What a test file costs: seconds of processor time and peak memory; and how memory is given back between files."""
+
+import ctypes
+import gc
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+METER: "pytest.StashKey[Meter]" = pytest.StashKey()
+
+
+class Meter:
+    """Measures from one `write` to the next."""
+
+    def __init__(self):
+        self._start()
+
+    def _start(self) -> None:
+        self._wall, self._processor = time.monotonic(), _processor_seconds()
+        _reset_peak()
+
+    def write(self, path: str | None, name: str) -> None:
+        """Appends a line of JSON with the costs since the last call, and starts anew."""
+        if path:
+            costs = {
+                "file": name,
+                "wall_seconds": round(time.monotonic() - self._wall, 1),
+                "processor_seconds": round(_processor_seconds() - self._processor, 1),
+                "peak_gib": _status("VmHWM"),
+                "left_gib": _status("VmRSS"),
+            }
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(costs) + "\n")
+        self._start()
+
+
+def free_memory() -> None:
+    """Collects what nothing refers to, and returns free memory to the system, where it can be told to."""
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def _processor_seconds() -> float:
+    """Seconds of processor time of this process and its ended children."""
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _reset_peak() -> None:
+    if os.access("/proc/self/clear_refs", os.W_OK):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # 5: the peak begins at the present size
+
+
+def _status(name: str) -> float | None:
+    """Returns a size of this process in GiB, None where the system does not tell."""
+    status = Path("/proc/self/status")
+    lines = status.read_text(encoding="ascii").splitlines() if status.exists() else []
+    sizes = [int(line.split()[1]) for line in lines if line.startswith(name + ":")]
+    return round(sizes[0] / 2**20, 2) if sizes else None

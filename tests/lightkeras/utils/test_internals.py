@@ -1,0 +1,152 @@
+"""One test for each private name of Keras, TensorFlow and KerasTuner: a release that renames one breaks here."""
+
+import inspect
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lightkeras.utils import internals
+
+
+def mirrored() -> tf.distribute.Strategy:
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def dense(**arguments) -> keras.layers.Layer:
+    layer = keras.layers.Dense(2, **arguments)
+    layer.build((None, 3))
+    return layer
+
+
+def sgd(layer: keras.layers.Layer, **arguments) -> keras.optimizers.Optimizer:
+    optimizer = keras.optimizers.SGD(1.0, **arguments)
+    optimizer.build(layer.trainable_variables)
+    return optimizer
+
+
+def test_every_name_has_a_test():
+    names = {name for name, value in vars(internals).items() if inspect.isroutine(value) or inspect.isclass(value)}
+    ours = {name for name in names if getattr(internals, name).__module__ == internals.__name__ and name[0] != "_"}
+    assert {f"test_{name}" for name in ours} <= set(globals())
+
+
+# ---- Keras: layers
+
+
+def test_flatten_layers():
+    inner = keras.layers.Dropout(0.5)
+    outer = keras.Sequential([keras.Sequential([inner])])
+    assert outer in internals.flatten_layers(outer) and inner in internals.flatten_layers(outer)
+
+
+def test_seed_generators():
+    dropout = keras.layers.Dropout(0.5)
+    assert internals.seed_generators(dropout) == [dropout.seed_generator]
+    assert internals.seed_generators(keras.Sequential([dropout])) == []  # not those of the layers inside
+
+
+def test_added_losses():
+    layer = dense(activity_regularizer="l2")
+    layer(tf.ones((1, 3)))
+    (loss,) = internals.added_losses(layer)
+    assert float(loss) > 0
+
+
+def test_clear_losses():
+    layer = dense(activity_regularizer="l2")
+    layer(tf.ones((1, 3)))
+    internals.clear_losses(layer)
+    assert internals.added_losses(layer) == [] == layer.losses
+
+
+def test_to_snake_case():
+    assert internals.to_snake_case("TextGeneration") == "text_generation"
+    assert dense().name.startswith("dense")  # Keras names layers by the same function
+
+
+# ---- Keras: optimizers
+
+
+def test_learning_rate_variable():
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.5, 1, 0.5)
+    assert internals.learning_rate_variable(keras.optimizers.SGD(schedule)) is schedule
+    assert float(internals.learning_rate_variable(keras.optimizers.SGD(0.5))) == 0.5
+
+
+def test_weights_and_averages():
+    layer = dense()
+    assert internals.weights_and_averages(sgd(layer)) == []
+    optimizer = sgd(layer, use_ema=True, ema_momentum=0.5)
+    for _ in range(2):
+        optimizer.apply([tf.ones((3, 2)), tf.ones((2,))])
+    (kernel, _), (bias, average) = internals.weights_and_averages(optimizer)
+    assert kernel is layer.kernel and bias is layer.bias
+    np.testing.assert_array_equal(np.asarray(average), [-1.5, -1.5])  # of -1 and -2
+
+
+def test_leave_averages_alone():
+    """`fit()` ends with `finalize_variable_values`, which would put the averages in the place of the weights."""
+    model = keras.Sequential([keras.Input((3,)), dense(kernel_initializer="ones")])
+    optimizer = keras.optimizers.SGD(1.0, use_ema=True, ema_momentum=0.9)
+    assert callable(optimizer.finalize_variable_values)
+    internals.leave_averages_alone(optimizer)
+    model.compile(optimizer, "mse", run_eagerly=True)
+    model.fit(np.ones((1, 3)), np.ones((1, 2)), epochs=2, verbose=0)
+    weights = [np.asarray(weight) for weight, _ in internals.weights_and_averages(optimizer)]
+    averages = [np.asarray(average) for _, average in internals.weights_and_averages(optimizer)]
+    assert any(np.abs(weight - average).max() > 0.1 for weight, average in zip(weights, averages, strict=True))
+
+
+@pytest.mark.parametrize("reduced", [False, True])
+def test_expect_reduced_gradients(reduced):
+    """The optimizer would add up the gradients of both replicas; ours have been added up before."""
+    with (strategy := mirrored()).scope():
+        layer = dense()
+        optimizer = sgd(layer)
+    if reduced:
+        internals.expect_reduced_gradients(optimizer)
+    strategy.run(lambda: optimizer.apply([tf.ones((3, 2)), tf.ones((2,))]))
+    np.testing.assert_array_equal(np.asarray(layer.bias), [-1.0, -1.0] if reduced else [-2.0, -2.0])
+
+
+# ---- TensorFlow: graphs and strategies
+
+
+def test_scratch_graph():
+    with internals.scratch_graph("name"):
+        inside = tf.constant(1.0) + 1.0
+        variable = tf.Variable(lambda: 3.0)
+    assert not hasattr(inside, "numpy") and inside.graph.name == "name"
+    assert float(variable) == 3.0  # created outside of it
+
+
+def test_placeholder():
+    with internals.scratch_graph("name"):
+        tensor = internals.placeholder(tf.TensorSpec((None, 2), tf.int32))
+    assert tensor.shape.as_list() == [None, 2] and tensor.dtype == tf.int32
+
+
+def test_supports_no_merge_call():
+    assert internals.supports_no_merge_call() is True  # no strategy
+    with mirrored().scope():
+        assert internals.supports_no_merge_call() is False  # variables of logical CPUs are updated by merge calls
+
+
+def test_has_workers():
+    assert internals.has_workers(tf.distribute.get_strategy()) is False
+    assert internals.has_workers(mirrored()) is False
+
+
+def test_input_context():
+    """Runs of two workers use it; here, that the strategy of workers has the name."""
+    extended = sys.modules[tf.distribute.MultiWorkerMirroredStrategy.__module__].CollectiveAllReduceExtended
+    assert callable(extended._make_input_context) and callable(extended._in_multi_worker_mode)
+    with pytest.raises(AttributeError, match="_make_input_context"):
+        internals.input_context(mirrored())  # it has no workers
+
+
+def test_expand_slurm_hosts():
+    assert internals.expand_slurm_hosts("n[1-2]", "2(x2)") == [("n1", 2), ("n2", 2)]
