@@ -11,7 +11,6 @@ import subprocess
 from pathlib import Path
 
 import helpers.page_runner as runner
-import keras
 import pytest
 import yaml
 from helpers.pages import ROOT, anchors, blocks, commands, links, pages, text_of
@@ -59,7 +58,6 @@ def workspace(runs, tmp_path, monkeypatch):
     runner.forget_modules()
     yield tmp_path
     runner.forget_modules()
-    keras.utils.clear_session()
 
 
 @pytest.mark.parametrize("page", [page for page in pages() if commands(page)], ids=ids)
@@ -103,7 +101,7 @@ def test_every_folder_s_page_is_linked_from_the_top():
 
 def test_configurations_are_read():
     (code,) = blocks(Path("lightkeras/callbacks/README.md"), "yaml")
-    objects = Configuration(TextGeneration, TextData).objects(yaml.safe_load(code))
+    objects = Configuration(TextGeneration, TextData).build(yaml.safe_load(code))
     assert objects.trainer.callbacks[0].patience == 3
 
 
