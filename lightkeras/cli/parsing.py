@@ -17,7 +17,7 @@ from lightkeras.cli import registry
 from lightkeras.configuration import BASES, Parser, add_arguments, import_part, read_part, to_plain, to_written
 from lightkeras.runs.folder import is_run, task_name
 from lightkeras.task import TaskModule
-from lightkeras.utils.checks import UsageError, nearest
+from lightkeras.utils.checks import ArgumentError, UsageError, nearest
 from lightkeras.utils.paths import as_path
 
 TRAINING = ("fit", "tune", "find_lr", "find_batch_size")  # the commands that have presets
@@ -128,6 +128,8 @@ def find_task(name: str) -> type[TaskModule]:
         )
     try:
         return import_part("task", known.get(name, name))
+    except ArgumentError as error:
+        raise UsageError(str(error)) from error
     except ImportError as error:
         package = name.split(".")[0]
         if name in known or package not in registry.shipped_packages():

@@ -1,0 +1,77 @@
+"""What lies in the folder where a command runs: the user's own modules, never in place of ours."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+HIDING = "raise SystemExit('this module of the user is executed')\n"
+OWN = """
+from helpers import toys
+
+class MyTask(toys.Classifier):
+    pass
+"""
+COMMANDS = {
+    "script": [sys.executable, "-c", "import sys; from lightkeras.cli.main import main; sys.exit(main())"],
+    "module": [sys.executable, "-m", "lightkeras"],
+    "launch": [sys.executable, "-m", "lightkeras", "launch", "--workers", "1"],
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with modules of the user's named as packages of ours, and with a task of the user's own."""
+    (tmp_path / "tasks.py").write_text(HIDING)
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "__init__.py").write_text(HIDING)
+    (tmp_path / "mymodule.py").write_text(OWN)
+    return tmp_path
+
+
+def run(folder, command, *arguments, **environment):
+    """Runs a command in the folder; the console script has its own folder first in `sys.path`, not the current one."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), **environment}
+    if command == "script":
+        environment["PYTHONSAFEPATH"] = "1"
+    return subprocess.run(
+        [*COMMANDS[command], *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_ours_are_used_beside_modules_of_the_same_names(folder, command):
+    done = run(folder, command, "fit", "text_generation", "--print_config")
+    assert done.returncode == 0 and "class_path: tasks.text_generation.task.TextGeneration" in done.stdout, done.stderr
+
+
+def test_so_they_are_where_pythonpath_names_the_folder(folder):
+    path = os.pathsep.join([str(folder), *(p for p in sys.path if p)])
+    done = run(folder, "script", "bench", "overhead", "--help", PYTHONPATH=path)
+    assert done.returncode == 0 and "usage: lightkeras bench overhead" in done.stdout, done.stderr
+
+
+def test_a_benchmarks_competitors_are_ours(folder):
+    quick = ("--only", "tf.function loop", "--rounds", "1", "--steps", "2", "--wide_steps", "2")
+    done = run(folder, "module", "bench", "overhead", *quick)
+    assert done.returncode == 0 and (folder / "bench_overhead.json").exists(), done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_module_of_the_users_own_is_found(folder, command):
+    done = run(folder, command, "fit", "mymodule.MyTask", "--print_config")
+    assert done.returncode == 0 and "class_path: mymodule.MyTask" in done.stdout, done.stderr
+
+
+def test_a_class_in_a_module_that_ours_hides_is_named(folder):
+    done = run(folder, "module", "fit", "tasks.MyTask")
+    expected = "lightkeras: error: Expected a class of your own in a module that is not named 'tasks'"
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(expected)
+
+
+def test_trials_in_processes_of_their_own_find_both(folder):
+    search = ("--space", "{task.units: {int: [2, 3]}}", "--folder", "search", "--max_trials", "1", "--isolate", "true")
+    quick = ("--trainer.max_steps", "1", "--trainer.run_eagerly", "true", "--trainer.logger", "false")
+    done = run(folder, "module", "tune", "mymodule.MyTask", *search, *quick)
+    assert done.returncode == 0 and "Best: trial 0000" in done.stdout, done.stdout + done.stderr
