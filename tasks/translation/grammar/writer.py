@@ -58,7 +58,7 @@ class _Writer:
 
     def phrase(self, nouns, name: str, determiners=DETERMINERS, with_adjective: bool | None = None) -> Phrase:
         """Draws a determiner, a noun and, in two of five phrases, an adjective."""
-        noun, (english, spanish), number = self._choose(nouns), self._one_of(determiners), self._draws.integers(2)
+        noun, (english, spanish), number = self._choose(nouns), self._choose(determiners), self._draws.integers(2)
         if with_adjective is None:
             with_adjective = self._draws.random() < 0.4
         english_words = [(english[number], f"{name} which")]
