@@ -84,6 +84,7 @@ class _Server(socketserver.ThreadingTCPServer):
 
 class _Answer(socketserver.StreamRequestHandler):
     timeout = _ANSWER_WITHIN
+    server: Any
 
     def handle(self):
         with contextlib.suppress(OSError, ValueError):  # who breaks off asks again; all others are none of ours
