@@ -10,11 +10,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks import command, harness, report
+from benchmarks.peers import shapes
 
-STEPS, EVERY, BATCH, FEATURES, WIDTH, CLASSES = 200, 50, 32, 32, 2048, 4
+STEPS, EVERY, BATCH, FEATURES, WIDTH, LAYERS = 200, 50, 32, 32, 2048, 2
 EPOCH = 60 * STEPS  # more stretches than a benchmark has: none of them is at an epoch's end
 SAVES = 5
 OURS, THEIRS = "Trainer", "BackupAndRestore"
@@ -28,46 +27,10 @@ COMPETITORS = {
 }
 
 
-def _examples(steps: int) -> tuple[np.ndarray, np.ndarray]:
-    numbers = np.random.default_rng(0)
-    x = numbers.normal(size=(steps * BATCH, FEATURES)).astype(np.float32)
-    return x, (x.sum(axis=1) > 0).astype(np.int32)
-
-
-def _network():
-    from keras import Input, Sequential, layers
-
-    hidden = [layers.Dense(WIDTH, activation="relu") for _ in range(2)]
-    return Sequential([Input((FEATURES,)), *hidden, layers.Dense(CLASSES)])
-
-
 def _task_and_data(steps: int):
-    import keras
-    import tensorflow as tf
+    from benchmarks.peers import toy
 
-    import lightkeras as lk
-
-    class Data(lk.DataModule):
-        def train_dataset(self):
-            x, y = _examples(steps)
-            return lk.AddressedDataset.from_arrays({"x": x, "y": y}, BATCH)
-
-    class Task(lk.TaskModule):
-        def configure_model(self, data):
-            self.network = _network()
-
-        def configure_optimizers(self):
-            return keras.optimizers.Adam(1e-4)
-
-        def losses_of(self, batch, training):
-            logits = self.network(batch["x"], training=training)
-            nats = tf.nn.sparse_softmax_cross_entropy_with_logits(batch["y"], logits)
-            return tf.reduce_sum(nats * batch["weight"]), tf.reduce_sum(batch["weight"])
-
-        def train_step(self, batch):
-            return self.minimize(self.losses_of, batch)
-
-    return Task(), Data()
+    return toy.Classifier(WIDTH, LAYERS, 1e-4), toy.Points(steps, BATCH, FEATURES)
 
 
 def trainer_fit(gate, **arguments) -> None:
@@ -98,7 +61,7 @@ def keras_fit(gate, callbacks=()) -> None:
     """Keras' own `fit()`."""
     import keras
 
-    network, (x, y) = _compiled(), _examples(STEPS)
+    network, (x, y) = _compiled(), shapes.points(STEPS, BATCH, FEATURES)
     begins = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: gate())
     network.fit(x, y, batch_size=BATCH, epochs=10**6, verbose=0, callbacks=[begins, *callbacks])
 
@@ -106,7 +69,9 @@ def keras_fit(gate, callbacks=()) -> None:
 def _compiled():
     import keras
 
-    network = _network()
+    from benchmarks.peers import keras as keras_peers
+
+    network = keras_peers.classifier(WIDTH, LAYERS)
     network.compile(keras.optimizers.Adam(1e-4), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     return network
 
@@ -153,16 +118,16 @@ def single_saves() -> dict[str, dict]:
 
     with tempfile.TemporaryDirectory() as root:
         lk.Trainer(default_root_dir=root, max_steps=1, callbacks=[Saves()]).fit(*_task_and_data(1))
-        x, y = _examples(1)
+        x, y = shapes.points(1, BATCH, FEATURES)
         _compiled().fit(x, y, batch_size=BATCH, verbose=0, callbacks=[Backup(f"{root}/backup")])
     return found
 
 
 def measure(chosen) -> list[report.Table]:
     """The steps with and without saves, in ms, and single saves, in ms and bytes."""
-    raced = harness.race(command.chosen_of(COMPETITORS, chosen.only), chosen.rounds)
     title = f"A step of 4.3 M parameters, {STEPS // EVERY} saves in {STEPS}"
-    steps = report.table_of(title, "ms", raced, PLAIN, 1e3 / STEPS, STEPS)
+    raced = harness.race(command.select(COMPETITORS, chosen.only), chosen.rounds, title=title)
+    steps = report.make_table(title, "ms", raced, PLAIN, 1e3 / STEPS, STEPS)
     steps.note = "\n".join(_shares(steps.rows))
     saves = single_saves()
     rows = {name: report.Row([1e3 * s for s in one["seconds"]], {"bytes": one["bytes"]}) for name, one in saves.items()}

@@ -1,4 +1,4 @@
-"""The options that every benchmark has, and what becomes of its tables."""
+"""The options of every benchmark, and the output of its tables."""
 
 import argparse
 import json
@@ -31,17 +31,14 @@ def run(
         rounds: Rounds by default.
 
     Returns:
-        The exit code: 0, 1 if a competitor has become slower than in the report of `--compare`, or a failure.
+        The exit code: 0, or 1 if a competitor is slower than in the report of `--compare`.
+
+    Raises:
+        ArgumentError: An option is wrong.
     """
     chosen = parser(name, about, defaults, rounds).parse_args(arguments)
-    try:
-        return _run(name, defaults, chosen, measure)
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
-        print(f"lightkeras: error: {error}", file=sys.stderr)
-        return 1
-
-
-def _run(name: str, defaults: dict, chosen: argparse.Namespace, measure: Callable) -> int:
+    if chosen.compare:
+        require(chosen.compare.is_file(), "compare", "an earlier report", str(chosen.compare))
     old = json.loads(chosen.compare.read_text(encoding="utf-8")) if chosen.compare else None
     for path in (chosen.out, chosen.plot):
         require(
@@ -69,7 +66,7 @@ def parser(name: str, about: str, defaults: dict[str, Any], rounds: int) -> argp
     made.add_argument("--rounds", type=_positive, default=rounds, help=f"timed rounds, interleaved ({rounds})")
     made.add_argument("--out", type=Path, default=Path(f"bench_{name}.json"), help="file for every sample")
     made.add_argument("--plot", type=Path, help="PNG file for the tables as a picture")
-    made.add_argument("--compare", type=Path, help="an earlier report; the exit code is 1 if one has become slower")
+    made.add_argument("--compare", type=Path, help="an earlier report; exit code 1 if one is slower now")
     made.add_argument("--threshold", type=float, default=0.1, help="of --compare: share that counts as slower (0.1)")
     made.add_argument("--relative", action="store_true", help="compare the ratios, not the times")
     made.add_argument("--only", nargs="+", metavar="NAME", help="only competitors whose names have one of these")
@@ -86,7 +83,7 @@ def _positive(text: str) -> int:
     return value
 
 
-def chosen_of(entries: dict[str, Entry], only: list[str] | None) -> dict[str, Entry]:
+def select(entries: dict[str, Entry], only: list[str] | None) -> dict[str, Entry]:
     """The competitors whose names have one of the texts of `--only`; all where there are none.
 
     Raises:

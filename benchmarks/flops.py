@@ -19,7 +19,7 @@ PEAKS = {  # TFLOP/s of dense products: float32 (TF32 where the card has it), bf
 }
 
 
-def of_update(task: str, sizes: dict) -> float:
+def count_update(task: str, sizes: dict) -> float:
     """Of one update of a task of `shapes.TASKS`."""
     count = {"dcgan": dcgan, "translation": translation, "captioning": captioning}.get(task, text)
     return count(**sizes)
@@ -27,7 +27,7 @@ def of_update(task: str, sizes: dict) -> float:
 
 def used(task: str, sizes: dict, updates: float, half: bool = False) -> dict[str, float]:
     """Columns of a table at so many updates a second: GFLOP/s; where the GPU is known, the share of its peak too."""
-    rate, most = updates * of_update(task, sizes), peak(machine()["gpus"], half)
+    rate, most = updates * count_update(task, sizes), peak(machine()["gpus"], half)
     return {"GFLOP/s": rate / 1e9, **({"of the peak": rate / most} if most else {})}
 
 

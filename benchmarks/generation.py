@@ -6,8 +6,9 @@ compiled loop. Translation: the network of `peers`, `--sentences` at once, `--wo
 takes one sentence at a time, greedily and eagerly. The networks are not trained: none ends early.
 """
 
-from benchmarks import command, harness, report, shapes
+from benchmarks import command, harness, report
 from benchmarks.harness import Entry
+from benchmarks.peers import shapes
 
 DEFAULTS = {"length": 500, "texts": 64, "sentences": 64, "words": 11, "beams": 5, "size": "full"}
 EAGER, BASE, OURS = "the notebook's eager loop", "PyTorch", "ours"
@@ -34,7 +35,7 @@ def notebook(gate, rows: int, sizes: dict, length: int, compiled: bool = False) 
     """The notebook's loop in Python."""
     import tensorflow as tf
 
-    from benchmarks import tutorial_text
+    from benchmarks.peers.tutorials import text as tutorial_text
 
     names = ("vocabulary", "embedding", "units", "layers", "cell")
     model = tutorial_text.Tutorial(**{name: sizes[name] for name in names}).model
@@ -48,12 +49,12 @@ def notebook(gate, rows: int, sizes: dict, length: int, compiled: bool = False) 
 def ours(gate, rows: int, sizes: dict, length: int) -> None:
     """The task's `generate`."""
     import lightkeras as lk
-    from benchmarks import our_peers
+    from benchmarks.peers import ours as our_peers
     from lightkeras.runs import state as run_state
 
     data = our_peers.Data("text", sizes, 1)
     data.vocabulary = lk.text.CharacterVocabulary(map(chr, range(ord("0"), ord("0") + sizes["vocabulary"])))
-    task = our_peers.task_of("text", sizes)
+    task = our_peers.make_task("text", sizes)
     run_state.build(task, data, data.train_dataset().element_spec)
     gate()
     while True:
@@ -65,9 +66,10 @@ def pytorch(gate, rows: int, sizes: dict, length: int) -> None:
     """A loop in Python, without gradients."""
     import torch
 
-    from benchmarks import torch_peers, torch_search
+    from benchmarks.peers import torch as torch_peers
+    from benchmarks.peers import torch_search
 
-    model = torch_peers.model_of("text", sizes, "")
+    model = torch_peers.make_model("text", sizes, "")
     gate()
     while True:
         torch_search.generate(model, torch.zeros(rows, dtype=torch.int64), length)
@@ -95,7 +97,7 @@ def _sources(sizes: dict, sentences: int):
 
 def notebook_translation(gate, sizes: dict, words: int, sentences: int) -> None:
     """The notebook's `evaluate`, one sentence after the other."""
-    from benchmarks import tutorial_translation
+    from benchmarks.peers.tutorials import translation as tutorial_translation
 
     vocabulary, units, embedding = sizes["vocabulary"], sizes["units"], sizes["embedding"]
     # An end sign that no word is: the untrained network must not end early.
@@ -109,10 +111,10 @@ def notebook_translation(gate, sizes: dict, words: int, sentences: int) -> None:
 
 def our_beams(gate, sizes: dict, words: int, sentences: int, beams: int) -> None:
     """`lightkeras.decoding.beam_search`, compiled."""
-    from benchmarks import our_peers
+    from benchmarks.peers import ours as our_peers
     from lightkeras.runs import state as run_state
 
-    data, task = our_peers.Data("translation", sizes, 1), our_peers.task_of("translation", sizes)
+    data, task = our_peers.Data("translation", sizes, 1), our_peers.make_task("translation", sizes)
     run_state.build(task, data, data.train_dataset().element_spec)
     search, sources = compiled_search(task, words, beams, min_length=words), _sources(sizes, sentences)
     gate()
@@ -140,9 +142,10 @@ def pytorch_beams(gate, sizes: dict, words: int, sentences: int, beams: int) -> 
     """The same search in PyTorch."""
     import torch
 
-    from benchmarks import torch_peers, torch_search
+    from benchmarks.peers import torch as torch_peers
+    from benchmarks.peers import torch_search
 
-    model, sources = torch_peers.model_of("translation", sizes, ""), torch.as_tensor(_sources(sizes, sentences))
+    model, sources = torch_peers.make_model("translation", sizes, ""), torch.as_tensor(_sources(sizes, sentences))
     gate()
     while True:
         torch_search.beam_search(model, sources, beams, words, END, FORBIDDEN, words)
@@ -158,8 +161,8 @@ def measure(chosen) -> list[report.Table]:
         (f"{chosen.texts} texts at once", "characters/s", text_entries(chosen, chosen.texts)),
         (f"Translating with {chosen.beams} beams", "sentences/s", beam_entries(chosen)),
     ):
-        raced = harness.race(command.chosen_of(taking_part, chosen.only), chosen.rounds)
-        found.append(report.speeds_of(title, unit, raced, BASE))
+        raced = harness.race(command.select(taking_part, chosen.only), chosen.rounds, title=title)
+        found.append(report.make_speed_table(title, unit, raced, BASE))
     return found
 
 

@@ -10,9 +10,11 @@ traces and the programs that XLA compiles for it, before and within the timed st
 
 import contextlib
 import dataclasses
+import datetime
 import importlib
 import importlib.util
 import json
+import math
 import os
 import re
 import resource
@@ -24,6 +26,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import waiting
+from lightkeras.utils.checks import lightkeras_error
+from lightkeras.utils.processes import module_command, module_environment
 
 _COMPILED = re.compile(r"Compiled \S+ \d+ times, compile time")
 _LOGS = {"TF_CPP_MIN_LOG_LEVEL": "0", "TF_CPP_VMODULE": "device_compilation_profiler=1"}  # XLA's compilations
@@ -155,8 +159,8 @@ class Competitor:
     """One competitor's process, seen from the parent."""
 
     def __init__(self, name: str, entry: Entry, log: Path):
-        command = [sys.executable, "-m", "benchmarks.harness", entry.function, json.dumps(entry.settings)]
-        environment = {**os.environ, **_LOGS, "TF_ENABLE_ONEDNN_OPTS": str(int(entry.onednn))}
+        command = module_command("benchmarks.harness", entry.function, json.dumps(entry.settings))
+        environment = {**module_environment(), **_LOGS, "TF_ENABLE_ONEDNN_OPTS": str(int(entry.onednn))}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         began = time.perf_counter()
         self.name, self.measured, self._log, self._graphs, self._compiled = name, Measured(), log, 0, 0
@@ -198,7 +202,9 @@ class Competitor:
         line = self._process.stdout.readline()
         if not line:
             shown = "".join(f"\n  {line}" for line in self._log.read_text(errors="replace").splitlines()[-_SHOWN:])
-            raise RuntimeError(f"Expected a time from {self.name}. Received: its process ended, having said{shown}")
+            raise lightkeras_error(RuntimeError)(
+                f"Expected a time from {self.name}. Received: its process ended, after these lines:{shown}"
+            )
         told = json.loads(line)
         self.measured.peak_memory, self.measured.peak_device_memory = told["memory"], told["device_memory"]
         self._graphs, self._compiled = told["graphs"], len(_COMPILED.findall(self._log.read_text(errors="replace")))
@@ -216,7 +222,7 @@ class Competitor:
 
 
 def check_packages(entries: dict[str, Entry]) -> None:
-    """Refuses competitors whose packages are not installed.
+    """Rejects competitors whose packages are not installed.
 
     Raises:
         ModuleNotFoundError: It names them, and the extra that has them.
@@ -224,34 +230,55 @@ def check_packages(entries: dict[str, Entry]) -> None:
     for package in sorted({package for entry in entries.values() for package in entry.needs}):
         if importlib.util.find_spec(package) is None:
             names = ", ".join(name for name, entry in entries.items() if package in entry.needs)
-            raise ModuleNotFoundError(
+            raise lightkeras_error(ModuleNotFoundError)(
                 f"Expected {_PACKAGES[package]} for {names}: pip install 'lightkeras[bench]', or leave them out with "
                 f"--only. Received: no module {package!r}"
             )
 
 
-def race(competitors: dict[str, Any], rounds: int, warm_up: int = 1, profile: bool = False) -> dict[str, Measured]:
-    """Runs interleaved stretches of each competitor.
+def race(
+    competitors: dict[str, Any], rounds: int, warm_up: int = 1, profile: bool = False, title: str = ""
+) -> dict[str, Measured]:
+    """Runs interleaved stretches of each competitor, and tells on stderr which one runs.
 
     Args:
         competitors: An `Entry` for every name, or its `function` alone.
         rounds: Timed stretches of each.
         warm_up: Stretches of each before.
-        profile: Whether one more stretch of each is profiled: what it waits for its input.
+        profile: Whether one more stretch of each is profiled: the share of it spent waiting for input.
+        title: What they do, for the lines on stderr.
     """
     entries = {name: one if isinstance(one, Entry) else Entry(one) for name, one in competitors.items()}
     check_packages(entries)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         running = []
-        for number, (name, entry) in enumerate(entries.items()):
+        for number, (name, entry) in enumerate(entries.items(), 1):
+            _tell(title, f"starting {number} of {len(entries)}: {name}")
             running.append(Competitor(name, entry, folder / f"{number}.txt"))
             stack.callback(running[-1].stop)
-        actions = [Competitor.warm_up] * warm_up + [Competitor.turn] * rounds + [Competitor.profile] * profile
-        for action in actions:
-            for competitor in running:
-                action(competitor)
+        turns = [(f"warming up: {one.name}", one, one.warm_up) for _ in range(warm_up) for one in running]
+        turns += [
+            (f"round {at} of {rounds}: {one.name}", one, one.turn) for at in range(1, rounds + 1) for one in running
+        ]
+        turns += [(f"profiling: {one.name}", one, one.profile) for _ in range(profile) for one in running]
+        _take_turns(title, turns)
     return {competitor.name: competitor.measured for competitor in running}
+
+
+def _take_turns(title: str, turns: list[tuple[str, Competitor, Any]]) -> None:
+    """Runs the turns; the time left is known once each competitor had a turn, and is that of its last turn each."""
+    seconds: dict[str, float] = {}
+    for at, (label, competitor, run) in enumerate(turns):
+        left = sum(seconds.get(later.name, math.nan) for _, later, _ in turns[at:])
+        _tell(title, label + ("" if math.isnan(left) else f", {datetime.timedelta(seconds=round(left))} left"))
+        began = time.perf_counter()
+        run()
+        seconds[competitor.name] = time.perf_counter() - began
+
+
+def _tell(title: str, line: str) -> None:
+    print(f"{title}: {line}" if title else line, file=sys.stderr, flush=True)
 
 
 def _compete(path: str, settings: str) -> None:

@@ -5,8 +5,9 @@ the time from nothing to the first batch from the middle of an epoch on: the add
 makes the batches before and throws them away. The last table is `Trainer.fit` with a tiny model, an epoch a stretch.
 """
 
-from benchmarks import command, harness, overhead, report
+from benchmarks import command, harness, report
 from benchmarks.harness import Entry
+from benchmarks.peers import shapes
 
 DEFAULTS = {"examples": 20_000, "features": 64, "batch": 64, "times": "1,4,16"}
 BASE = "tf.data shuffle"
@@ -32,7 +33,8 @@ def shuffled(rows, batch: int, step: int = 0):
 
 def read(gate, pipeline: str, steps: int, batch: int, features: int) -> None:
     """Batches, `steps` a stretch."""
-    iterator = globals()[pipeline](overhead.examples(steps, batch, features), batch)
+
+    iterator = globals()[pipeline](shapes.points(steps, batch, features), batch)
     while True:
         gate()
         for _ in range(steps):
@@ -41,7 +43,8 @@ def read(gate, pipeline: str, steps: int, batch: int, features: int) -> None:
 
 def resume(gate, pipeline: str, steps: int, batch: int, features: int) -> None:
     """A new pipeline's first batch, from the middle of an epoch on."""
-    rows = overhead.examples(steps, batch, features)
+
+    rows = shapes.points(steps, batch, features)
     while True:
         gate()
         next(globals()[pipeline](rows, batch, steps // 2))
@@ -64,22 +67,27 @@ def measure(chosen) -> list[report.Table]:
     for times in amounts:
         steps = _steps(chosen, times)
         size = f"{steps * chosen.batch:,} examples"
-        raced = harness.race(command.chosen_of(entries("read", chosen, times), chosen.only), chosen.rounds)
-        tables.append(report.table_of(f"Batches, {size}", "batches/s", raced, BASE, steps, steps, speed=True))
-        raced = harness.race(command.chosen_of(entries("resume", chosen, times), chosen.only), chosen.rounds)
-        tables.append(report.table_of(f"Resuming at step {steps // 2:,}, {size}", "ms", raced, BASE, 1e3, 1))
+        title = f"Batches, {size}"
+        reading = command.select(entries("read", chosen, times), chosen.only)
+        raced = harness.race(reading, chosen.rounds, title=title)
+        tables.append(report.make_table(title, "batches/s", raced, BASE, steps, steps, speed=True))
+        title = f"Resuming at step {steps // 2:,}, {size}"
+        resuming = command.select(entries("resume", chosen, times), chosen.only)
+        raced = harness.race(resuming, chosen.rounds, title=title)
+        tables.append(report.make_table(title, "ms", raced, BASE, 1e3, 1))
         settings = {"steps": steps, "batch": chosen.batch, "features": chosen.features, "width": 64, "layers": 1}
         fits[f"Trainer.fit, {size}"] = Entry("benchmarks.overhead:trainer_fit", settings)
     return [*tables, _training(fits, chosen.rounds)]
 
 
 def _training(fits: dict[str, Entry], rounds: int) -> report.Table:
-    raced = harness.race(fits, rounds)
+    title = "Training, the more data"
+    raced = harness.race(fits, rounds, title=title)
     rows = {}
     for name, one in raced.items():
         steps = fits[name].settings["steps"]
-        rows[name] = report.Row([seconds / steps * 1e6 for seconds in one.seconds], report.facts_of(one, steps))
-    return report.Table("Training, the more data", "us a step", next(iter(rows)), rows)
+        rows[name] = report.Row([seconds / steps * 1e6 for seconds in one.seconds], report.facts(one, steps))
+    return report.Table(title, "us a step", next(iter(rows)), rows)
 
 
 def main(arguments: list[str]) -> int:

@@ -13,9 +13,9 @@ import numpy as np
 
 from benchmarks import command, harness, report
 from benchmarks.harness import Entry
+from benchmarks.peers import shapes
 
 DEFAULTS = {"steps": 2000, "batch": 32, "features": 16, "width": 64, "wide": 512, "wide_steps": 300}
-CLASSES = 4
 BASE, BARE, OURS = "Keras fit(verbose=0)", "tf.function loop", "Trainer.fit"
 TORCH, LIGHTNING = ("torch",), ("torch", "lightning")
 
@@ -53,23 +53,10 @@ def _entry(sizes: dict, function: str, needs=(), **more) -> Entry:
     return Entry(f"benchmarks.overhead:{function}", {**sizes, **more}, needs)
 
 
-def examples(steps: int, batch: int, features: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points of two classes for so many steps: float32 (n, features) and int32 (n,)."""
-    x = np.random.default_rng(0).normal(size=(steps * batch, features)).astype(np.float32)
-    return x, (x.sum(axis=1) > 0).astype(np.int32)
-
-
-def _network(width: int, layers: int):
-    import keras
-
-    hidden = [keras.layers.Dense(width, activation="relu") for _ in range(layers)]
-    return keras.Sequential([*hidden, keras.layers.Dense(CLASSES)])
-
-
 def _stream(steps: int, batch: int, features: int):
     import tensorflow as tf
 
-    rows = tf.data.Dataset.from_tensor_slices(examples(steps, batch, features)).shuffle(steps * batch).repeat()
+    rows = tf.data.Dataset.from_tensor_slices(shapes.points(steps, batch, features)).shuffle(steps * batch).repeat()
     return rows.batch(batch, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
@@ -81,7 +68,9 @@ def bare(gate, steps: int, batch: int, features: int, width: int, layers: int) -
     import keras
     import tensorflow as tf
 
-    network, optimizer = _network(width, layers), keras.optimizers.Adam(1e-3)
+    from benchmarks.peers import keras as keras_peers
+
+    network, optimizer = keras_peers.classifier(width, layers), keras.optimizers.Adam(1e-3)
     network.build((None, features))
     optimizer.build(network.trainable_variables)
 
@@ -104,7 +93,9 @@ def keras_fit(gate, steps, batch, features, width, layers, verbose=0, steps_per_
     """Keras' own `fit()`."""
     import keras
 
-    network = _network(width, layers)
+    from benchmarks.peers import keras as keras_peers
+
+    network = keras_peers.classifier(width, layers)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     network.compile(keras.optimizers.Adam(1e-3), loss, steps_per_execution=steps_per_execution)
     with tempfile.TemporaryDirectory() as folder:
@@ -126,53 +117,16 @@ def _at_epochs(gate):
 def trainer_fit(gate, steps, batch, features, width, layers, everything: bool = False, **arguments) -> None:
     """`Trainer.fit` as it comes: default settings, default callbacks."""
     import lightkeras as lk
+    from benchmarks.peers import toy
 
     callbacks = [_at_epochs(gate)]
     if everything:
         callbacks += [lk.EarlyStopping("val_loss", patience=10**9)]
         arguments["log_gradient_norm"] = True
-    task, data = _task_and_data(examples(steps, batch, features), batch, width, layers, everything)
+    task = (toy.SamplingClassifier if everything else toy.Classifier)(width, layers)
+    data = toy.Points(steps, batch, features, val_batches=10 if everything else 0)
     with tempfile.TemporaryDirectory() as root:
         lk.Trainer(default_root_dir=root, max_epochs=10**6, callbacks=callbacks, **arguments).fit(task, data)
-
-
-def _task_and_data(examples, batch: int, width: int, layers: int, everything: bool):
-    import keras
-    import tensorflow as tf
-
-    import lightkeras as lk
-
-    class Data(lk.DataModule):
-        def train_dataset(self):
-            return lk.AddressedDataset.from_arrays(dict(zip("xy", examples, strict=True)), batch)
-
-        def val_dataset(self):
-            few = {name: rows[: 10 * batch] for name, rows in zip("xy", examples, strict=True)}
-            return lk.AddressedDataset.from_arrays(few, batch, shuffle=False) if everything else None
-
-    class Task(lk.TaskModule):
-        def configure_model(self, data):
-            self.network = _network(width, layers)
-
-        def configure_optimizers(self):
-            return keras.optimizers.Adam(1e-3)
-
-        def losses_of(self, batch, training):
-            logits = self.network(batch["x"], training=training)
-            nats = tf.nn.sparse_softmax_cross_entropy_with_logits(batch["y"], logits)
-            return tf.reduce_sum(nats * batch["weight"]), tf.reduce_sum(batch["weight"])
-
-        def train_step(self, batch):
-            return self.minimize(self.losses_of, batch)
-
-        def test_step(self, batch):
-            return self.evaluate_loss(self.losses_of, batch)
-
-    class Sampling(Task):
-        def write_samples(self, folder, name):
-            (folder / f"{name}.txt").write_text("a sample\n")
-
-    return (Sampling if everything else Task)(), Data()
 
 
 # ---- PyTorch
@@ -180,23 +134,23 @@ def _task_and_data(examples, batch: int, width: int, layers: int, everything: bo
 
 def torch_loop(gate, **settings) -> None:
     """A plain loop."""
-    from benchmarks import torch_peers
+    from benchmarks.peers import torch as torch_peers
 
     torch_peers.loop(gate, *_torch(**settings))
 
 
 def lightning_fit(gate, bar: bool = False, logger: bool = False, **settings) -> None:
     """`lightning.Trainer.fit`."""
-    from benchmarks import torch_peers
+    from benchmarks.peers import lightning
 
-    torch_peers.fit(gate, *_torch(**settings), bar=bar, logger=logger)
+    lightning.fit(gate, *_torch(**settings), bar=bar, logger=logger)
 
 
-def _torch(steps, batch, features, width, layers):
-    from benchmarks.torch_models import Classifier
+def _torch(steps: int, batch: int, features: int, width: int, layers: int):
+    from benchmarks.peers.torch_models import Classifier
 
-    x, y = examples(steps, batch, features)
-    return Classifier(features, width, layers, CLASSES), {"x": x, "y": y.astype(np.int64)}, batch, steps
+    x, y = shapes.points(steps, batch, features)
+    return Classifier(features, width, layers, shapes.CLASSES), {"x": x, "y": y.astype(np.int64)}, batch, steps
 
 
 def measure(chosen) -> list[report.Table]:
@@ -206,8 +160,8 @@ def measure(chosen) -> list[report.Table]:
         ("A tiny model's step", "us", 1e6, chosen.steps, entries(chosen)),
         ("A step of some milliseconds", "ms", 1e3, chosen.wide_steps, wide_entries(chosen)),
     ):
-        raced = harness.race(command.chosen_of(taking_part, chosen.only), chosen.rounds)
-        tables.append(report.table_of(title, unit, raced, BASE, scale / steps, steps))
+        raced = harness.race(command.select(taking_part, chosen.only), chosen.rounds, title=title)
+        tables.append(report.make_table(title, unit, raced, BASE, scale / steps, steps))
     return tables
 
 

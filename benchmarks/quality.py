@@ -34,7 +34,7 @@ def train(gate, task: str, preset: str, seconds: float) -> None:
     while True:
         made = presets.read(task, preset)
         module, data = presets.build(task, made)
-        scores = scores_of(lk, task, seconds)
+        scores = make_scores(lk, task, seconds)
         options = {**made["trainer"], "seed": seed, "callbacks": [scores], "num_sanity_val_steps": 0}
         with tempfile.TemporaryDirectory() as folder:
             lk.Trainer(default_root_dir=folder, **options).fit(module, data)
@@ -42,7 +42,7 @@ def train(gate, task: str, preset: str, seconds: float) -> None:
         gate(told=scores.curve)
 
 
-def scores_of(lk, task: str, seconds: float):
+def make_scores(lk, task: str, seconds: float):
     """A callback that notes (seconds, score) after every validation, and ends training when the time is over."""
     import time
 
@@ -87,13 +87,13 @@ def measure(chosen) -> list[report.Table]:
     tables = []
     for task in command.listed("tasks", chosen.tasks, UNITS):
         settings = {"task": task, "preset": chosen.preset, "seconds": chosen.seconds}
-        entries = command.chosen_of({"Trainer.fit": Entry("benchmarks.quality:train", settings)}, chosen.only)
-        curves = harness.race(entries, chosen.rounds, warm_up=0)["Trainer.fit"].told
-        tables.append(table_of(task, chosen, curves))
+        entries = command.select({"Trainer.fit": Entry("benchmarks.quality:train", settings)}, chosen.only)
+        curves = harness.race(entries, chosen.rounds, warm_up=0, title=task)["Trainer.fit"].told
+        tables.append(make_table(task, chosen, curves))
     return tables
 
 
-def table_of(task: str, chosen, curves: list) -> report.Table:
+def make_table(task: str, chosen, curves: list) -> report.Table:
     """The table and the curves of the runs of one task, one for every seed."""
     name, higher = SCORES[task]
     rows = {}

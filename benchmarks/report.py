@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table as Rows
 
 from benchmarks.harness import Measured
+from lightkeras.utils.checks import ArgumentError
 
 PACKAGES = ("lightkeras", "tensorflow", "keras", "numpy", "torch", "lightning")
 _WIDTH = 200  # of a table that goes to a file
@@ -80,7 +81,7 @@ class Table:
         return {**kept, "rows": rows}
 
 
-def table_of(
+def make_table(
     title: str, unit: str, raced: dict[str, Measured], base: str, scale: float, steps: int, speed: bool = False, **rest
 ) -> Table:
     """The table of a race.
@@ -98,23 +99,23 @@ def table_of(
     rows = {}
     for name, measured in raced.items():
         samples = [scale / seconds if speed else seconds * scale for seconds in measured.seconds]
-        rows[name] = Row(samples, facts_of(measured, steps))
+        rows[name] = Row(samples, facts(measured, steps))
     base = base if base in rows else next(iter(rows))
     return Table(title, unit, base, rows, speed, **rest)
 
 
-def speeds_of(title: str, unit: str, raced: dict[str, Measured], base: str, **rest) -> Table:
+def make_speed_table(title: str, unit: str, raced: dict[str, Measured], base: str, **rest) -> Table:
     """The table of a race whose competitors told the gate what they did: units a second, from totals over totals."""
     rows = {}
     for name, measured in raced.items():
         rates = [units / seconds for units, seconds in zip(measured.units, measured.seconds, strict=True)]
-        rows[name] = Row(rates, facts_of(measured, 1))
+        rows[name] = Row(rates, facts(measured, 1))
         rows[name].facts["total"] = sum(measured.units) / sum(measured.seconds)
     base = base if base in rows else next(iter(rows))
     return Table(title, unit, base, rows, True, **rest)
 
 
-def facts_of(measured: Measured, steps: int) -> dict[str, Any]:
+def facts(measured: Measured, steps: int) -> dict[str, Any]:
     """What was measured beside the stretches.
 
     The time to the first step is that from the process' start to the end of the first step; where the competitor did
@@ -246,7 +247,7 @@ def compare(old: dict, name: str, settings: dict, tables: list[Table], threshold
     """
     for what, before, now in (("benchmark", old["benchmark"], name), *_differing(old["settings"], settings)):
         if before != now:
-            raise ValueError(f"Expected the reports to be of one {what}. Received: {before!r} before, {now!r} now")
+            raise ArgumentError(f"Expected the reports to be of one {what}. Received: {before!r} before, {now!r} now")
     rows = Rows(title=f"Since {old['time']}, commit {(old['commit'] or 'unknown')[:12]}", title_justify="left")
     for column in ("", "before", "now", "change", ""):
         rows.add_column(column, justify="right" if column else "left")

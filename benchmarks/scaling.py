@@ -5,8 +5,9 @@ A task of `peers`, every device with a batch of its own size (weak scaling), or 
 devices work together, never a speed-up.
 """
 
-from benchmarks import command, flops, harness, peers, report, shapes
+from benchmarks import command, flops, harness, peer_updates, report
 from benchmarks.harness import Entry
+from benchmarks.peers import shapes
 from lightkeras.utils.checks import require_choice
 from lightkeras.utils.environment import has_gpu
 
@@ -37,7 +38,7 @@ def train(gate, devices: int, **settings) -> None:
 
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
-    from benchmarks import our_peers
+    from benchmarks.peers import ours as our_peers
 
     our_peers.train(gate, devices=devices, **settings)
 
@@ -47,13 +48,14 @@ def measure(chosen) -> list[report.Table]:
     for name, known in (("task", shapes.TASKS), ("size", shapes.SIZES), ("batches", ("own", "shared"))):
         require_choice(name, getattr(chosen, name), known)
     task, sizes = chosen.task, shapes.SIZES[chosen.size][chosen.task]
-    unit, count = shapes.units_of(task, sizes)
+    unit, count = shapes.count_units(task, sizes)
     counts = [int(text) for text in chosen.devices.split(",")]
-    taking_part = command.chosen_of(entries(counts, chosen), chosen.only)
-    raced = harness.race(taking_part, chosen.rounds)
-    done = {name: chosen.steps * shapes.units_of(task, e.settings["sizes"])[1] for name, e in taking_part.items()}
+    title = f"{peer_updates.TITLES[task]}, on several devices"
+    taking_part = command.select(entries(counts, chosen), chosen.only)
+    raced = harness.race(taking_part, chosen.rounds, title=title)
+    done = {name: chosen.steps * shapes.count_units(task, e.settings["sizes"])[1] for name, e in taking_part.items()}
     rows = {
-        name: report.Row([done[name] / seconds for seconds in one.seconds], report.facts_of(one, chosen.steps))
+        name: report.Row([done[name] / seconds for seconds in one.seconds], report.facts(one, chosen.steps))
         for name, one in raced.items()
     }
     base = next(iter(rows))
@@ -63,7 +65,7 @@ def measure(chosen) -> list[report.Table]:
         used = flops.used(task, sizes, row.median / count, chosen.precision != "32")
         row.facts["columns"] = {"efficiency": share, **used}
     note = "" if has_gpu() else NOTE
-    return [report.Table(f"{peers.TITLES[task]}, on several devices", f"{unit}/s", base, rows, True, note=note)]
+    return [report.Table(title, f"{unit}/s", base, rows, True, note=note)]
 
 
 def main(arguments: list[str]) -> int:

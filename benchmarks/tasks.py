@@ -27,7 +27,7 @@ def entries(task: str, chosen) -> dict[str, Entry]:
 
 def train(gate, task: str, preset: str, steps: int, arguments: dict) -> None:
     """`Trainer.fit` with the preset and other `arguments`."""
-    from benchmarks.our_peers import fit
+    from benchmarks.peers.ours import fit
 
     made = presets.read(task, preset)
     trainer = {**made["trainer"], **arguments, "max_epochs": 10**6, "limit_val_batches": 0}
@@ -41,9 +41,9 @@ def measure(chosen) -> list[report.Table]:
     tables = []
     for task in command.listed("tasks", chosen.tasks, UNITS):
         taking_part = entries(task, chosen)
-        raced = harness.race(command.chosen_of(taking_part, chosen.only), chosen.rounds, profile=True)
         title = f"{task}, preset {chosen.preset}"
-        tables.append(report.table_of(title, "ms a step", raced, BASE, 1e3 / chosen.steps, chosen.steps))
+        raced = harness.race(command.select(taking_part, chosen.only), chosen.rounds, profile=True, title=title)
+        tables.append(report.make_table(title, "ms a step", raced, BASE, 1e3 / chosen.steps, chosen.steps))
         for name, row in tables[-1].rows.items():
             row.facts["columns"] = columns[name] | _columns(UNITS[task], raced[name])
     return tables

@@ -17,7 +17,7 @@ from lightkeras.callbacks.validation import Validation
 from lightkeras.checkpoint import Checkpoint
 from lightkeras.data import AddressedDataset, DataModule, stages
 from lightkeras.distribution.replicas import is_chief, num_replicas, one_cpu
-from lightkeras.distribution.strategies import make_strategy
+from lightkeras.distribution.strategies import make_strategy, make_worker_strategy
 from lightkeras.runs import folder, state
 from lightkeras.runs.run import UNSET, Run
 from lightkeras.runs.saver import RunSaver
@@ -53,8 +53,9 @@ class Trainer(TrainerArguments):
         max_steps: Updates to train for.
         max_time: "DD:HH:MM:SS", a `datetime.timedelta` or a dict of its arguments.
         devices: A number of devices, a list of indices, or "auto": every GPU, or one CPU.
-        strategy: "auto", "mirrored", "multi_worker" (every process of `TF_CONFIG` or Slurm runs the same program; make
-            the Trainer before TensorFlow runs anything), or a `tf.distribute.Strategy`.
+        strategy: "auto", "mirrored", "multi_worker" (every process of `TF_CONFIG` or Slurm runs the same program; they
+            meet in the first `fit` or `validate`, before which TensorFlow must run no operation), or a
+            `tf.distribute.Strategy`.
         precision: "32", "bf16-mixed" (Keras' "mixed_bfloat16") or "16-mixed" (Keras' "mixed_float16"; each optimizer
             scales its loss, and an update whose reduced gradients are not finite is skipped).
         micro_batches: Parts of a batch that are computed one after the other: less memory, the same update.
@@ -137,6 +138,7 @@ class Trainer(TrainerArguments):
         starts = ckpt_path in (None, "auto")
         require(starts or weights_path is None, "weights_path", "None with a ckpt_path to resume", weights_path)
         require_changeable(allow_changes)
+        self._meet_workers()
         saved = self._open_resumed(task, ckpt_path)
         if saved:
             self.seed = saved.state["seed"] if self.init_args["seed"] is None else self.seed
@@ -188,6 +190,10 @@ class Trainer(TrainerArguments):
         return keras.tree.map_structure(lambda rows: dataset.in_order(_pad(rows)), outputs)
 
     # ---- before training
+
+    def _meet_workers(self) -> None:
+        if self.strategy == "multi_worker":
+            make_worker_strategy()  # first of all: TensorFlow must not have run any operation
 
     def _prepare(self, task: TaskModule, data: DataModule, stage: str) -> tf.distribute.Strategy:
         strategy = self._choose_strategy(task)
@@ -331,6 +337,7 @@ class Trainer(TrainerArguments):
         require_pair(task, data)
         expected = "a checkpoint, for a task that is not trained"
         require(task.built or ckpt_path is not None, "ckpt_path", expected, ckpt_path)
+        self._meet_workers()
         saved = None if ckpt_path is None else self._open(ckpt_path, task, "best")
         strategy = self._prepare(task, data, stage)
         used = stages.evaluation(data, DATASETS[stage], limit)

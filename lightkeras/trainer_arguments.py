@@ -10,7 +10,8 @@ import keras
 from lightkeras.callbacks.limit import to_seconds
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.data.module import DataModule
-from lightkeras.distribution.strategies import check_devices, workers
+from lightkeras.distribution.cluster import read_cluster
+from lightkeras.distribution.strategies import check_devices
 from lightkeras.runs.state import CHANGEABLE
 from lightkeras.task import TaskModule
 from lightkeras.training.optimizers import CLIP_ALGORITHMS
@@ -72,7 +73,7 @@ class TrainerArguments(HyperparametersMixin):
         self.max_seconds = to_seconds(max_time)
         self.seed: int = random.SystemRandom().randrange(2**31) if seed is None else seed
         if strategy == "multi_worker":
-            workers()  # before TensorFlow runs anything
+            read_cluster()  # the workers meet in `fit`
         if fast_dev_run:
             self._limit_to(int(fast_dev_run))
 

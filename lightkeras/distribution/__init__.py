@@ -1,6 +1,17 @@
-"""Strategies, workers, and sums over replicas."""
+"""Strategies, workers, and sums over replicas, imported on first use: `launch` and `rendezvous` need no TensorFlow."""
 
-from lightkeras.distribution.replicas import all_reduce_sum
-from lightkeras.distribution.strategies import make_strategy
+import importlib
 
-__all__ = ["all_reduce_sum", "make_strategy"]
+_WHERE = {"all_reduce_sum": "replicas", "make_strategy": "strategies"}
+
+__all__ = list(_WHERE)
+
+
+def __getattr__(name: str):
+    if name in _WHERE:
+        return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])

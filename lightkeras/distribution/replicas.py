@@ -12,7 +12,7 @@ SEED_STRIDE = 0x1E3779B1  # far from the seeds that a user gives to neighbouring
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process writes the run's files: the only one, or the first worker."""
+    """Returns whether this process writes the run's files: the only one, or the first worker."""
     resolver = strategy.cluster_resolver
     if resolver is None or not internals.has_workers(strategy):
         return True
@@ -21,7 +21,7 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def any_worker(strategy: tf.distribute.Strategy, flag: bool) -> bool:
-    """Whether any worker says so: all of them must stop at the same update. One process just asks itself."""
+    """Returns whether `flag` is True in any worker: all of them must stop at the same update."""
     if not internals.has_workers(strategy):
         return flag
     votes = strategy.run(_vote, args=(tf.constant(float(flag)),))
@@ -34,12 +34,12 @@ def _vote(flag):
 
 
 def num_replicas(strategy: tf.distribute.Strategy) -> int:
-    """Replicas over all workers."""
+    """Returns the number of replicas over all workers."""
     return strategy.num_replicas_in_sync
 
 
 def one_cpu(strategy: tf.distribute.Strategy) -> bool:
-    """Whether all training is on one CPU of one process."""
+    """Returns whether all training is on one CPU of one process."""
     alone = num_replicas(strategy) == 1 and not internals.has_workers(strategy)
     return alone and not tf.config.list_logical_devices("GPU")
 
@@ -54,10 +54,10 @@ def all_reduce_sum(values):
 
 
 def run_if(condition: tf.Tensor, function: Callable[[list[tf.Tensor]], None], tensors: list[tf.Tensor]) -> None:
-    """`function(tensors)` where `condition` holds; called in the replica context, on every replica alike.
+    """Calls `function(tensors)` if `condition` holds; called in the replica context, on every replica alike.
 
-    A branch within the replica context must not wait for other replicas, as an optimizer does: so the branch lies
-    outside of it (Keras' `LossScaleOptimizer` does the same).
+    A branch within the replica context must not wait for other replicas, as an optimizer does. So the branch lies in
+    the cross-replica context (Keras' `LossScaleOptimizer` does the same).
     """
     if internals.supports_no_merge_call():
         tf.cond(condition, lambda: function(tensors), lambda: None)
@@ -73,15 +73,15 @@ def run_if(condition: tf.Tensor, function: Callable[[list[tf.Tensor]], None], te
 
 
 def sum_over_workers(strategy: tf.distribute.Strategy, sums: np.ndarray) -> np.ndarray:
-    """Each worker's `sums` (k,) added up over all workers."""
+    """Adds up the `sums` (k,) of all workers."""
     if not internals.has_workers(strategy):
         return sums
     local = len(strategy.extended.worker_devices)
 
-    def of_replica(context):  # each worker's sums once, however many replicas it has
+    def replica_sums(context):  # each worker's sums once, however many replicas it has
         return tf.constant(np.zeros_like(sums) if context.replica_id_in_sync_group % local else sums)
 
-    parts = strategy.experimental_distribute_values_from_function(of_replica)
+    parts = strategy.experimental_distribute_values_from_function(replica_sums)
     return on_every_replica(strategy, _sum, parts).numpy()
 
 
@@ -91,20 +91,20 @@ def _sum(part):
 
 
 def draw_by_replica(generator: keras.random.SeedGenerator) -> None:
-    """Makes each replica draw seeds of its own: Keras gives all of them the same, so the same dropout masks.
+    """Makes each replica draw its own seeds: Keras gives all replicas the same, and so the same dropout masks.
 
-    Their one state goes on alike, so a checkpoint holds it; replica 0 draws what a single device draws.
+    The state is the same on all replicas, so a checkpoint holds it. Replica 0 draws the same as a single device.
     """
     draw = generator.next
 
-    def of_replica(ordered: bool = True):
+    def draw_on_replica(ordered: bool = True):
         seed, context = draw(ordered), tf.distribute.get_replica_context()
         if context is None or context.num_replicas_in_sync == 1:
             return seed
         replica = tf.cast(context.replica_id_in_sync_group, seed.dtype)
         return seed + tf.stack([replica * SEED_STRIDE, tf.zeros_like(replica)])
 
-    generator.next = of_replica
+    generator.next = draw_on_replica
 
 
 def on_every_replica(strategy: tf.distribute.Strategy, function: Callable, *args):

@@ -10,6 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 
+def module_command(module: str, *arguments: str) -> list[str]:
+    """Returns the command `python -m module`, without the current folder as the first to be searched for modules."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def module_environment() -> dict[str, str]:
+    """Returns the environment in which a child searches for modules in the folders of this process, in their order."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+
+
 def run_module(module: str, *arguments: str, log: Path) -> tuple[int, int | None]:
     """Runs `python -m module`; returns the exit code, and the signal that was forwarded to it, if any.
 
@@ -26,12 +36,11 @@ def start_module(
     module: str, *arguments: str, log: Path, environment: dict[str, str] | None = None
 ) -> subprocess.Popen:
     """Starts `python -m module` as `run_module` does, with more environment variables; returns at once."""
-    command = [sys.executable, "-m", module, *arguments, str(os.getpid())]
-    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
-    variables = {**os.environ, "PYTHONPATH": paths, **(environment or {})}
+    command = module_command(module, *arguments, str(os.getpid()))
+    variables = {**module_environment(), **(environment or {})}
     with log.open("ab") as file:
-        return subprocess.Popen(command, env=variables, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
-                                start_new_session=True)  # fmt: skip
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": file, "stderr": file}
+        return subprocess.Popen(command, env=variables, start_new_session=True, **pipes)
 
 
 def forward_signals(processes: list[subprocess.Popen], wait: Callable[[], int]) -> tuple[int, int | None]:

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers import competitors
 
-from benchmarks import command, flops, harness, peers, report, shapes
+from benchmarks import command, flops, harness, peer_updates, report
 from benchmarks.harness import Entry, Measured
+from benchmarks.peers import shapes
 from lightkeras.cli import main as cli
 from lightkeras.cli import registry
 
@@ -22,7 +24,7 @@ def here(monkeypatch, tmp_path):
 
 
 def sleepers(**milliseconds):
-    return {name: Entry("competitors:sleeper", {"milliseconds": ms}) for name, ms in milliseconds.items()}
+    return {name: Entry("helpers.competitors:sleeper", {"milliseconds": ms}) for name, ms in milliseconds.items()}
 
 
 def measured(*seconds, **others):
@@ -43,20 +45,32 @@ def test_every_round_of_every_competitor_is_kept_and_the_first_stretch_is_apart(
 
 
 def test_tracing_compiling_and_waiting_are_counted(here):
-    found = harness.race({"tracer": "competitors:tracer"}, rounds=3, profile=True)["tracer"]
+    found = harness.race({"tracer": "helpers.competitors:tracer"}, rounds=3, profile=True)["tracer"]
     assert (found.graphs, found.timed_graphs) == (1, 1)
     assert (found.compilations, found.timed_compilations) == (1, 1)
     assert 0.5 < found.waited["host"] <= 1 and found.waited["device"] == 0
 
 
+def test_stderr_tells_what_runs_and_how_long_it_takes(here, capsys):
+    harness.race(sleepers(quick=1.0, slow=400.0), rounds=2, title="Naps")
+    told = capsys.readouterr().err.splitlines()
+    assert told[:5] == [
+        "Naps: starting 1 of 2: quick", "Naps: starting 2 of 2: slow",
+        "Naps: warming up: quick", "Naps: warming up: slow", "Naps: round 1 of 2: quick, 0:00:08 left",
+    ]  # fmt: skip
+    assert (
+        told[5].startswith("Naps: round 1 of 2: slow, 0:00:0") and told[7] == "Naps: round 2 of 2: slow, 0:00:00 left"
+    )
+
+
 def test_a_competitor_that_fails_is_shown_with_what_it_said(here):
     with pytest.raises(RuntimeError, match=r"(?s)a time from bad\. .*ArithmeticError: no more"):
-        harness.race({**sleepers(good=1.0), "bad": Entry("competitors:dies")}, rounds=2)
+        harness.race({**sleepers(good=1.0), "bad": Entry("helpers.competitors:dies")}, rounds=2)
 
 
 def test_a_missing_package_names_the_extra(monkeypatch):
     monkeypatch.setattr(harness.importlib.util, "find_spec", lambda name: None)
-    entries = {"PyTorch": Entry("competitors:sleeper", needs=("torch",))}
+    entries = {"PyTorch": Entry("helpers.competitors:sleeper", needs=("torch",))}
     with pytest.raises(ModuleNotFoundError, match=r"Expected PyTorch for PyTorch: pip install 'lightkeras\[bench\]'"):
         harness.race(entries, rounds=1)
 
@@ -66,23 +80,23 @@ def test_a_missing_package_names_the_extra(monkeypatch):
 
 def test_a_table_of_times_and_one_of_speeds():
     raced = {"a": measured(2.0, 4.0, 3.0), "b": measured(6.0, 6.0, 6.0)}
-    times = report.table_of("t", "ms a step", raced, "b", 100.0, steps=10)
+    times = report.make_table("t", "ms a step", raced, "b", 100.0, steps=10)
     assert times.rows["a"].samples == [200.0, 400.0, 300.0] and times.ratio("a") == 0.5
     assert times.rows["a"].quartiles == (250.0, 300.0, 350.0)
-    speeds = report.table_of("t", "steps/s", raced, "nobody", 12.0, steps=10, speed=True)
+    speeds = report.make_table("t", "steps/s", raced, "nobody", 12.0, steps=10, speed=True)
     assert speeds.base == "a" and speeds.rows["b"].samples == [2.0] * 3 and speeds.ratio("b") == 0.5
 
 
 def test_the_time_to_the_first_step_leaves_the_other_steps_out():
-    facts = report.facts_of(Measured([1.0], start_seconds=5.0, first_seconds=4.0), steps=10)
+    facts = report.facts(Measured([1.0], start_seconds=5.0, first_seconds=4.0), steps=10)
     assert facts["time_to_first_step"] == pytest.approx(5.0 + 4.0 - 0.9)
     told = Measured([1.0], start_seconds=5.0, first_seconds=4.0, first_step_seconds=1.5)
-    assert report.facts_of(told, steps=10)["time_to_first_step"] == 6.5
+    assert report.facts(told, steps=10)["time_to_first_step"] == 6.5
 
 
 def test_the_table_is_printed(capsys):
     raced = {"ours": measured(2.0, 4.0, 3.0, graphs=7, timed_graphs=1), "theirs": measured(6.0)}
-    table = report.table_of("A step", "ms", raced, "theirs", 1e3, steps=1, note="A note.")
+    table = report.make_table("A step", "ms", raced, "theirs", 1e3, steps=1, note="A note.")
     table.rows["ours"].facts["columns"] = {"images/s": 12345.6}
     report.show(table)
     shown = " ".join(capsys.readouterr().out.split())
@@ -94,8 +108,8 @@ def test_the_table_is_printed(capsys):
 
 
 def of_sleepers(chosen):
-    taking_part = command.chosen_of(sleepers(ours=chosen.milliseconds, theirs=2.0), chosen.only)
-    return [report.table_of("A nap", "ms", harness.race(taking_part, chosen.rounds), "theirs", 1e3, 1)]
+    taking_part = command.select(sleepers(ours=chosen.milliseconds, theirs=2.0), chosen.only)
+    return [report.make_table("A nap", "ms", harness.race(taking_part, chosen.rounds), "theirs", 1e3, 1)]
 
 
 def run(*arguments):
@@ -144,8 +158,10 @@ def test_speeds_compare_the_other_way_round():
         (["--out", "none/naps.json"], "Expected `out` to be a file in an existing folder"),
     ],
 )
-def test_a_wrong_option_is_answered_in_one_line(here, capsys, arguments, message):
-    assert run(*arguments) == 1
+def test_a_wrong_option_is_answered_in_one_line(here, capsys, monkeypatch, arguments, message):
+    monkeypatch.setattr(registry, "benchmarks", lambda: {"naps": "helpers.competitors.naps"})
+    monkeypatch.setattr(competitors, "naps", lambda arguments: run(*arguments), raising=False)
+    assert cli.main(["bench", "naps", *arguments]) == 1
     error = capsys.readouterr().err
     assert error.startswith("lightkeras: error: ") and message in error and error.count("\n") == 1
 
@@ -171,7 +187,7 @@ def test_every_benchmark_says_what_it_does(name, capsys):
 
 def test_peers_take_part_in_every_task():
     for task in shapes.TASKS:
-        entries = peers.entries(task, shapes.SIZES["tiny"][task], 1, 1)
+        entries = peer_updates.entries(task, shapes.SIZES["tiny"][task], 1, 1)
         assert {"Trainer.fit", "PyTorch", "PyTorch Lightning", "Keras fit", "the original notebook"} <= set(entries)
         assert not set(entries) - {"Trainer.fit"} & {name for name, e in entries.items() if "our" in e.function}
 
@@ -180,12 +196,12 @@ def test_operations_are_counted_by_hand():
     one = {"vocabulary": 5, "embedding": 2, "units": 3, "layers": 1, "batch": 1}
     assert flops.text(**one, cell="gru", time=1) == 3 * 2 * (2 * 9 + 3 * 9 + 3 * 5)
     assert flops.text(**{**one, "layers": 2}, cell="lstm", time=4) == 3 * 2 * 4 * (2 * 12 + 3 * 12 + 2 * 3 * 12 + 3 * 5)
-    text = flops.of_update("text", shapes.SIZES["full"]["text"])
+    text = flops.count_update("text", shapes.SIZES["full"]["text"])
     assert text == pytest.approx(154e9, rel=0.01)  # counted by others for the same network
-    few, many = (flops.of_update("translation", {**shapes.SIZES["tiny"]["translation"], "batch": n}) for n in (1, 7))
+    few, many = (flops.count_update("translation", {**shapes.SIZES["tiny"]["translation"], "batch": n}) for n in (1, 7))
     assert many == 7 * few
-    assert flops.of_update("captioning", shapes.SIZES["tiny"]["captioning"]) > 0
-    assert flops.of_update("dcgan", shapes.SIZES["full"]["dcgan"]) == pytest.approx(116e9, rel=0.1)
+    assert flops.count_update("captioning", shapes.SIZES["tiny"]["captioning"]) > 0
+    assert flops.count_update("dcgan", shapes.SIZES["full"]["dcgan"]) == pytest.approx(116e9, rel=0.1)
 
 
 def test_the_peak_is_that_of_the_card():

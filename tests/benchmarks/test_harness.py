@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import command, generation, harness, input, overhead, peers, presets, quality, scaling, shapes, tasks
+from benchmarks import command, generation, harness, input, overhead, peer_updates, presets, quality, scaling, tasks
 from benchmarks.harness import Measured
+from benchmarks.peers import shapes
 from lightkeras.cli import main as cli
 
 TINY = {
@@ -20,6 +21,9 @@ TINY = {
     "tasks": ["--steps", "1"],
     "quality": ["--seconds", "8"],
 }
+
+
+MODULES = {"peers": "benchmarks.peer_updates"}
 
 
 class Done(Exception):
@@ -45,7 +49,7 @@ class Gate:
 
 def chosen(name: str, *more: str) -> argparse.Namespace:
     """A benchmark's options with tiny sizes."""
-    parser = command.parser(name, "", importlib.import_module(f"benchmarks.{name}").DEFAULTS, 2)
+    parser = command.parser(name, "", importlib.import_module(MODULES.get(name, f"benchmarks.{name}")).DEFAULTS, 2)
     return parser.parse_args([*TINY[name], *more])
 
 
@@ -70,7 +74,7 @@ OVERHEAD = {**overhead.entries(chosen("overhead")), "wide": overhead.wide_entrie
 PEERS = {
     f"{task}: {name}": entry
     for task in ("text_lstm", "dcgan", "translation", "captioning")
-    for name, entry in peers.entries(task, shapes.SIZES["tiny"][task], 1, 1).items()
+    for name, entry in peer_updates.entries(task, shapes.SIZES["tiny"][task], 1, 1).items()
     if entry.onednn
 }
 GENERATION = {
@@ -121,7 +125,7 @@ def test_quality_tells_scores_with_their_times(tmp_path, monkeypatch):
 # ---- tables
 
 
-def pretend(entries, rounds, warm_up=1, profile=False):
+def pretend(entries, rounds, warm_up=1, profile=False, title=""):
     """A race without processes."""
     harness.check_packages({})
     made = {}
@@ -148,11 +152,11 @@ def test_a_benchmark_from_its_options_to_its_report(name, tmp_path, monkeypatch,
     assert "Traceback" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("module", "ours"), [(peers, "Trainer.fit"), (tasks, tasks.BASE)])
+@pytest.mark.parametrize(("module", "ours"), [(peer_updates, "Trainer.fit"), (tasks, tasks.BASE)])
 def test_precision_and_xla_are_columns(monkeypatch, module, ours):
     monkeypatch.setattr(harness, "race", pretend)
-    name = module.__name__.partition(".")[2]
-    table = module.evaluate_loss(chosen(name, "--precisions", "32,bf16-mixed", "--xla", "auto,on"))[0]
+    name = "peers" if module is peer_updates else "tasks"
+    table = module.measure(chosen(name, "--precisions", "32,bf16-mixed", "--xla", "auto,on"))[0]
     found = {key: row.facts["columns"] for key, row in table.rows.items() if "XLA" in row.facts["columns"]}
     assert [(one["precision"], one["XLA"]) for one in found.values()][-3:] == [
         ("32", "on"), ("bf16-mixed", "auto"), ("bf16-mixed", "on"),
@@ -161,13 +165,13 @@ def test_precision_and_xla_are_columns(monkeypatch, module, ours):
 
 
 def test_mixed_precision_trains():
-    entries = peers.entries("text", shapes.SIZES["tiny"]["text"], 1, 1, command.variants("bf16-mixed", "off"))
+    entries = peer_updates.entries("text", shapes.SIZES["tiny"]["text"], 1, 1, command.variants("bf16-mixed", "off"))
     work(entries["Trainer.fit, bf16-mixed, XLA off"])
 
 
 def test_efficiency_is_the_share_of_an_even_speed_up(monkeypatch):
     monkeypatch.setattr(harness, "race", pretend)
-    (table,) = scaling.evaluate_loss(chosen("scaling", "--devices", "1,2,4"))
+    (table,) = scaling.measure(chosen("scaling", "--devices", "1,2,4"))
     found = [row.facts["columns"]["efficiency"] for row in table.rows.values()]
     assert found == pytest.approx([1.0, 1 / 2, 1 / 3])  # of batches twice and four times as large
 
@@ -175,7 +179,7 @@ def test_efficiency_is_the_share_of_an_even_speed_up(monkeypatch):
 def test_the_best_score_so_far():
     curve = [(2.0, 3.0), (5.0, 4.0), (9.0, 2.0)]
     assert [quality.best_until(curve, 6.0, higher) for higher in (True, False)] == [4.0, 3.0]
-    (table,) = [quality.table_of("captioning", chosen("quality"), [curve])]
+    (table,) = [quality.make_table("captioning", chosen("quality"), [curve])]
     assert {name: row.samples for name, row in table.rows.items()} == {
         "after 2 s": [3.0],
         "after 4 s": [3.0],

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import keras_peers, our_peers, shapes, tutorial_dcgan, tutorial_peers, tutorial_text
+from benchmarks.peers import keras as keras_peers
+from benchmarks.peers import ours as our_peers
+from benchmarks.peers import shapes
+from benchmarks.peers.tutorials import dcgan as tutorial_dcgan
+from benchmarks.peers.tutorials import text as tutorial_text
+from benchmarks.peers.tutorials import train as tutorial_peers
 from lightkeras.runs import state as run_state
 
 SIZES = shapes.SIZES["tiny"]
@@ -13,7 +18,7 @@ SIZES = shapes.SIZES["tiny"]
 def ours(name):
     """Our task with random weights, and one batch."""
     data = our_peers.Data(name, SIZES[name], 1)
-    task, dataset = our_peers.task_of(name, SIZES[name]), data.train_dataset()
+    task, dataset = our_peers.make_task(name, SIZES[name]), data.train_dataset()
     run_state.build(task, data, dataset.element_spec)
     numbers = np.random.default_rng(0)
     for variable in task.trainable_variables:
@@ -47,8 +52,8 @@ def fill(layer, values):
 def test_keras_and_notebook_text(name):
     task, batch = ours(name)
     network, expected = task.network, mean(task.character_losses(batch, training=True))
-    inputs, targets = keras_peers.inputs_of(name, SIZES[name])(batch)
-    peer = keras_peers.model_of(name, SIZES[name])
+    inputs, targets = keras_peers.make_input_function(name, SIZES[name])(batch)
+    peer = keras_peers.make_model(name, SIZES[name])
     notebook = tutorial_text.Tutorial(
         **{k: SIZES[name][k] for k in ("vocabulary", "embedding", "units", "layers", "cell")}
     )
@@ -77,9 +82,9 @@ def decoder_weights(network):
 @pytest.mark.parametrize("name", ["translation", "captioning"])
 def test_keras_attention(name):
     task, batch = ours(name)
-    network, peer = task.network, keras_peers.model_of(name, SIZES[name])
+    network, peer = task.network, keras_peers.make_model(name, SIZES[name])
     raw = {key: tf.constant(value) for key, value in shapes.arrays(name, SIZES[name], 1).items()}
-    inputs, targets = keras_peers.inputs_of(name, SIZES[name])(raw)
+    inputs, targets = keras_peers.make_input_function(name, SIZES[name])(raw)
     peer(inputs)
     weights, decoder = decoder_weights(network), peer.decoder
     if name == "translation":
@@ -116,12 +121,12 @@ def dcgan_losses(task, batch):
 def test_keras_and_notebook_dcgan(monkeypatch):
     task, batch = ours("dcgan")
     expected, noise = dcgan_losses(task, batch), task.noise(batch)
-    peer, notebook = keras_peers.model_of("dcgan", SIZES["dcgan"]), tutorial_dcgan.Tutorial(**SIZES["dcgan"])
+    peer, notebook = keras_peers.make_model("dcgan", SIZES["dcgan"]), tutorial_dcgan.Tutorial(**SIZES["dcgan"])
     for model in (peer, notebook):
         for network, weights in zip((model.generator, model.discriminator), dcgan_weights(task), strict=True):
             for variable, value in zip(network.trainable_variables, weights, strict=True):
                 variable.assign(value)
-    np.testing.assert_allclose(peer.losses_of(batch["image"], noise), expected, rtol=1e-4)
+    np.testing.assert_allclose(peer.compute_losses(batch["image"], noise), expected, rtol=1e-4)
     monkeypatch.setattr(tf.random, "normal", lambda shape: noise)
     np.testing.assert_allclose(notebook.train_step(batch["image"]), expected, rtol=1e-4)
 
@@ -129,9 +134,9 @@ def test_keras_and_notebook_dcgan(monkeypatch):
 @pytest.mark.parametrize("name", ["translation", "captioning"])
 def test_notebooks_learn(name):
     """Their recipes are their own: they train, and begin at about the logarithm of the vocabulary's size."""
-    dataset = keras_peers.require_dataset(name, SIZES[name], 1)
+    dataset = keras_peers.make_dataset(name, SIZES[name], 1)
     batch = next(iter(dataset))
-    step = tutorial_peers.step_of(name, SIZES[name], batch)
+    step = tutorial_peers.make_step(name, SIZES[name], batch)
     losses = [float(step(batch)) for _ in range(3)]
     assert losses[-1] < losses[0] == pytest.approx(np.log(SIZES[name]["vocabulary"]) * 3 / 4, rel=0.1)
 
@@ -181,10 +186,10 @@ def as_torch(torch, arrays):
 
 @pytest.mark.parametrize("name", ["text", "text_lstm"])
 def test_torch_text(torch, name):
-    from benchmarks import torch_peers
+    from benchmarks.peers import torch as torch_peers
 
     task, batch = ours(name)
-    network, model = task.network, torch_peers.model_of(name, SIZES[name], "")
+    network, model = task.network, torch_peers.make_model(name, SIZES[name], "")
     put(torch, table=(model.embedding.weight, arrays_of(network.embedding)[0]))
     for number, layer in enumerate(network.recurrent):
         put_recurrent(torch, model.recurrent, arrays_of(layer), SIZES[name]["cell"], f"_l{number}")
@@ -211,10 +216,10 @@ def put_attending(torch, name, network, model):
 @pytest.mark.parametrize("name", ["translation", "captioning"])
 @pytest.mark.parametrize("formulation", ["hoisted", "stepwise"])
 def test_torch_attention(torch, name, formulation):
-    from benchmarks import torch_peers
+    from benchmarks.peers import torch as torch_peers
 
     task, batch = ours(name)
-    model = torch_peers.model_of(name, SIZES[name], formulation)
+    model = torch_peers.make_model(name, SIZES[name], formulation)
     put_attending(torch, name, task.network, model)
     found = model.loss(as_torch(torch, shapes.arrays(name, SIZES[name], 1)))
     assert found.item() == pytest.approx(loss_name(name, task, batch), rel=1e-5)
@@ -222,10 +227,10 @@ def test_torch_attention(torch, name, formulation):
 
 def test_torch_dcgan(torch):
     """PyTorch pads strided convolutions at the other end: its network is the mirror image of ours."""
-    from benchmarks import torch_peers
+    from benchmarks.peers import torch as torch_peers
 
     task, batch = ours("dcgan")
-    sizes, model = SIZES["dcgan"], torch_peers.model_of("dcgan", SIZES["dcgan"], "")
+    sizes, model = SIZES["dcgan"], torch_peers.make_model("dcgan", SIZES["dcgan"], "")
     quarter = sizes["side"] // 4
     (dense, *generator), (*convolutions, kernel, bias) = dcgan_weights(task)
 
@@ -252,10 +257,12 @@ def test_torch_dcgan(torch):
 
 
 def test_torch_finds_what_our_beam_search_finds(torch):
-    from benchmarks import generation, torch_peers, torch_search
+    from benchmarks import generation
+    from benchmarks.peers import torch as torch_peers
+    from benchmarks.peers import torch_search
 
     task, batch = ours("translation")
-    model = torch_peers.model_of("translation", SIZES["translation"], "")
+    model = torch_peers.make_model("translation", SIZES["translation"], "")
     put_attending(torch, "translation", task.network, model)
     source = batch["source"].numpy()
     for words, least in ((4, 4), (6, 0)):

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import lightkeras as lk
-from lightkeras.distribution.strategies import workers
+from lightkeras.distribution.strategies import make_worker_strategy
 
 STEPS = 20
 
@@ -53,7 +53,7 @@ def promise(out: str, folder: str, *trainings: str) -> None:
         folder: The data.
         trainings: Each as JSON: [name, cut].
     """
-    workers()  # before TensorFlow runs anything
+    make_worker_strategy()  # before TensorFlow runs anything
     from helpers import promise
 
     index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]

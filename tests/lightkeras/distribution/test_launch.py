@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightkeras.distribution import launch
+import lightkeras as lk
+from lightkeras.distribution import launch, rendezvous
 
 HERE = Path(__file__).parent.parent.parent / "helpers"
 SAY = "import os, json; print('I am', json.loads(os.environ['TF_CONFIG'])['task']['index'])"
@@ -39,11 +40,18 @@ def test_one_fails_all_stop_and_its_code_is_kept(capfd):
     assert "Worker 1 ended with exit code 7" in capfd.readouterr().out
 
 
-def test_a_worker_that_does_not_end_is_killed(monkeypatch):
-    monkeypatch.setattr(launch, "GRACE", 0.5)
-    stubborn = "import json, os, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
-    index = "json.loads(os.environ['TF_CONFIG'])['task']['index']"
-    assert launch.launch(python(f"{stubborn}; time.sleep(1); sys.exit(3) if {index} else time.sleep(600)"), 2) == 3
+def test_a_worker_that_does_not_end_is_killed(monkeypatch, tmp_path):
+    monkeypatch.setattr(launch, "EXIT_SECONDS", 0.5)
+    monkeypatch.chdir(tmp_path)
+    stubborn = """import json, os, pathlib, signal, sys, time
+if json.loads(os.environ['TF_CONFIG'])['task']['index'] == 0:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    pathlib.Path('ready').touch()
+    time.sleep(600)
+while not pathlib.Path('ready').exists():
+    time.sleep(0.01)
+sys.exit(3)"""
+    assert launch.launch(python(stubborn), 2) == 3
 
 
 def test_a_killed_worker_counts_as_in_a_shell():
@@ -52,17 +60,17 @@ def test_a_killed_worker_counts_as_in_a_shell():
 
 
 def test_signals_are_passed_on():
-    sleep = python("import time; time.sleep(600)")
-    code = f"from lightkeras.distribution import launch; import sys; sys.exit(launch.launch({sleep!r}, 2))"
-    process = subprocess.Popen([sys.executable, "-c", code])
-    time.sleep(3)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 143
+    worker = python("import time; print('started', flush=True); time.sleep(600)")
+    code = f"from lightkeras.distribution import launch; import sys; sys.exit(launch.launch({worker!r}, 2))"
+    with subprocess.Popen(python(code), stdout=subprocess.PIPE, text=True) as process:
+        assert {process.stdout.readline() for _ in range(2)} == {"[0] started\n", "[1] started\n"}
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 143
 
 
 def test_the_strategy_is_added_unless_named():
-    assert launch.with_strategy(["fit", "x"]) == ["fit", "x", "--trainer.strategy", "multi_worker"]
-    assert launch.with_strategy(["fit", "--trainer.strategy=auto"]) == ["fit", "--trainer.strategy=auto"]
+    assert launch.add_strategy(["fit", "x"]) == ["fit", "x", "--trainer.strategy", "multi_worker"]
+    assert launch.add_strategy(["fit", "--trainer.strategy=auto"]) == ["fit", "--trainer.strategy=auto"]
 
 
 @pytest.mark.parametrize("arguments", [["--workers", "0", "fit"], ["--workers", "2"], ["fit"]])
@@ -136,18 +144,22 @@ def test_a_port_in_use_is_named(tmp_path):
 @pytest.mark.parametrize(
     "config", [{}, {"cluster": {"worker": ["127.0.0.1:1"]}, "task": {"type": "worker", "index": 1}}]
 )
-def test_a_wrong_cluster_is_refused(config, monkeypatch):
-    from lightkeras.distribution.strategies import workers
-
+def test_a_wrong_cluster_is_rejected_by_the_trainer(config, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", json.dumps(config))
     with pytest.raises(ValueError, match="TF_CONFIG"):
-        workers()
+        lk.Trainer(strategy="multi_worker")
 
 
-def test_no_cluster_is_refused(monkeypatch):
-    from lightkeras.distribution.strategies import workers
-
+def test_no_cluster_is_rejected_by_the_trainer(monkeypatch):
     for name in ("TF_CONFIG", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ValueError, match="lightkeras launch"):
-        workers()
+        lk.Trainer(strategy="multi_worker")
+
+
+def test_the_trainer_waits_for_nobody(monkeypatch):
+    """The workers meet in `fit`."""
+    config = {"cluster": {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    monkeypatch.setattr(rendezvous, "meet", lambda *arguments: pytest.fail("met in the constructor"))
+    lk.Trainer(strategy="multi_worker")

@@ -13,7 +13,7 @@ import pytest
 
 from lightkeras.distribution import launch, rendezvous
 from lightkeras.distribution.cluster import slurm_config
-from lightkeras.distribution.strategies import workers
+from lightkeras.distribution.strategies import make_worker_strategy
 
 
 def addresses(count: int) -> list[str]:
@@ -63,22 +63,22 @@ def test_those_who_disagree_say_so_on_both_sides(case):
     lists = [([at[name] for name in names], index) for names, index in DISAGREEING[case]]
     outcomes = meeting(*((listed, index, {}) for listed, index in lists))
     for outcome, (mine, index), (theirs, other) in zip(outcomes, lists, lists[::-1], strict=True):
-        start = "ValueError: Expected every worker to be told the same cluster and to be at its place in it. Received: "
-        said = f"{start}worker {index} (this process) was told {{'cluster': {mine}}}, and worker {other} at 127.0.0.1"
+        start = "ArgumentError: Expected all workers to have the same cluster, each at its own address. Received: "
+        said = f"{start}worker {index} (this process) has {{'cluster': {mine}}}, worker {other} at 127.0.0.1"
         assert outcome.startswith(said) and outcome.endswith(f"{{'cluster': {theirs}}}")
 
 
 def test_another_version_is_named():
     listed = addresses(2)
     first, second = meeting((listed, 0, {"tensorflow": "2.21.0"}), (listed, 1, {"tensorflow": "2.20.0"}))
-    assert "was told {'tensorflow': '2.21.0'}, and worker 1 at 127.0.0.1" in first and "2.20.0" in first
-    assert "was told {'tensorflow': '2.20.0'}" in second
+    assert "has {'tensorflow': '2.21.0'}, worker 1 at 127.0.0.1" in first and "2.20.0" in first
+    assert "has {'tensorflow': '2.20.0'}" in second
 
 
 def ask_until_answered(address, said):
     while True:
         try:
-            return rendezvous._asked(address, said)
+            return rendezvous._request(address, said)
         except OSError:
             continue
 
@@ -88,13 +88,13 @@ def test_two_in_one_place():
     listed = addresses(2)
     outcomes = meeting((listed, 0, {}), (listed, 0, {}), patience=0.5)
     assert sum("OSError: Expected port" in outcome for outcome in outcomes) == 1
-    first = {"index": 0, "told": {"cluster": listed}, "process": "the first"}
-    with rendezvous._listening(listed[0], first):  # it answers, but another one asks
+    first = {"index": 0, "config": {"cluster": listed}, "process": "the first"}
+    with rendezvous._listen(listed[0], first):  # it answers, but another one asks
         found = threading.Thread(target=ask_until_answered, args=(listed[1], {**first, "process": "the second"}))
         found.start()
         (outcome,) = meeting((listed, 1, {}))
         found.join()
-    assert outcome.startswith("ValueError: Expected one process to be worker 0. Received: another one asked, from 127")
+    assert outcome.startswith("ArgumentError: Expected one process to be worker 0. Received: a request from 127")
 
 
 def test_a_list_that_names_the_wrong_machine():
@@ -109,16 +109,16 @@ def test_a_list_that_names_the_wrong_machine():
 def test_one_who_does_not_come_is_named():
     mine, missing = addresses(2)
     (outcome,) = meeting(([mine, missing], 0, {}), patience=0.3)
-    assert outcome.startswith("TimeoutError: Expected every worker to come. Received: no word from worker 1 at ")
+    assert outcome.startswith("TimeoutError: Expected every worker to come. Received: nothing from worker 1 at ")
     assert f"{missing} (ConnectionRefusedError" in outcome
 
 
 def test_one_who_answers_and_never_asks_is_named():
     mine, other = addresses(2)
-    said = {"index": 1, "told": {"cluster": [mine, other]}, "process": "one"}
-    with rendezvous._listening(other, said):
+    said = {"index": 1, "config": {"cluster": [mine, other]}, "process": "one"}
+    with rendezvous._listen(other, said):
         (outcome,) = meeting(([mine, other], 0, {}), patience=0.5)
-    assert outcome.startswith("TimeoutError") and f"worker 1 at {other} (it answers, and does not ask)" in outcome
+    assert outcome.startswith("TimeoutError") and f"worker 1 at {other} (it answers, but does not ask)" in outcome
 
 
 def test_strangers_change_nothing():
@@ -128,7 +128,7 @@ def test_strangers_change_nothing():
     met = []
     first = threading.Thread(target=lambda: met.extend(meeting((listed, 0, {}))))
     first.start()
-    for garbage in (b"", b"GET / HTTP/1.1\r\n\r\n", b"[]\n", b'{"index": 1, "told": 3}\n'):
+    for garbage in (b"", b"GET / HTTP/1.1\r\n\r\n", b"[]\n", b'{"index": 1, "config": 3}\n'):
         while True:
             try:
                 with socket.create_connection((host, int(port)), 5) as stranger:
@@ -174,7 +174,7 @@ def test_a_service_that_is_no_worker_is_named():
 def test_what_is_wrong_in_itself_is_refused_at_once(config, message, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", config if isinstance(config, str) else json.dumps(config))
     with pytest.raises(ValueError, match=f"Expected `TF_CONFIG` to be .*{message}"):
-        workers()
+        make_worker_strategy()
 
 
 # ---- Slurm
@@ -201,8 +201,9 @@ def test_a_process_that_srun_did_not_start_is_told(name):
 # ---- real processes
 
 JOIN = """
-from lightkeras.distribution import any_worker, is_chief, workers
-strategy = workers()
+from lightkeras.distribution.replicas import any_worker, is_chief
+from lightkeras.distribution.strategies import make_worker_strategy
+strategy = make_worker_strategy()
 print(strategy.num_replicas_in_sync, is_chief(strategy), any_worker(strategy, is_chief(strategy)))
 """
 
@@ -237,7 +238,7 @@ def test_two_processes_with_other_lists_end_with_an_error():
     listed = addresses(2)
     tasks = [{"cluster": {"worker": w}, "task": {"type": "worker", "index": 0}} for w in (listed, listed[::-1])]
     for process in joined(*({"TF_CONFIG": json.dumps(task)} for task in tasks)):
-        assert process.returncode == 1 and "Expected every worker to be told the same cluster" in process.stderr
+        assert process.returncode == 1 and "Expected all workers to have the same cluster" in process.stderr
 
 
 def test_the_meeting_needs_no_tensorflow():

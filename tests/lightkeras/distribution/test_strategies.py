@@ -6,12 +6,12 @@ import tensorflow as tf
 
 import lightkeras as lk
 from lightkeras.distribution.replicas import all_reduce_sum, num_replicas, on_every_replica
-from lightkeras.distribution.strategies import _available, _chosen, check_devices, make_strategy
+from lightkeras.distribution.strategies import available_devices, check_devices, device_names, make_strategy
 
 
-def test_devices_are_chosen():
-    names = [device.name for device in _available()]
-    assert _chosen(2) == names[:2] and _chosen([1]) == names[1:2]
+def test_devices_aredevice_names():
+    names = [device.name for device in available_devices()]
+    assert device_names(2) == names[:2] and device_names([1]) == names[1:2]
     assert make_strategy(1) is tf.distribute.get_strategy()
     assert num_replicas(make_strategy(2)) == 2
     assert make_strategy([0, 1]) is make_strategy(2)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import tutorial_translation as tutorial
+from benchmarks.peers.tutorials import translation as tutorial
 from tasks.translation.model import Encoder, Translator
 
 SOURCE, TARGET, EMBEDDING, UNITS, ENCODER = 11, 9, 6, 5, 4

@@ -1,12 +1,16 @@
 """The original notebooks' training as competitors: their models and steps, a Python loop over `tf.data` batches."""
 
-from benchmarks import keras_peers, tutorial_captioning, tutorial_dcgan, tutorial_text, tutorial_translation
+from benchmarks.peers import keras as keras_peers
+from benchmarks.peers.tutorials import captioning as tutorial_captioning
+from benchmarks.peers.tutorials import dcgan as tutorial_dcgan
+from benchmarks.peers.tutorials import text as tutorial_text
+from benchmarks.peers.tutorials import translation as tutorial_translation
 
 
 def train(gate, task: str, sizes: dict, steps: int, batches: int) -> None:
     """The notebook's loop; a stretch is `steps` updates."""
-    dataset = keras_peers.require_dataset(task, sizes, batches)
-    step = step_of(task, sizes, next(iter(dataset)))
+    dataset = keras_peers.make_dataset(task, sizes, batches)
+    step = make_step(task, sizes, next(iter(dataset)))
     stream = iter(dataset.repeat())
     while True:
         gate()
@@ -14,8 +18,8 @@ def train(gate, task: str, sizes: dict, steps: int, batches: int) -> None:
             step(next(stream))
 
 
-def step_of(task: str, sizes: dict, batch):
-    """The notebook's step, as a function of a batch of `keras_peers.require_dataset`."""
+def make_step(task: str, sizes: dict, batch):
+    """The notebook's step, as a function of a batch of `keras_peers.make_dataset`."""
     names = ("vocabulary", "embedding", "units")
     if task == "dcgan":
         return tutorial_dcgan.Tutorial(**sizes).train_step

@@ -10,8 +10,9 @@ does not depend on the state taken out of the decoder's loop. What comes at an e
 `--precisions 32,bf16-mixed --xla auto,on,off` adds ours with these.
 """
 
-from benchmarks import command, flops, harness, report, shapes
+from benchmarks import command, flops, harness, report
 from benchmarks.harness import Entry
+from benchmarks.peers import shapes
 
 DEFAULTS = {"steps": 3, "size": "full", "tasks": "text,text_lstm,dcgan,translation,captioning"}
 DEFAULTS |= {"precisions": "32", "xla": "auto"}
@@ -36,17 +37,19 @@ def entries(task: str, sizes: dict, steps: int, rounds: int, variants: dict | No
     settings = {"task": task, "sizes": sizes, "steps": steps, "batches": shapes.batches_for(rounds, steps)}
     more, formulation = _MORE.get(task, (None, None))
     others = (
-        {more: Entry("benchmarks.torch_peers:train", {**settings, "formulation": formulation}, TORCH)} if more else {}
+        {more: Entry("benchmarks.peers.torch:train", {**settings, "formulation": formulation}, TORCH)} if more else {}
     )
     ours = variants or {"": ({}, {})}
     return {
-        **{_named(name): Entry("benchmarks.our_peers:train", {**settings, **more}) for name, (_, more) in ours.items()},
-        BASE: Entry("benchmarks.torch_peers:train", settings, TORCH),
+        **{
+            _named(name): Entry("benchmarks.peers.ours:train", {**settings, **more}) for name, (_, more) in ours.items()
+        },
+        BASE: Entry("benchmarks.peers.torch:train", settings, TORCH),
         **others,
-        "PyTorch Lightning": Entry("benchmarks.torch_peers:train_lightning", settings, LIGHTNING),
-        "Keras fit": Entry("benchmarks.keras_peers:train", settings),
-        "the original notebook": Entry("benchmarks.tutorial_peers:train", settings),
-        "the original notebook, oneDNN off": Entry("benchmarks.tutorial_peers:train", settings, onednn=False),
+        "PyTorch Lightning": Entry("benchmarks.peers.lightning:train", settings, LIGHTNING),
+        "Keras fit": Entry("benchmarks.peers.keras:train", settings),
+        "the original notebook": Entry("benchmarks.peers.tutorials.train:train", settings),
+        "the original notebook, oneDNN off": Entry("benchmarks.peers.tutorials.train:train", settings, onednn=False),
     }
 
 
@@ -56,16 +59,16 @@ def _named(variant: str) -> str:
 
 def measure(chosen) -> list[report.Table]:
     """A table for each task."""
-    return [_of_task(name, chosen) for name in command.listed("tasks", chosen.tasks, shapes.TASKS)]
+    return [_measure_task(name, chosen) for name in command.listed("tasks", chosen.tasks, shapes.TASKS)]
 
 
-def _of_task(task: str, chosen) -> report.Table:
+def _measure_task(task: str, chosen) -> report.Table:
     sizes = shapes.SIZES[chosen.size][task]
     variants = command.variants(chosen.precisions, chosen.xla)
-    taking_part = command.chosen_of(entries(task, sizes, chosen.steps, chosen.rounds, variants), chosen.only)
-    raced = harness.race(taking_part, chosen.rounds)
-    table = report.table_of(TITLES[task], "ms a step", raced, BASE, 1e3 / chosen.steps, chosen.steps)
-    unit, count = shapes.units_of(task, sizes)
+    taking_part = command.select(entries(task, sizes, chosen.steps, chosen.rounds, variants), chosen.only)
+    raced = harness.race(taking_part, chosen.rounds, title=TITLES[task])
+    table = report.make_table(TITLES[task], "ms a step", raced, BASE, 1e3 / chosen.steps, chosen.steps)
+    unit, count = shapes.count_units(task, sizes)
     columns = {_named(name): which for name, (which, _) in variants.items()}
     for name, row in table.rows.items():
         updates, which = 1e3 / row.median, columns.get(name, {})  # a second

@@ -28,6 +28,7 @@ SIZES = {
 }
 TASKS = tuple(SIZES["full"])
 PHOTOS = 256  # each with many captions
+CLASSES = 4  # of the scores of a classifier of points
 
 
 def batches_for(rounds: int, steps: int) -> int:
@@ -64,8 +65,14 @@ def features(sizes: dict) -> np.ndarray:
     return np.maximum(np.random.default_rng(1).normal(size=shape), 0).astype(np.float32)
 
 
-def units_of(task: str, sizes: dict) -> tuple[str, int]:
+def count_units(task: str, sizes: dict) -> tuple[str, int]:
     """What a batch is counted in, and how many it has: nothing of it is padding."""
     per_example = {"text": "time", "text_lstm": "time", "translation": "words", "captioning": "words"}.get(task)
     name = {"dcgan": "images", "translation": "tokens", "captioning": "words"}.get(task, "characters")
     return name, sizes["batch"] * (sizes[per_example] if per_example else 1)
+
+
+def points(steps: int, batch: int, features: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns points of two classes for `steps` batches: float32 (n, features) and int32 (n,)."""
+    x = np.random.default_rng(0).normal(size=(steps * batch, features)).astype(np.float32)
+    return x, (x.sum(axis=1) > 0).astype(np.int32)

@@ -3,16 +3,16 @@
 import keras
 import tensorflow as tf
 
-from benchmarks import shapes
-from benchmarks.tutorial_dcgan import networks
+from benchmarks.peers import shapes
+from benchmarks.peers.tutorials.dcgan import networks
 
 CELLS = {"gru": keras.layers.GRU, "lstm": keras.layers.LSTM}
 
 
 def train(gate, task: str, sizes: dict, steps: int, batches: int) -> None:
     """`fit(verbose=0)`; a stretch is `steps` updates."""
-    model = model_of(task, sizes)
-    stream = require_dataset(task, sizes, batches)
+    model = make_model(task, sizes)
+    stream = make_dataset(task, sizes, batches)
     model.fit(stream, epochs=10**6, verbose=0, shuffle=False, callbacks=[Gates(gate, steps)])
 
 
@@ -32,15 +32,15 @@ class Gates(keras.callbacks.Callback):
             self._gate()
 
 
-def require_dataset(task: str, sizes: dict, batches: int) -> tf.data.Dataset:
+def make_dataset(task: str, sizes: dict, batches: int) -> tf.data.Dataset:
     """Shuffled batches, as `fit` takes them: images, or (inputs, targets)."""
     arrays = shapes.arrays(task, sizes, batches)
     examples = tf.data.Dataset.from_tensor_slices(arrays).shuffle(len(next(iter(arrays.values()))))
     batched = examples.batch(sizes["batch"], drop_remainder=True)
-    return batched.map(inputs_of(task, sizes), tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return batched.map(make_input_function(task, sizes), tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def inputs_of(task: str, sizes: dict):
+def make_input_function(task: str, sizes: dict):
     """A function of a batch of `shapes.arrays`: what `fit` takes."""
     if task == "dcgan":
         return lambda rows: rows["image"]
@@ -52,7 +52,7 @@ def inputs_of(task: str, sizes: dict):
     return lambda rows: (rows["inputs"], rows["targets"])
 
 
-def model_of(task: str, sizes: dict) -> keras.Model:
+def make_model(task: str, sizes: dict) -> keras.Model:
     """The model of one of `shapes.TASKS`, built and compiled."""
     if task == "dcgan":
         model = DCGAN(**sizes)
@@ -67,6 +67,12 @@ def model_of(task: str, sizes: dict) -> keras.Model:
         model = text(**{name: sizes[name] for name in (*names, "layers", "cell")})
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     return model
+
+
+def classifier(width, layers) -> keras.Model:
+    """Hidden layers and the scores of the classes, for `shapes.points`."""
+    hidden = [keras.layers.Dense(width, activation="relu") for _ in range(layers)]
+    return keras.Sequential([*hidden, keras.layers.Dense(shapes.CLASSES)])
 
 
 def text(vocabulary, embedding, units, layers, cell) -> keras.Model:
@@ -174,7 +180,7 @@ class DCGAN(keras.Model):
         """The means of both losses."""
         return list(self.trackers.values())
 
-    def losses_of(self, images, noise):
+    def compute_losses(self, images, noise):
         """The generator's and the discriminator's."""
         real, fake = (
             self.discriminator(images, training=True),
@@ -186,7 +192,7 @@ class DCGAN(keras.Model):
     def train_step(self, images):
         """One update of both."""
         with tf.GradientTape(persistent=True) as tape:
-            losses = self.losses_of(images, tf.random.normal(self.shape_of_noise))
+            losses = self.compute_losses(images, tf.random.normal(self.shape_of_noise))
         optimizers = (self.generator_optimizer, self.discriminator_optimizer)
         for network, loss, optimizer in zip((self.generator, self.discriminator), losses, optimizers, strict=True):
             optimizer.apply(tape.gradient(loss, network.trainable_variables), network.trainable_variables)

@@ -5,7 +5,7 @@ import tempfile
 import tensorflow as tf
 
 import lightkeras as lk
-from benchmarks import shapes
+from benchmarks.peers import shapes
 from lightkeras.callbacks import Compilation
 from tasks.captioning import Captioning
 from tasks.dcgan import DCGAN
@@ -55,7 +55,7 @@ class Data(lk.DataModule):
         return lk.AddressedDataset.from_batches(fetch, len(captions), batch)
 
 
-def task_of(task: str, sizes: dict) -> lk.TaskModule:
+def make_task(task: str, sizes: dict) -> lk.TaskModule:
     """The task with these sizes."""
     if task == "dcgan":
         filters = {"generator_filters": sizes["filters"], "discriminator_filters": sizes["filters"]}
@@ -71,7 +71,7 @@ def task_of(task: str, sizes: dict) -> lk.TaskModule:
 
 def train(gate, task: str, sizes: dict, steps: int, batches: int, **arguments) -> None:
     """`Trainer.fit`, default callbacks too; a row of the logs every `steps` updates."""
-    fit(gate, task_of(task, sizes), Data(task, sizes, batches), steps, **arguments)
+    fit(gate, make_task(task, sizes), Data(task, sizes, batches), steps, **arguments)
 
 
 class AtLogs(lk.Callback):

@@ -1,4 +1,4 @@
-"""PyTorch and PyTorch Lightning as competitors: a plain loop, and `lightning.Trainer.fit` around the same model."""
+"""PyTorch Lightning as a competitor: `lightning.Trainer.fit` around the models of `torch_models`."""
 
 import logging
 import tempfile
@@ -6,53 +6,21 @@ import warnings
 
 import torch
 
-from benchmarks import shapes, torch_models
-
-
-def model_of(task: str, sizes: dict, formulation: str) -> torch.nn.Module:
-    """The model of one of `shapes.TASKS`; the formulation "" is the model's own default."""
-    chosen = {"formulation": formulation} if formulation else {}
-    if task == "captioning":
-        return torch_models.Captioning(shapes.features(sizes), **sizes, **chosen)
-    kinds = {"dcgan": torch_models.DCGAN, "translation": torch_models.Translation}
-    return kinds.get(task, torch_models.Text)(**sizes, **chosen)
+from benchmarks.peers import shapes
+from benchmarks.peers.torch import make_model, shuffle_batches
 
 
 def train(gate, task: str, sizes: dict, steps: int, batches: int, formulation: str = "") -> None:
-    """A plain loop."""
-    loop(gate, model_of(task, sizes, formulation), shapes.arrays(task, sizes, batches), sizes["batch"], steps)
-
-
-def train_lightning(gate, task: str, sizes: dict, steps: int, batches: int, formulation: str = "") -> None:
     """`lightning.Trainer.fit` without progress bar and logger."""
-    model = model_of(task, sizes, formulation)
+    model = make_model(task, sizes, formulation)
     fit(gate, model, shapes.arrays(task, sizes, batches), sizes["batch"], steps)
 
 
-def batches_of(arrays: dict, batch: int):
-    """Shuffled batches for ever, by indexing: faster than a `DataLoader` that collates examples."""
-    tensors = {name: torch.as_tensor(array) for name, array in arrays.items()}
-    while True:
-        for rows in torch.randperm(len(next(iter(tensors.values())))).split(batch):
-            if len(rows) == batch:
-                yield {name: tensor[rows] for name, tensor in tensors.items()}
-
-
-def loop(gate, model, arrays: dict, batch: int, steps: int) -> None:
-    """A plain loop over shuffled batches of the arrays' rows; a stretch is `steps` updates."""
-    stream, optimizers = batches_of(arrays, batch), model.optimizers()
-    model.train()
-    while True:
-        gate()
-        for _ in range(steps):
-            model.step(next(stream), optimizers, torch.Tensor.backward)
-
-
 def fit(gate, model, arrays: dict, batch: int, steps: int, bar: bool = False, logger: bool = False) -> None:
-    """The same under `lightning.Trainer.fit`.
+    """Trains a model on shuffled batches of the arrays' rows; a stretch is `steps` updates.
 
     Args:
-        gate: Told at the first update, and after every `steps`.
+        gate: Called at the first update, and after every `steps`.
         model: A model of `torch_models`.
         arrays: By name, the example axis first.
         batch: Examples of an update.
@@ -75,7 +43,7 @@ def fit(gate, model, arrays: dict, batch: int, steps: int, bar: bool = False, lo
 
     class Stream(torch.utils.data.IterableDataset):
         def __iter__(self):
-            return batches_of(arrays, batch)
+            return shuffle_batches(arrays, batch)
 
     with tempfile.TemporaryDirectory() as folder:
         from lightning.pytorch.loggers import CSVLogger

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 import lightkeras as lk
-from benchmarks import tutorial_translation
+from benchmarks.peers.tutorials import translation as tutorial_translation
 from tasks.translation import TranslationData
 
 BATCH, LONGEST, REPORT = 64, 20, 100
