@@ -63,7 +63,7 @@ class TaskModule(HyperparametersMixin, internals.CompleteModel):
     prefer_jit_compile: bool | None = None
     sample_every = 1
     seed = 0
-    steps_per_epoch: int | None = None
+    steps_per_epoch: Any = None
     total_steps: int | None = None
 
     def __init__(self, **kwargs):
@@ -71,7 +71,7 @@ class TaskModule(HyperparametersMixin, internals.CompleteModel):
         self.global_step = 0
         self.optimizers = NamedOptimizers({}, self.optimizer_variables, UpdateSettings())
         self._strategy = None
-        self._spec = None
+        self._spec: Any = None
         self._building = False
         self._averaged = False
 
