@@ -19,6 +19,20 @@ LONGEST_FIRST = (  # so that two processes with `--dist loadfile` end together
     "tests/test_invariance.py",
 )
 
+SMOKE = (  # files and tests of `pytest -m smoke`
+    "tests/test_smoke.py",
+    "tests/test_architecture.py",
+    "tests/lightkeras/test_losses.py",
+    "tests/lightkeras/test_package.py",
+    "tests/lightkeras/test_schedules.py",
+    "tests/lightkeras/metrics/test_sums.py",
+    "tests/lightkeras/random/",
+    "tests/lightkeras/utils/test_files.py",
+    "tests/lightkeras/utils/test_hparams.py",
+    "tests/lightkeras/utils/test_messages.py",
+    "tests/lightkeras/cli/test_commands.py::test_the_offline_preset_trains",
+)
+
 
 @pytest.fixture
 def root(tmp_path):
@@ -34,7 +48,11 @@ def pytest_configure(config):
     config.option.loadscopereorder = False  # xdist would start the files with the most tests
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` deselects
 def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.nodeid.startswith(SMOKE):
+            item.add_marker(pytest.mark.smoke)
     rank = {path: number for number, path in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: rank.get(item.location[0], len(rank)))  # stable: the order within files stays
 
