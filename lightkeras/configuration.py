@@ -34,7 +34,7 @@ _VALUE = re.compile(r"(?:Given|Got) value: (.*)", re.DOTALL)
 # ---- the written form
 
 
-def read_part(name: str, value: Any) -> tuple[type | None, dict[str, Any]]:
+def read_part(name: str, value: Any) -> tuple[Any, dict[str, Any]]:
     """Reads the part "task" or "data" of a configuration, in either form.
 
     Returns:
@@ -88,11 +88,11 @@ class Parser(ArgumentParser):
         """Puts a message of jsonargparse into one line."""
         line = " ".join(message.split()).rstrip(".")
         if unknown := _UNKNOWN.search(message):
-            known = [option for action in self._actions for option in action.option_strings]
+            known = re.findall(r"(?m)^  (?:-h, )?(--[\w.]+)", self.format_help())
             name = ".".join(filter(None, unknown.groups()))
             return f"{line}.{nearest(f'--{name}', known)}"
         key, types, value = _KEY.search(message), _TYPE.findall(message), _VALUE.search(message)
-        if "Problem with given" in message:
+        if key and "Problem with given" in message:
             problem = message.partition("Problem with given ")[2].partition("\n    -")[0]
             return f"Expected `{key[1]}` to be importable. Received: {' '.join(problem.split())}."
         if key and types and value:

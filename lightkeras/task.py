@@ -25,7 +25,7 @@ from lightkeras.utils.lightning import TASK_ATTRIBUTES, TASK_METHODS, replace_at
 
 
 @replace_attributes(TASK_ATTRIBUTES)
-class TaskModule(HyperparametersMixin, keras.Model):
+class TaskModule(HyperparametersMixin, internals.CompleteModel):
     """A task: model, losses, optimizers. A subclass overrides
 
     - `configure_model(data)`: creates the layers, from what the data knows (the size of its vocabulary),
@@ -63,7 +63,7 @@ class TaskModule(HyperparametersMixin, keras.Model):
     prefer_jit_compile: bool | None = None
     sample_every = 1
     seed = 0
-    steps_per_epoch: int | None = None
+    steps_per_epoch: Any = None
     total_steps: int | None = None
 
     def __init__(self, **kwargs):
@@ -71,7 +71,7 @@ class TaskModule(HyperparametersMixin, keras.Model):
         self.global_step = 0
         self.optimizers = NamedOptimizers({}, self.optimizer_variables, UpdateSettings())
         self._strategy = None
-        self._spec = None
+        self._spec: Any = None
         self._building = False
         self._averaged = False
 
@@ -346,9 +346,6 @@ class TaskModule(HyperparametersMixin, keras.Model):
     def metrics(self) -> list:
         """No metrics of Keras': sums with weights replace them (Keras' loss tracker would report a loss of 0)."""
         return []
-
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None) -> None:
-        """Does nothing: the task is built from the data's spec (Keras' own fails for strings and for GANs)."""
 
     # ---- state
 

@@ -19,7 +19,7 @@ from lightkeras.data import AddressedDataset, DataModule, stages
 from lightkeras.distribution.replicas import is_chief, num_replicas, one_cpu
 from lightkeras.distribution.strategies import make_strategy, make_worker_strategy
 from lightkeras.runs import folder, state
-from lightkeras.runs.run import Run
+from lightkeras.runs.run import UNSET, Run
 from lightkeras.runs.saver import RunSaver
 from lightkeras.task import TaskModule
 from lightkeras.trainer_arguments import TrainerArguments, require_changeable, require_pair
@@ -165,7 +165,7 @@ class Trainer(TrainerArguments):
 
     def validate(self, task: TaskModule, data: DataModule, ckpt_path: str | None = None) -> dict[str, float]:
         """Returns the metrics on the validation data, by their `val_` names; see `test`."""
-        require(self.limit_val_batches, "limit_val_batches", "above 0 to validate", self.limit_val_batches)
+        require(self.limit_val_batches > 0, "limit_val_batches", "above 0 to validate", self.limit_val_batches)
         return self._evaluate(task, data, "validate", "val", self.limit_val_batches, ckpt_path)
 
     def test(self, task: TaskModule, data: DataModule, ckpt_path: str | None = None) -> dict[str, float]:
@@ -237,7 +237,7 @@ class Trainer(TrainerArguments):
         known = [total for total in (self.max_steps, epochs and epochs * steps) if total]
         return min(known) if known else None
 
-    def _open_resumed(self, task: TaskModule, ckpt_path: str | None) -> Checkpoint | None:
+    def _open_resumed(self, task: TaskModule, ckpt_path: str | Folder | None) -> Checkpoint | None:
         """Opens the checkpoint to resume from; None starts a new run."""
         if ckpt_path == "auto":
             ckpt_path = folder.newest_run(as_path(self.default_root_dir), folder.task_name(type(task)))
@@ -256,7 +256,7 @@ class Trainer(TrainerArguments):
         self.run_dir = folder.open_run(self, task, data, saved and saved.path) if writes else None
         steps, total = task.steps_per_epoch, task.total_steps
         epochs, saver = total and math.ceil(total / steps), RunSaver(task, data, self.seed)
-        run = Run(steps, self.log_every_n_steps, self.run_dir, epochs, names, saver)
+        run = Run(steps, self.log_every_n_steps, self.run_dir or UNSET, epochs, names, saver)
         return CallbackList(used, task, run, saved.state["callbacks"] if saved else None)
 
     def _source(self, task: TaskModule, train: AddressedDataset, steps: int) -> Source:
@@ -279,8 +279,9 @@ class Trainer(TrainerArguments):
             steps = WORKERS_STEPS
         if jit == "auto":
             one = num_replicas(task.distribute_strategy) == 1
-            jit = bool(task.prefer_jit_compile) and one and not self.run_eagerly  # None: `Compilation` finds out
-        task.compile_steps(run_eagerly=self.run_eagerly, jit_compile=jit, steps_per_execution=steps, source=source)
+            jit = task.prefer_jit_compile and one and not self.run_eagerly  # None: `Compilation` finds out
+        options = {"run_eagerly": self.run_eagerly, "jit_compile": bool(jit), "steps_per_execution": steps}
+        task.compile_steps(**options, source=source)
         if callbacks:
             task.train_loop.calls.stops = (self.log_every_n_steps, *callbacks.stops("stops"))
             task.train_loop.calls.epoch_stops = callbacks.stops("epoch_stops")

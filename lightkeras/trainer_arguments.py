@@ -53,9 +53,9 @@ class TrainerArguments(HyperparametersMixin):
         self.devices, self.strategy, self.precision = devices, strategy, precision
         self.micro_batches, self.log_gradient_norm = micro_batches, log_gradient_norm
         self.gradient_clip_val, self.gradient_clip_algorithm = gradient_clip_val, gradient_clip_algorithm
-        self.seed, self.deterministic, self.run_eagerly = seed, deterministic, run_eagerly
+        self.deterministic, self.run_eagerly = deterministic, run_eagerly
         self.jit_compile, self.steps_per_execution = jit_compile, steps_per_execution
-        self.callbacks, self.logger, self.enable_checkpointing = callbacks, logger, enable_checkpointing
+        self.logger, self.enable_checkpointing = logger, enable_checkpointing
         self.checkpoint_every_n_steps, self.checkpoint_every_seconds = (
             checkpoint_every_n_steps,
             checkpoint_every_seconds,
@@ -67,6 +67,7 @@ class TrainerArguments(HyperparametersMixin):
         self.limit_predict_batches, self.val_check_interval = limit_predict_batches, val_check_interval
         self.check_val_every_n_epoch, self.num_sanity_val_steps = check_val_every_n_epoch, num_sanity_val_steps
         self.log_every_n_steps = log_every_n_steps
+        vars(self).update(seed=seed, callbacks=callbacks)
         _check(self)
         self.callbacks: list[keras.callbacks.Callback] = list(callbacks or [])
         self.max_seconds = to_seconds(max_time)

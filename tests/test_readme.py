@@ -4,18 +4,28 @@ A new page, command or block is found by itself. A command that cannot run here 
 `# run whole on DATE: MACHINE`.
 """
 
+import functools
+import inspect
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import helpers.page_runner as runner
-import keras
 import pytest
 import yaml
 from helpers.pages import ROOT, anchors, blocks, commands, links, pages, text_of
 
+import lightkeras as lk
+from lightkeras.configuration import Configuration
+from tasks.captioning import Captioning
+from tasks.dcgan import DCGAN
+from tasks.text_generation import TextData, TextGeneration
+from tasks.translation import Translation
+
+TASKS = (Captioning, DCGAN, TextGeneration, Translation)
 DISTRIBUTION = Path("lightkeras/distribution/README.md")
 NOT_RUN = (".", "python3", "ruff")  # of the set-up
 DONE: set[str] = set()
@@ -25,8 +35,17 @@ def ids(page: Path) -> str:
     return str(page)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_samples():
+    """Runs write no samples: compiling the search takes longer than the rest, and the tasks' tests look at samples."""
+    with pytest.MonkeyPatch.context() as patch:
+        for task_class in TASKS:
+            patch.setattr(task_class, "write_samples", lambda *arguments: None)
+        yield
+
+
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(tmp_path_factory, no_samples):
     """A folder with a run of every task."""
     folder = tmp_path_factory.mktemp("runs")
     runner.make_runs(folder)
@@ -44,7 +63,6 @@ def workspace(runs, tmp_path, monkeypatch):
     runner.forget_modules()
     yield tmp_path
     runner.forget_modules()
-    keras.utils.clear_session()
 
 
 @pytest.mark.parametrize("page", [page for page in pages() if commands(page)], ids=ids)
@@ -88,11 +106,24 @@ def test_every_folder_s_page_is_linked_from_the_top():
 
 def test_configurations_are_read():
     (code,) = blocks(Path("lightkeras/callbacks/README.md"), "yaml")
-    from lightkeras.configuration import Configuration
-    from tasks.text_generation import TextData, TextGeneration
-
-    objects = Configuration(TextGeneration, TextData).objects(yaml.safe_load(code))
+    objects = Configuration(TextGeneration, TextData).build(yaml.safe_load(code))
     assert objects.trainer.callbacks[0].patience == 3
+
+
+@pytest.mark.parametrize("page", [page for page in pages() if page.name != "CHANGELOG.md"], ids=ids)
+def test_the_names_exist(page):
+    """`lk.NAME`, arguments of the Trainer, options, and files of the project; the changelog has old names too."""
+    text = text_of(page)
+    for name in re.findall(r"\blk\.((?:\w+\.)*\w+)", text):
+        functools.reduce(getattr, name.split("."), lk)
+    parts = {"trainer": [lk.Trainer], "task": TASKS, "data": [task_class.data_module for task_class in TASKS]}
+    for part, option in re.findall(r"(?<![\w.])(?:--)?(trainer|task|data)\.(\w+)(?=[ `:=])(?<!\.py)", text):
+        owners = [one for one in parts[part] if option in inspect.signature(one).parameters]
+        assert owners or hasattr(lk.Trainer if part == "trainer" else lk.TaskModule, option), f"{part}.{option}"
+    for option in re.findall(r"\bTrainer\((\w+)=", text):
+        assert option in inspect.signature(lk.Trainer).parameters, option
+    for name in re.findall(r"`((?:lightkeras|tasks|benchmarks|tests)/[\w./]+)`", text):
+        assert (ROOT / name).exists(), name
 
 
 # ---- several machines

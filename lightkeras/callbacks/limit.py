@@ -53,5 +53,5 @@ class Limit(Callback):
 
     def _out_of_time(self) -> bool:
         """By any worker's clock: all must stop at the same update."""
-        late = time.monotonic() - self._began >= self._max_seconds
+        late = time.monotonic() - self._began >= (self._max_seconds or 0)
         return any_worker(self.model.distribute_strategy, late)

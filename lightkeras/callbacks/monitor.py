@@ -40,6 +40,7 @@ class Monitor(Callback):
             self._comes_by_validation = True
             self.on_value(float(record[self.monitor]), record)
 
-    def on_epoch_end(self, epoch, logs=None):
-        if self.monitor in (logs or {}) and not self._comes_by_validation:
+    def on_epoch_end(self, epoch, logs: dict | None = None):
+        logs = logs or {}
+        if self.monitor in logs and not self._comes_by_validation:
             self.on_value(float(logs[self.monitor]), {"epoch": epoch, "step": self.model.global_step, **logs})

@@ -2,15 +2,16 @@
 
 import sys
 import time
+from collections.abc import Mapping
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lightkeras.callbacks.callback import Callback
 
 
-def describe(logs: dict) -> str:
+def describe(logs: Mapping | None) -> str:
     """`loss 1.234  val_loss 1.345` of a dict of metrics."""
-    shown = {name: f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}" for name, value in logs.items()}
+    shown = {name: f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}" for name, value in (logs or {}).items()}
     return "  ".join(f"{name} {text}" for name, text in shown.items() if name not in ("epoch", "step"))
 
 
@@ -78,7 +79,7 @@ class ProgressBar(Callback):
 
     def _eta(self, now: float) -> str:
         made, left = self.model.global_step - self._from_step, (self.model.total_steps or 0) - self.model.global_step
-        return f"ETA {clock(left * (now - self._begun) / made)}" if made and left > 0 else ""
+        return f"ETA {clock(left * (now - (self._begun or now)) / made)}" if made and left > 0 else ""
 
     def on_log(self, record):
         self._rates = {name: value for name, value in record.items() if name.endswith("_per_second")}

@@ -40,5 +40,5 @@ class SampleWriter(Callback):
         """Drops samples written after the checkpoint, perhaps half: the resumed run writes them again."""
         self._epochs = state.get("epochs")  # older checkpoints have none
         for path in (self.run.folder / "samples").glob("epoch_[0-9]*"):
-            if self._epochs is not None and int(re.match(r"epoch_(\d+)", path.name)[1]) > self._epochs:
+            if self._epochs is not None and int(re.findall(r"\d+", path.name)[0]) > self._epochs:
                 path.unlink()

@@ -1,5 +1,7 @@
 """Scalars for TensorBoard."""
 
+from typing import Any
+
 import tensorflow as tf
 from tensorboard.compat.proto import summary_pb2
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
@@ -17,7 +19,7 @@ class TensorBoardLogger(Callback):
 
     order = 30
     writes_files = chief_only = True
-    _writer = None
+    _writer: Any = None
 
     def on_train_begin(self, logs=None):
         self._folder = self.run.folder / "tensorboard"

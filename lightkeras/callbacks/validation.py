@@ -53,8 +53,8 @@ class Validation(Callback):
         if within and self._is_due(self.run.epoch):
             self._validate(self.run.epoch)
 
-    def on_epoch_end(self, epoch, logs=None):
-        if not self._is_due(epoch):
+    def on_epoch_end(self, epoch, logs: dict | None = None):
+        if logs is None or not self._is_due(epoch):
             return
         if self._step != self.model.global_step:
             self._validate(epoch)

@@ -51,7 +51,7 @@ def write_shard(files: Files, folder: str, shard_name: str, arrays: dict[str, np
     return {"name": shard_name, "bytes": size, "sha256": checksum, "arrays": listed}
 
 
-def _write_npz(file: "HashingFile", arrays: Iterable[np.ndarray]) -> None:
+def _write_npz(file: Any, arrays: Iterable[np.ndarray]) -> None:
     """`np.savez` for a file that cannot seek, under index names: real names may be anything."""
     with zipfile.ZipFile(file, "w") as archive:
         for index, array in enumerate(arrays):

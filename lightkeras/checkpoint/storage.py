@@ -12,7 +12,7 @@ import shutil
 from typing import Any
 
 from lightkeras.utils.checks import LightkerasError
-from lightkeras.utils.paths import as_path
+from lightkeras.utils.paths import RemotePath, as_path
 
 MANIFEST = "manifest.json"
 CHECKPOINT_NAME = re.compile(r"step_(\d{9,})")
@@ -122,7 +122,7 @@ class RemoteFiles(_SharedFiles):
 
     def _delete_folder(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):  # an object store has no empty folders
-            as_path(path).delete_tree()
+            RemotePath(path).delete_tree()
 
     def sweep(self, folder: str) -> None:
         """Deletes what killed writers left: checkpoint folders without a manifest."""
@@ -187,4 +187,4 @@ def name_of(path: str) -> str:
 
 def step_of(path: str) -> int:
     """The step in a checkpoint's name."""
-    return int(CHECKPOINT_NAME.fullmatch(name_of(path))[1])
+    return int(name_of(path).removeprefix("step_"))

@@ -57,8 +57,9 @@ def _fit(command: Command) -> int:
 
 def _in_run_of_config(ckpt_path: str | None, command: Command) -> str | None:
     """Makes "last", "best" and "auto" mean the run that `--config RUN/config.yaml` belongs to."""
-    run = run_of_config(command) if ckpt_path in ("last", "best", "auto") else None
-    return str(run / ckpt_path.replace("auto", "last")) if run else ckpt_path
+    if ckpt_path not in ("last", "best", "auto") or (run := run_of_config(command)) is None:
+        return ckpt_path
+    return str(run / ckpt_path.replace("auto", "last"))
 
 
 def _add_checkpoint(parser: Parser) -> None:
@@ -72,8 +73,8 @@ def _open_checkpoint(command: Command) -> Checkpoint:
     return open_checkpoint(command.values.get("ckpt_path") or "best", as_path(root), task_name(command.task_class))
 
 
-def _load_trained(command: Command) -> tuple[Parser, Checkpoint]:
-    """Returns a parser with the options of Trainer and data, and the checkpoint; the data is that of the training."""
+def _load_trained(command: Command) -> tuple[Parser, Any]:
+    """Returns a parser with the options of Trainer and data of the training, and the checkpoint (None for help)."""
     saved = None if command.asks_for_help else _open_checkpoint(command)
     if saved is not None and not command.names_data:
         command.data_class, given = read_part("data", saved.state["data"])

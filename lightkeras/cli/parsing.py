@@ -104,7 +104,8 @@ def _load(path: str) -> dict[str, Any]:
 
 
 def _task_of(configs: list[dict], arguments: list[str]) -> type[TaskModule]:
-    paths = [task["class_path"] for task in (config.get("task") for config in configs) if "class_path" in (task or {})]
+    tasks = [config.get("task") or {} for config in configs]
+    paths = [task["class_path"] for task in tasks if "class_path" in task]
     if not paths:
         raise UsageError(
             f"Expected a task, or a --config that names one as `task: {{class_path: ...}}`. "
@@ -140,7 +141,7 @@ def find_task(name: str) -> type[TaskModule]:
         ) from error
 
 
-def merge(configs: list[dict], task_class: type[TaskModule]) -> tuple[dict[str, Any], type]:
+def merge(configs: list[dict], task_class: type[TaskModule]) -> tuple[dict[str, Any], type | None]:
     """Merges configurations, each over the ones before.
 
     Args:
@@ -173,7 +174,7 @@ def merge(configs: list[dict], task_class: type[TaskModule]) -> tuple[dict[str, 
 
 def presets(task_class: type[TaskModule]) -> dict[str, Path]:
     """Returns the YAML files in the folder `presets` beside a task, by name."""
-    folder = Path(sys.modules[task_class.__module__].__file__).parent / "presets"
+    folder = Path(str(sys.modules[task_class.__module__].__file__)).parent / "presets"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 

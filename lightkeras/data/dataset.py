@@ -69,8 +69,8 @@ class AddressedDataset:
         require(batch_tokens is None or lengths is not None, "batch_tokens", "None without `lengths`", batch_tokens)
         self.size, self.batch_size, self.shuffle = size, batch_size, shuffle
         self.load, self.batch_tokens, self.gather_from_memory = load, batch_tokens, gather_from_memory
-        self.lengths = None if lengths is None else check_lengths(lengths, size)
-        self.widths = choose_widths(widths, self.lengths)
+        self.lengths: Any = None if lengths is None else check_lengths(lengths, size)
+        self.widths: Any = choose_widths(widths, self.lengths)
         self._streams = {}
 
     def replace(self, **arguments) -> "AddressedDataset":

@@ -274,14 +274,14 @@ def _progress(download: Download, partial: pathlib.Path, have: int) -> Iterator[
 def _extract(download: Download, archive: pathlib.Path, target: pathlib.Path) -> None:
     """Extracts `download.member` beside `target`, and renames it to `target` once it is complete."""
     print(f"Extracting {archive} to {target}", flush=True)
-    staging = target.with_name(f".{target.name}.extracting")
+    staging, member = target.with_name(f".{target.name}.extracting"), str(download.member)
     _remove(staging)  # left by a process that was killed
     try:
-        _extract_member(archive, download.member, staging)
+        _extract_member(archive, member, staging)
         if download.member_checksum is not None:
-            what, remedy = f"{download.member} in {archive}", f"delete {archive} to download it again"
-            _check_digest(download.member_checksum, staging / download.member, what, remedy)
-        (staging / download.member).rename(target)
+            what, remedy = f"{member} in {archive}", f"delete {archive} to download it again"
+            _check_digest(download.member_checksum, staging / member, what, remedy)
+        (staging / member).rename(target)
     except _DAMAGED as error:
         raise DownloadError(
             f"Expected {archive} to be a zip archive. Received: {error!r}, delete it to download it again"

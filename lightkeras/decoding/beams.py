@@ -86,7 +86,7 @@ class _Penalties(NamedTuple):
 
     length_penalty: Any
     coverage_penalty: Any
-    mask: tf.Tensor | None
+    mask: Any
 
     def divide_by_length(self, log_probs: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
         return log_probs / ((5.0 + tf.cast(length, tf.float32)) / 6.0) ** self.length_penalty

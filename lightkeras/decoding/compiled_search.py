@@ -149,7 +149,7 @@ def _pad(rows: list[np.ndarray], dtype: tf.DType) -> np.ndarray:
 
 def _unpack(found: Hypotheses, slots: Sequence[int | None]) -> list[list[FoundSequence]]:
     """Cuts every sequence to its own steps, and its attention to the slots of its row."""
-    ids, _, scores, attention = (part.numpy() for part in found)
+    ids, _, scores, attention = (np.asarray(part) for part in found)
     steps = np.count_nonzero(attention.sum(axis=-1), axis=-1)  # (rows, n_best): no attention after the last step
     return [
         [

@@ -1,6 +1,7 @@
 """Workers on this machine: `lightkeras launch --workers 2 fit ...` starts them as torchrun does, without TensorFlow."""
 
 import argparse
+import contextlib
 import json
 import socket
 import subprocess
@@ -67,13 +68,15 @@ def free_ports(count: int) -> list[int]:
 def _start(command: list[str], addresses: list[str], index: int) -> subprocess.Popen:
     task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
     environment = {**module_environment(), "TF_CONFIG": json.dumps(task), "PYTHONUNBUFFERED": "1"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
-    return subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
+    return subprocess.Popen(
+        command, env=environment, start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
 
 
 def _copy_lines(index: int, process: subprocess.Popen) -> None:
-    with process.stdout:
-        for line in process.stdout:
+    with process.stdout or contextlib.nullcontext(()) as lines:
+        for line in lines:
             sys.stdout.write(f"[{index}] {line.decode(errors='replace')}")
             sys.stdout.flush()
 

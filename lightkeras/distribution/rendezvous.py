@@ -94,6 +94,7 @@ class _Server(socketserver.ThreadingTCPServer):
 
 class _Handler(socketserver.StreamRequestHandler):
     timeout = _ANSWER_SECONDS
+    server: Any
 
     def handle(self):
         with contextlib.suppress(OSError, ValueError):  # a peer that disconnects tries again; ignore strangers

@@ -26,8 +26,8 @@ def device_names(devices: int | str | list[int]) -> list[str]:
     if isinstance(devices, list):
         require(max(devices) < len(names), "devices", f"indices below {len(names)} ({present})", devices)
         return [names[i] for i in devices]
-    require(devices <= len(names), "devices", f"at most {len(names)} ({present})", devices)
-    return names[:devices]
+    require(int(devices) <= len(names), "devices", f"at most {len(names)} ({present})", devices)
+    return names[: int(devices)]
 
 
 def check_devices(devices: int | str | list[int], strategy: str | tf.distribute.Strategy) -> None:
@@ -41,7 +41,7 @@ def check_devices(devices: int | str | list[int], strategy: str | tf.distribute.
     if isinstance(devices, list):
         ok = devices and all(is_index(i) for i in devices) and len(set(devices)) == len(devices)
     else:
-        ok = devices == "auto" or (is_index(devices) and devices >= 1)
+        ok = devices == "auto" or (is_index(devices) and int(devices) >= 1)
     require(bool(ok), "devices", 'a positive int, a list of distinct indices or "auto"', devices)
 
 

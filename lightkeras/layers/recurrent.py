@@ -11,6 +11,7 @@ Three properties of their formulation make the stock layers slow on a CPU:
 """
 
 import math
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -24,7 +25,10 @@ def _is_worth_projecting(vocabulary, ids_shape):
     return 2 * vocabulary <= positions
 
 
-class _FastRecurrent:
+_Base: Any = object  # for type checkers: the class is mixed into layers
+
+
+class _FastRecurrent(_Base):
     """The shared part of `GRU` and `LSTM`; mixed in before the stock Keras layer.
 
     A subclass defines `steps` and gives its weights in compute precision: `input_bias`, `recurrent_weights`.

@@ -54,7 +54,7 @@ def _backward_loop(cell, histories, kept, weights, mask, d_outputs, d_states):
 
     def body(t, d_states, d_projected):
         d_states = [d_states[0] + d_outputs[t], *d_states[1:]]
-        passed = None
+        passed = []
         if mask is not None:  # a masked step keeps its states, so their gradients skip it
             passed = [tf.where(mask[t], tf.zeros_like(d), d) for d in d_states]
             d_states = [tf.where(mask[t], d, tf.zeros_like(d)) for d in d_states]

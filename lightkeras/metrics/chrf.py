@@ -1,7 +1,7 @@
 """chrF: the F-score of character n-grams."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -53,7 +53,7 @@ def _counts(hypothesis: Counter, reference: Counter) -> list[int]:
     return [hypothesis.total() if reference else 0, reference.total(), common]
 
 
-def _f_score(counts: list[list[float]]) -> float:
+def _f_score(counts: Sequence[Sequence[float]]) -> float:
     ratios = [(both / ours, both / theirs) for ours, theirs, both in counts if ours]  # then theirs are not 0
     if not ratios:
         return 0.0

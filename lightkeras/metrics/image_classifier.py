@@ -94,7 +94,8 @@ def _load(model: keras.Model, path: pathlib.Path) -> None:
 def _save(model: keras.Model, path: pathlib.Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(path) as partial:
-        np.savez(partial, **{f"{number}": np.asarray(weight) for number, weight in enumerate(model.weights)})
+        arrays = {f"{number}": np.asarray(weight) for number, weight in enumerate(model.weights)}
+        np.savez(partial, allow_pickle=False, **arrays)
 
 
 def _cache_folder(cache: str | os.PathLike | None) -> pathlib.Path:

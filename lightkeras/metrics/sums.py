@@ -15,16 +15,20 @@ class Metric(Protocol):
     @property
     def sums(self) -> np.ndarray:
         """The sums as a vector (k,) float64."""
+        raise NotImplementedError
 
     @classmethod
     def from_sums(cls, sums: np.ndarray) -> Self:
         """Makes the metric from added `sums` (k,)."""
+        raise NotImplementedError
 
     def __add__(self, other: Self) -> Self:
         """Merges two parts of a data set."""
+        raise NotImplementedError
 
     def result(self) -> float:
         """Divides: the value of the metric."""
+        raise NotImplementedError
 
 
 class WeightedMean(NamedTuple):

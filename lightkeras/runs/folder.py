@@ -110,12 +110,12 @@ def newest_run(root: Folder, task_name: str) -> Folder | None:
 
 def _saved_at(run: Folder) -> tuple:
     """Sorts by the time of the manifest: a remote folder has none."""
-    manifest = as_path(checkpoint.latest_checkpoint(run / CHECKPOINTS)) / "manifest.json"
+    manifest = as_path(checkpoint.checkpoints(run / CHECKPOINTS)[-1]) / "manifest.json"
     return manifest.stat().st_mtime_ns, run.name
 
 
 def open_checkpoint(
-    ckpt_path: str | Folder, root: Folder | None = None, task_name: str = "", default: str = "best"
+    ckpt_path: str | os.PathLike, root: Folder | None = None, task_name: str = "", default: str = "best"
 ) -> Checkpoint:
     """Opens the checkpoint that `ckpt_path` names. It is opened once: its arrays are read on first use.
 
@@ -150,7 +150,7 @@ def open_checkpoint(
 
 
 def _open_in_run(run: Folder, which: str, fall_back: bool) -> Checkpoint:
-    last = checkpoint.latest_checkpoint(run / CHECKPOINTS)
+    last = checkpoint.checkpoints(run / CHECKPOINTS)[-1]
     if which == "last":
         return checkpoint.fall_back(last) if fall_back else checkpoint.open_checkpoint(last)
     opened = checkpoint.open_checkpoint(last)

@@ -1,13 +1,15 @@
 """Run: what callbacks know of the run they are in."""
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from lightkeras.utils.paths import Folder
 
 if TYPE_CHECKING:
     from lightkeras.callbacks.callback_list import CallbackList
     from lightkeras.runs.saver import RunSaver
+
+UNSET = cast(Any, None)  # typed for callbacks, which use the value only where there is one
 
 
 @dataclasses.dataclass
@@ -29,11 +31,11 @@ class Run:
 
     steps_per_epoch: int
     log_every_n_steps: int
-    folder: Folder | None = None
+    folder: Folder = UNSET
     epochs: int | None = None
     metric_names: list[str] = dataclasses.field(default_factory=list)
-    saver: "RunSaver | None" = None
-    callbacks: "CallbackList | None" = None
+    saver: "RunSaver" = UNSET
+    callbacks: "CallbackList" = UNSET
     epoch: int = 0
     interrupted: int | None = None
     stopped_by: str | None = None

@@ -5,6 +5,7 @@ epoch, every callback's state, and the recorded arguments of task and data (JSON
 """
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,7 +114,7 @@ def restore(task: "TaskModule", saved: Checkpoint, keep_rates: bool = False) -> 
     task.train_sums.non_finite = tf.constant(saved.arrays["sums/non_finite"])
 
 
-def load_task(saved: Checkpoint | str, expected: type) -> "TaskModule":
+def load_task(saved: Checkpoint | str | os.PathLike, expected: type) -> "TaskModule":
     """Loads a trained task; see `TaskModule.load_from_checkpoint`.
 
     Args:
@@ -127,7 +128,7 @@ def load_task(saved: Checkpoint | str, expected: type) -> "TaskModule":
     return task
 
 
-def load_run(saved: Checkpoint | str, expected: type) -> tuple["TaskModule", DataModule, Checkpoint]:
+def load_run(saved: Checkpoint | str | os.PathLike, expected: type) -> tuple["TaskModule", DataModule, Checkpoint]:
     """Instantiates task and data from a checkpoint, not built yet; returns the opened checkpoint too."""
     saved = saved if isinstance(saved, Checkpoint) else open_checkpoint(saved)
     kind = import_class(saved.state["task"]["class_path"])

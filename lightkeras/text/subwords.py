@@ -42,7 +42,7 @@ class SubwordVocabulary:
         """
         require_int("size", size, FIRST_WORD + 1)
         model = io.BytesIO()
-        ids = {"pad_id": PAD, "unk_id": UNKNOWN, "bos_id": START, "eos_id": END}
+        ids: dict[str, Any] = {"pad_id": PAD, "unk_id": UNKNOWN, "bos_id": START, "eos_id": END}
         try:
             sentencepiece.SentencePieceTrainer.train(
                 sentence_iterator=map(normalize_text, texts), model_writer=model, vocab_size=size, model_type="bpe",

@@ -47,7 +47,7 @@ class StepsPerCall:
 
     def __init__(self, steps_per_execution: int | str):
         self._auto = steps_per_execution == "auto"
-        self._steps = 1 if self._auto else steps_per_execution
+        self._steps = 1 if self._auto else int(steps_per_execution)
         self._timed, self.count, self.seconds = 0, 0, 0.0
         self.stops: tuple[int, ...] = ()
         self.epoch_stops: tuple[int, ...] = ()
@@ -93,6 +93,7 @@ class Source(Protocol):
     """Where a loop's batches come from."""
 
     dataset: Any  # `fit()` iterates over it
+    compiles_whole_loop: bool
 
     def begin_epoch(self, epoch: int) -> None:
         """Prepares the batches of an epoch."""

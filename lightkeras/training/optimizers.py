@@ -130,10 +130,9 @@ class NamedOptimizers(Mapping[str, keras.optimizers.Optimizer]):
         scale = self.loss_scales.get(name)
         factor = tf.math.divide_no_nan(1.0, weight * scale.factor() if scale else weight)
         clip_val, by_norm = self.settings.gradient_clip_val, self._clips_by_norm
-        norm = None
-        if by_norm or self.settings.log_gradient_norm:
-            norm = tf.linalg.global_norm(sums) * factor  # never compiled: XLA would sum on one core
-        if by_norm:
+        # never compiled: XLA would sum on one core
+        norm = tf.linalg.global_norm(sums) * factor if by_norm or self.settings.log_gradient_norm else None
+        if by_norm and norm is not None:
             factor *= clip_val / tf.maximum(norm, clip_val) + (norm - norm)  # NaN where the norm is not finite
         finite = all_finite(sums) if scale else None
 

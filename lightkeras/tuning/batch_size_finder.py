@@ -97,8 +97,8 @@ def _required_multiple(trainer: dict) -> int:
 
 def _search(try_size: Callable[[int], Try], start: int, most: int, multiple: int, refine: int) -> int:
     """Doubles the size until it does not fit, then halves the gap; returns the largest size that fits."""
-    size, largest, too_large = start, None, None
-    while too_large is None and size <= most:
+    size, largest, too_large = start, 0, 0  # 0: none yet
+    while not too_large and size <= most:
         found = try_size(size)
         if not found.fits:
             too_large = size
@@ -106,8 +106,8 @@ def _search(try_size: Callable[[int], Try], start: int, most: int, multiple: int
             largest, size = size, 2 * size
         if found.fits and found.all_data:
             return largest
-    if largest is None:
-        largest, refine = 0, 99  # below the start, down to one multiple
+    if not largest:
+        refine = 99  # below the start, down to one multiple
     for _ in range(refine if too_large else 0):
         middle = (largest + too_large) // 2 // multiple * multiple
         if middle in (0, largest):

@@ -106,7 +106,7 @@ class _RateSchedule(Callback):
 
     def __init__(self, optimizer: str | None, min_lr: float, max_lr: float, steps: int):
         super().__init__()
-        self.name = optimizer
+        self.name: Any = optimizer
         self._rate = keras.optimizers.schedules.ExponentialDecay(min_lr, steps - 1, max_lr / min_lr)
         self._rates, self._losses, self._smoothed, self._average = [], [], [], 0.0
 

@@ -39,7 +39,10 @@ class Limits(NamedTuple):
     failures: int | None = None
 
 
-class PersistentOracle:
+_Base: Any = object  # for type checkers: the class is mixed into oracles
+
+
+class PersistentOracle(_Base):
     """Mixin over KerasTuner's oracles: one file of state, trials of lost workers given to others, limits of the search.
 
     The results are read from the trials' folders, where they are exact and failures have reasons (KerasTuner's
@@ -72,8 +75,8 @@ class PersistentOracle:
     @property
     def budget_exhausted(self) -> bool:
         """Whether the search's time or epochs are used up, so that no trial may start."""
-        late = self.limits.seconds is not None and self.seconds_left <= 0
-        return late or (self.limits.epochs is not None and self._count_epochs() >= self.limits.epochs)
+        left, epochs = self.seconds_left, self.limits.epochs
+        return (left is not None and left <= 0) or (epochs is not None and self._count_epochs() >= epochs)
 
     @property
     def failures(self) -> list[Trial]:
@@ -98,7 +101,7 @@ class PersistentOracle:
         before = [trial.hyperparameters.values.get("tuner/initial_epoch", 0) for trial, _ in results]
         return sum(max(0.0, (r.get("epochs") or 0) - b) for (_, r), b in zip(results, before, strict=True))
 
-    def result(self, trial_id: str) -> dict | None:
+    def result(self, trial_id: str) -> Any:
         """Returns the result of a trial that has ended, or None."""
         return read_json(trial_folder(self.folder, trial_id) / RESULT)
 
@@ -213,15 +216,21 @@ class HyperbandOracle(PersistentOracle, keras_tuner.oracles.HyperbandOracle):
 class BayesianOracle(PersistentOracle, keras_tuner.oracles.BayesianOptimizationOracle):
     """Values for which a Gaussian process over the scores promises most."""
 
-    algorithm_state = internals.bayesian_state
-    set_algorithm_state = internals.set_bayesian_state
+    def algorithm_state(self):
+        return internals.bayesian_state(self)
+
+    def set_algorithm_state(self, state):
+        internals.set_bayesian_state(self, state)
 
 
 class GridOracle(PersistentOracle, keras_tuner.oracles.GridSearchOracle):
     """Every combination; a range without a step has ten values."""
 
-    algorithm_state = internals.grid_state
-    set_algorithm_state = internals.set_grid_state
+    def algorithm_state(self):
+        return internals.grid_state(self)
+
+    def set_algorithm_state(self, state):
+        internals.set_grid_state(self, state)
 
 
 def make_oracle(algorithm: str, **arguments: Any) -> PersistentOracle:

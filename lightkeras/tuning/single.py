@@ -14,13 +14,14 @@ import tensorflow as tf
 
 from lightkeras.callbacks import Callback, ModelCheckpoint
 from lightkeras.callbacks.model_checkpoint import CHECKPOINTS
-from lightkeras.checkpoint import latest_checkpoint, open_checkpoint
+from lightkeras.checkpoint import checkpoints, open_checkpoint
 from lightkeras.configuration import Configuration
 from lightkeras.runs.folder import newest_run, task_name
 from lightkeras.trainer import Trainer
 from lightkeras.tuning.progress import ObjectiveError, TrialProgress, best_value
 from lightkeras.tuning.trial_files import JOB, LOCK, LOG, RESULT, failed_result
 from lightkeras.utils.files import locked, read_json, write_json
+from lightkeras.utils.paths import Folder
 
 COMPLETED, UNFINISHED = "COMPLETED", "UNFINISHED"
 
@@ -129,8 +130,8 @@ def _copy_run(earlier: Path, folder: Path, name: str) -> None:
     copy.rename(folder / name)
 
 
-def _last_state(run: Path) -> dict[str, Any]:
-    return open_checkpoint(latest_checkpoint(run / CHECKPOINTS)).state
+def _last_state(run: Folder) -> dict[str, Any]:
+    return open_checkpoint(checkpoints(run / CHECKPOINTS)[-1]).state
 
 
 def _has_ended(state: dict[str, Any], max_epochs: int | None) -> bool:
@@ -139,7 +140,7 @@ def _has_ended(state: dict[str, Any], max_epochs: int | None) -> bool:
     return out_of_epochs or state["stopped_by"] is not None
 
 
-def _make_result(state: dict[str, Any], job: dict, run: Path) -> dict:
+def _make_result(state: dict[str, Any], job: dict, run: Folder) -> dict:
     """Makes the result of a run that has ended, from its last checkpoint."""
     values = state["callbacks"]["callbacks"][f"{TrialProgress.__name__}-1"]["values"]
     if not values:
@@ -147,7 +148,7 @@ def _make_result(state: dict[str, Any], job: dict, run: Path) -> dict:
     step, score = best_value(values, job["direction"])
     return {
         "status": COMPLETED, "reason": None, "score": score, "step": step, "values": values,
-        "epochs": state["step"] / state["steps_per_epoch"], "run": str(run.relative_to(run.parent.parent)),
+        "epochs": state["step"] / state["steps_per_epoch"], "run": f"{run.parent.name}/{run.name}",
     }  # fmt: skip
 
 

@@ -114,7 +114,7 @@ def _to_int(value: Any) -> int:
 
 def _parse_choices(name: str, values: Any) -> list:
     require(isinstance(values, list | tuple) and len(values) > 0, name, "a list of values to choose from", values)
-    same = len({type(value) for value in values}) == 1 and isinstance(values[0], int | float | str | bool)
+    same = len({type(value) for value in values}) == 1 and all(isinstance(v, int | float | str) for v in values)
     require(same, name, "a list of numbers, strings or bools, all of one type", values)
     require(len(set(values)) == len(values), name, "a list of different values", values)
     return list(values)

@@ -112,7 +112,7 @@ class Tuner:
         objective = objective or monitor
         direction = direction or (mode if objective == monitor else None)
         require(direction in ("min", "max"), "direction", f'"min" or "max", for {objective}', direction)
-        return objective, direction
+        return objective, str(direction)
 
     def _validate_config(self, given: dict[str, dict]) -> dict[str, dict]:
         """Returns every argument, defaults included; tries the values of the space on the arguments' types."""
@@ -286,7 +286,7 @@ class Tuner:
             "config": self._written(with_values(self.config, values)), "objective": self.objective,
             "direction": self.direction,
             "max_epochs": values.get("tuner/epochs"),
-            "continues": None if earlier is None else str(trial_folder(folder, earlier)),
+            "continues": None if earlier is None else str(trial_folder(folder or self.folder, earlier)),
         }  # fmt: skip
 
     def _check_failures(self) -> None:

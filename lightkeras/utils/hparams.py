@@ -5,6 +5,7 @@ import functools
 import importlib
 import inspect
 import json
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from lightkeras.utils.checks import lightkeras_error, nearest, require
@@ -48,7 +49,7 @@ class HyperparametersMixin:
         return dict(self.__dict__.get("_init_args", {}))
 
 
-def _record(init):
+def _record(init: Callable) -> Any:
     """Wraps `init`: the instance keeps its arguments first."""
     signature = inspect.signature(init)
 
@@ -61,7 +62,7 @@ def _record(init):
             self.__dict__["_hparams"] = {**values, **self.__dict__.get("_hparams", {})}
         init(self, *args, **kwargs)
 
-    recorded.__signature__ = signature  # Keras looks at it
+    vars(recorded)["__signature__"] = signature  # Keras looks at it
     return recorded
 
 

@@ -166,7 +166,7 @@ class RemotePath(os.PathLike):
         with os_errors():
             _gfile().makedirs(self._uri)
 
-    def replace(self, target: "RemotePath") -> None:
+    def replace(self, target: os.PathLike) -> None:
         with os_errors():
             _gfile().rename(self._uri, os.fspath(target), overwrite=True)
 

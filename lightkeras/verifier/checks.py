@@ -138,8 +138,8 @@ def check_resume(subject: Subject) -> Finding:
     """A run resumed within the second epoch."""
     whole, _ = subject.unmodified
     step = STEPS_PER_EPOCH + 1
-    path = whole.trainer.run_dir / "checkpoints" / f"step_{step:09d}"
-    resumed = subject.train_with_checkpoints(subject.copy_task(3), 3, ckpt_path=str(path))
+    path = f"{whole.trainer.run_dir}/checkpoints/step_{step:09d}"
+    resumed = subject.train_with_checkpoints(subject.copy_task(3), 3, ckpt_path=path)
     rest = whole._replace(records=whole.records[step:], validations=whole.validations[1:])
     found = compare_runs(resumed, rest, subject.allowed_if_repeated, floor=0.0)
     suspects = ", ".join(untracked_variables(whole.task)) or "an attribute in Python, np.random"
@@ -245,7 +245,7 @@ def check_overfit(subject: Subject) -> Finding:
     run = subject.train(task, subject.copy_few_data(), **one_batch)
     names = [loss_name(optimizer) for optimizer in task.optimizers]
     left = {name: share_of_loss_left([record[name] for record in run.records]) for name in names}
-    best = min(left, key=left.get)
+    best = min(left, key=left.__getitem__)
     cause = (
         f"{OVERFIT_UPDATES} updates on one batch leave {left[best]:.0%} of {best}: no gradient arrives "
         "(stop_gradient, argmax, rounding), targets do not match inputs, or the learning rate is far off"

@@ -37,7 +37,7 @@ def compare_runs(run: ShortRun, reference: ShortRun, allowed: float = ROUNDING, 
     found["in an epoch's means"] = max(epochs, default=0.0)
     for name, value in state_difference(run, reference, floor).items():
         found[f"in {variable_paths(run.task, [name])}"] = value
-    largest = max(found, key=found.get)
+    largest = max(found, key=found.__getitem__)
     where = f"First seen in update {first + 1}" if first is not None else f"Seen {largest}"
     return Difference(found[largest], where, first, _loss_ratio(run, reference, first))
 

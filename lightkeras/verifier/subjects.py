@@ -115,9 +115,9 @@ class Subject:
         """Trains the task as it is, with checkpoints within the epochs."""
         checkpoints = cb.ModelCheckpoint(None, save_top_k=0, every_n_steps=2, keep_last=UPDATES)
         no_samples = cb.SampleWriter(every_n_epochs=10**6)
-        callbacks = [ReseedGlobals(process_seed), checkpoints, no_samples, *callbacks]
+        used = [ReseedGlobals(process_seed), checkpoints, no_samples, *callbacks]
         saving = {"enable_checkpointing": True, "default_root_dir": self.folder}
-        return self.train(task, self.copy_few_data(), callbacks=callbacks, **saving, **resume)
+        return self.train(task, self.copy_few_data(), callbacks=used, **saving, **resume)
 
     # ---- references
 

@@ -239,8 +239,8 @@ class CaptionData(lk.DataModule):
         """Returns all captions of the photos of a batch's `photo` (batch,), as they were written."""
         return [self._captions[i] for i in np.asarray(photos).tolist()]
 
-    def split_of(self, photo: int) -> str:
-        """Returns the split of one of a batch's `photo`."""
+    def find_split(self, photo: int) -> str:
+        """Returns the name of the split that has one of a batch's `photo`."""
         return next(name for name, photos in self._splits.items() if photo in photos)
 
     def inputs(self, split: str) -> Iterator[np.ndarray]:
@@ -321,12 +321,12 @@ def _vocabulary(sentences: list[list[str]], size: int | None) -> lk.text.WordVoc
 
 
 def _report(sentences: list[list[str]], vocabulary: lk.text.WordVocabulary, max_length: int) -> None:
-    """Prints the losses of the training captions, if there are any: cut captions, unknown words."""
+    """Logs the losses of the training captions, if there are any: cut captions, unknown words."""
     cut = sum(len(sentence) > max_length for sentence in sentences)
     if cut:
-        print(f"Cut {cut:,} of {len(sentences):,} training captions to {max_length} words", flush=True)
+        lk.utils.logger.info(f"Cut {cut:,} of {len(sentences):,} training captions to {max_length} words")
     known = set(vocabulary.words)
     unknown = sum(word not in known for sentence in sentences for word in sentence)
     if unknown:
         total = sum(map(len, sentences))
-        print(f"{unknown:,} of {total:,} words in the training captions are not in the vocabulary", flush=True)
+        lk.utils.logger.info(f"{unknown:,} of {total:,} words in the training captions are not in the vocabulary")

@@ -114,8 +114,8 @@ class Captioning(lk.TaskModule):
     def configure_optimizers(self):
         """Returns Adam with a warm-up, then a cosine to 0 at the end of the run."""
         h = self.hparams
-        rate = lk.schedules.warmup_cosine(h["learning_rate"], h["warmup_steps"], self.total_steps)
-        return keras.optimizers.Adam(rate, weight_decay=h["weight_decay"] or None)
+        rate = lk.schedules.warmup_cosine(h.learning_rate, h.warmup_steps, self.total_steps)
+        return keras.optimizers.Adam(rate, weight_decay=h.weight_decay or None)
 
     def train_step(self, batch):
         """Makes one update."""
@@ -135,10 +135,10 @@ class Captioning(lk.TaskModule):
         logits, attention = self.network(batch[self.data.input_name], given, training=training)
         steps = tf.cast(wanted != lk.text.PAD, tf.float32)
         weights = steps * batch["weight"][:, None]
-        sums = lk.losses.token_sums(logits, wanted, weights, self.hparams["label_smoothing"] if training else 0.0)
-        if training and self.hparams["attention_regularization"]:
+        sums = lk.losses.token_sums(logits, wanted, weights, self.hparams.label_smoothing if training else 0.0)
+        if training and self.hparams.attention_regularization:
             unevenness = tf.reduce_sum(uncovered(attention, steps) * batch["weight"])
-            loss = sums["loss"].total + self.hparams["attention_regularization"] * unevenness
+            loss = sums["loss"].total + self.hparams.attention_regularization * unevenness
             sums["loss"] = lk.metrics.WeightedMean(loss, sums["loss"].weight)
         return sums
 
@@ -212,12 +212,12 @@ class Captioning(lk.TaskModule):
                 ranked = self.searcher.search_batch(batch[self.data.input_name].numpy()[kept])
                 found += [self._to_captioned(best) for (best,) in ranked]
                 photos += batch["photo"].numpy()[kept].tolist()
-        texts = [one.text for one in found]
+        texts, nothing = [one.text for one in found], lk.metrics.WeightedMean(0.0, 0.0)
         # of the whole split, even if few of its photos are here: the same on every worker
-        frequencies = self._frequencies(self.data.split_of(photos[0])) if photos else None
+        frequencies = self._frequencies(self.data.find_split(photos[0])) if photos else None
         return {
             **coco_scores(texts, tokenize_all(self.data.references_at(photos)), frequencies),
-            "attention_entropy": _sum(lk.metrics.attention_entropy(*_steps(one)) for one in found),
+            "attention_entropy": sum((lk.metrics.attention_entropy(*_steps(one)) for one in found), nothing),
             "empty": _share([not text.strip() for text in texts]),
             "repeating": _share([lk.metrics.is_repeating(text) for text in texts]),
         }
@@ -353,8 +353,3 @@ def _steps(one: Captioned) -> tuple[np.ndarray, np.ndarray]:
 def _share(flags) -> lk.metrics.WeightedMean:
     """The share of the flags that are True."""
     return lk.metrics.WeightedMean(float(np.sum(flags)), float(len(flags)))
-
-
-def _sum(means: Iterable[lk.metrics.WeightedMean]) -> lk.metrics.WeightedMean:
-    """The sum of means; (0, 0) of none."""
-    return lk.metrics.WeightedMean(*map(float, np.sum([(0.0, 0.0), *means], axis=0)))

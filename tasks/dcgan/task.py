@@ -100,20 +100,20 @@ class DCGAN(lk.TaskModule):
         """Creates the networks for the size of the data's images."""
         h, shape = self.hparams, data.image_shape
         self.data = data
-        self.generator = Generator(shape, h["generator_filters"], name="generator")
-        self.discriminator = Discriminator(shape, h["discriminator_filters"], h["dropout"], name="discriminator")
+        self.generator = Generator(shape, h.generator_filters, name="generator")
+        self.discriminator = Discriminator(shape, h.discriminator_filters, h.dropout, name="discriminator")
 
     def configure_optimizers(self):
         """An Adam for each network."""
         h = self.hparams
         return {
-            "generator": keras.optimizers.Adam(h["generator_learning_rate"], h["beta_1"]),
-            "discriminator": keras.optimizers.Adam(h["discriminator_learning_rate"], h["beta_1"]),
+            "generator": keras.optimizers.Adam(h.generator_learning_rate, h.beta_1),
+            "discriminator": keras.optimizers.Adam(h.discriminator_learning_rate, h.beta_1),
         }
 
     def train_step(self, batch):
         """Updates both networks from one forward pass; or first the discriminator and then the generator."""
-        critic_steps = self.hparams["critic_steps"]
+        critic_steps = self.hparams.critic_steps
         if not critic_steps:
             return self.minimize(self.adversarial_losses, batch)
         for number in range(critic_steps):
@@ -152,7 +152,7 @@ class DCGAN(lk.TaskModule):
         Another `draw` gives other numbers.
         """
         seed = self.seed if training else 0
-        return lk.random.normal(batch["noise_key"], self.hparams["noise_dim"], draw, seed)
+        return lk.random.normal(batch["noise_key"], self.hparams.noise_dim, draw, seed)
 
     def adversarial_losses(self, batch, training, draw=0):
         """Sums of both losses and both accuracies, from one forward pass of each network."""
@@ -160,7 +160,7 @@ class DCGAN(lk.TaskModule):
         images = self.generator(self.noise(batch, draw, training), weight, training=training)
         real = self.discriminator(batch["image"], training=training)  # (batch,)
         fake = self.discriminator(images, training=training)  # (batch,)
-        discriminator, generator = LOSSES[self.hparams["loss"]](real, fake, self.hparams["label_smoothing"])
+        discriminator, generator = LOSSES[self.hparams.loss](real, fake, self.hparams.label_smoothing)
         values = {
             "generator_loss": generator,
             "discriminator_loss": discriminator,
@@ -204,7 +204,7 @@ class DCGAN(lk.TaskModule):
         lk.utils.require_int("seed", seed, minimum=0)
         lk.utils.require(seed < 2**32, "seed", "below 2**32", seed)
         keys = np.stack([np.arange(n), np.full(n, seed)], axis=1)
-        return lk.random.normal(tf.constant(keys, tf.int64), self.hparams["noise_dim"], stream=GENERATING).numpy()
+        return lk.random.normal(tf.constant(keys, tf.int64), self.hparams.noise_dim, stream=GENERATING).numpy()
 
     def _images(self, noise: np.ndarray) -> np.ndarray:
         parts = [self._to_images(noise[i : i + ROWS]).numpy() for i in range(0, len(noise), ROWS)]
@@ -217,7 +217,7 @@ class DCGAN(lk.TaskModule):
         def images(noise):
             return tf.saturate_cast(tf.round(self.generator(noise) * 127.5 + 127.5), tf.uint8)
 
-        return tf.function(images, input_signature=[tf.TensorSpec((None, self.hparams["noise_dim"]), tf.float32)])
+        return tf.function(images, input_signature=[tf.TensorSpec((None, self.hparams.noise_dim), tf.float32)])
 
     def write_samples(self, folder: Path, name: str) -> None:
         """Writes a grid of images, from the same noise each time, and all grids in the folder as an animated GIF."""

@@ -35,7 +35,7 @@ def write_curve(path: Path, run: Path, reference: float | None = None, reference
     """
     figure = Figure(figsize=(6.6, 3.7), layout="constrained")
     axes = figure.subplots()
-    for (name, points), marker in zip(read_losses(run).items(), ("", "o"), strict=True):
+    for (name, points), marker in zip(read_losses(run).items(), (".", "o"), strict=True):
         axes.plot(*zip(*points, strict=True), marker=marker, label=CURVES[name])
     if reference is not None:
         axes.axhline(reference, color="black", linestyle=":", label=f"{reference_name} {reference:g}".strip())

@@ -67,17 +67,15 @@ class TextGeneration(lk.TaskModule):
         self.network = CharacterRNN(
             len(data.vocabulary),
             **sizes,
-            dropout=h["dropout"],
-            embedding_dropout=h["embedding_dropout"],
+            dropout=h.dropout,
+            embedding_dropout=h.embedding_dropout,
             name="network",
         )
 
     def configure_optimizers(self):
         """Adam with warm-up, then a cosine to 0 at the end of the run."""
         h = self.hparams
-        return keras.optimizers.Adam(
-            lk.schedules.warmup_cosine(h["learning_rate"], h["warmup_steps"], self.total_steps)
-        )
+        return keras.optimizers.Adam(lk.schedules.warmup_cosine(h.learning_rate, h.warmup_steps, self.total_steps))
 
     def train_step(self, batch):
         """One update."""

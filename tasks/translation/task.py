@@ -99,7 +99,7 @@ class Translation(lk.TaskModule):
         names = ("embedding_dim", "units", "encoder_units", "num_layers", "bidirectional", "cell", "dropout")
         self.network = Translator(
             len(data.source_vocabulary), len(data.target_vocabulary), **{name: h[name] for name in names},
-            tie_embeddings=h["tie_embeddings"], name="network",
+            tie_embeddings=h.tie_embeddings, name="network",
         )  # fmt: skip
         ids = tf.TensorSpec((None, None), tf.int32)
         self.searcher = lk.decoding.CompiledSearch(self.network, ids, max_length=lambda lengths: 2 * lengths + 10)
@@ -107,9 +107,7 @@ class Translation(lk.TaskModule):
     def configure_optimizers(self):
         """Returns Adam with a warm-up, then a cosine to 0 at the end of the run."""
         h = self.hparams
-        return keras.optimizers.Adam(
-            lk.schedules.warmup_cosine(h["learning_rate"], h["warmup_steps"], self.total_steps)
-        )
+        return keras.optimizers.Adam(lk.schedules.warmup_cosine(h.learning_rate, h.warmup_steps, self.total_steps))
 
     def train_step(self, batch):
         """Makes one update."""
@@ -128,7 +126,7 @@ class Translation(lk.TaskModule):
         given, wanted = batch["target"][:, :-1], batch["target"][:, 1:]  # (batch, time)
         logits, _ = self.network(batch["source"], given, training=training)  # (batch, time, vocabulary)
         weights = tf.cast(wanted != lk.text.PAD, tf.float32) * batch["weight"][:, None]
-        return lk.losses.token_sums(logits, wanted, weights, self.hparams["label_smoothing"] if training else 0.0)
+        return lk.losses.token_sums(logits, wanted, weights, self.hparams.label_smoothing if training else 0.0)
 
     # ---- translating
 
@@ -184,13 +182,13 @@ class Translation(lk.TaskModule):
             if kept.any():
                 found += [best for (best,) in self.searcher.search_batch(batch["source"].numpy()[kept])]
                 references += self.data.references_at(batch["index"].numpy()[kept])
-        texts = [self.data.decode(one.ids) for one in found]
+        texts, nothing = [self.data.decode(one.ids) for one in found], lk.metrics.WeightedMean(0.0, 0.0)
         quality = {"bleu": lk.metrics.BLEU, "chrf": lk.metrics.ChrF}
         tokens = np.concatenate([[], *(one.ids for one in found)])
         return {
             **{n: kind.from_sentences(texts, references) if texts else kind.zero() for n, kind in quality.items()},
-            "attention_entropy": _sum(lk.metrics.attention_entropy(*_steps(one)) for one in found),
-            "attention_coverage": _sum(lk.metrics.attention_coverage(*_steps(one)) for one in found),
+            "attention_entropy": sum((lk.metrics.attention_entropy(*_steps(one)) for one in found), nothing),
+            "attention_coverage": sum((lk.metrics.attention_coverage(*_steps(one)) for one in found), nothing),
             "unknown": _share(tokens[tokens != lk.text.END] == lk.text.UNKNOWN),
             "empty": _share([not text.strip() for text in texts]),
             "repeating": _share([lk.metrics.is_repeating(text) for text in texts]),
@@ -271,8 +269,3 @@ def _steps(one: lk.decoding.FoundSequence) -> tuple[np.ndarray, np.ndarray]:
 def _share(flags) -> lk.metrics.WeightedMean:
     """The share of the flags that are True."""
     return lk.metrics.WeightedMean(float(np.sum(flags)), float(len(flags)))
-
-
-def _sum(means: Iterable[lk.metrics.WeightedMean]) -> lk.metrics.WeightedMean:
-    """The sum of means; (0, 0) of none."""
-    return lk.metrics.WeightedMean(*map(float, np.sum([(0.0, 0.0), *means], axis=0)))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import inspect
 import os
 import pathlib
@@ -100,7 +99,7 @@ class Encoder:
             return {"model": PIXELS, "image_size": self.size, "dtype": self.dtype.name}
         name, file = ("encoder", self.name) if self.is_file else ("encoder_weights", self.weights)
         lk.utils.require(file == "imagenet" or os.path.isfile(file), name, "an existing file", file)
-        weights = "imagenet" if file == "imagenet" else f"sha256:{sha256(file)}"
+        weights = "imagenet" if file == "imagenet" else f"sha256:{lk.utils.sha256(file)}"
         own = "tf" if self.is_file else "its own"
         return {
             "model": self.label,
@@ -182,12 +181,3 @@ def _grid(model: keras.Model, size: int, label: str) -> tuple[int, int]:
 def _layer(model: keras.Model) -> str:
     """The name of the layer whose output the model gives."""
     return model.layers[-1].name if isinstance(model, keras.Sequential) else model.output_names[0]
-
-
-def sha256(file: str | os.PathLike) -> str:
-    """Computes the checksum of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(file, "rb") as data:
-        while chunk := data.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -20,7 +20,6 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import itertools
 import json
@@ -33,7 +32,8 @@ import numpy as np
 import tensorflow as tf
 from rich import progress
 
-from tasks.captioning.photos.encoders import ROWS, Encoder, Network, sha256
+import lightkeras as lk
+from tasks.captioning.photos.encoders import ROWS, Encoder, Network
 from tasks.captioning.photos.pixels import UNREADABLE, read_image
 from tasks.captioning.photos.sources import cache_folder
 
@@ -77,7 +77,7 @@ class Shard:
     def is_whole(self) -> bool:
         """Whether the shard exists and has the checksum in its note."""
         note = self.written()
-        return note is not None and sha256(self.records) == note["sha256"]
+        return note is not None and lk.utils.sha256(self.records) == note["sha256"]
 
     def write(self, network: Network, encoder: Encoder, pool: concurrent.futures.Executor, advance) -> None:
         """Computes the features, and calls `advance(photos)` after each batch.
@@ -96,9 +96,10 @@ class Shard:
                 for features in _computed(network, encoder, [pixels for _, pixels in rows]):
                     writer.write(features.tobytes())
                 advance(len(rows))
-        note = {"bytes": partial.stat().st_size, "sha256": sha256(partial), "unreadable": unreadable, "photos": photos}
+        note = {"bytes": partial.stat().st_size, "sha256": lk.utils.sha256(partial)}
+        note |= {"unreadable": unreadable, "photos": photos}
         os.replace(partial, self.records)
-        _write_json(self.records.with_suffix(".json"), note)
+        lk.utils.write_json(self.records.with_suffix(".json"), note)
 
 
 def _decoded(pool: concurrent.futures.Executor, paths: tuple[pathlib.Path, ...], size: int) -> Iterator:
@@ -137,12 +138,6 @@ def _computed(network: Network, encoder: Encoder, rows: list[np.ndarray | Except
     return kept
 
 
-def _write_json(path: pathlib.Path, value: dict) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value), encoding="utf-8")
-    os.replace(partial, path)
-
-
 def _shards(folder: pathlib.Path, paths: list[pathlib.Path]) -> list[Shard]:
     return [Shard(folder, i, tuple(paths[i * PHOTOS : (i + 1) * PHOTOS])) for i in range(-(-len(paths) // PHOTOS))]
 
@@ -162,7 +157,8 @@ def extract(paths: list[pathlib.Path], encoder: Encoder, folder: str | os.PathLi
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    waiting = f"Waiting for another process that computes features in {folder}"
+    with lk.utils.locked(folder / ".lock", message=waiting):
         if (folder / MANIFEST).exists():
             read_manifest(folder, encoder)
         missing = [shard for shard in _shards(folder, paths) if not shard.is_whole()]
@@ -175,7 +171,7 @@ def _compute(shards: list[Shard], encoder: Encoder, folder: pathlib.Path) -> Non
     network = encoder.build()
     manifest = {"settings": encoder.settings, "layer": network.layer, "shape": list(network.shape)}
     if not (folder / MANIFEST).exists():
-        _write_json(folder / MANIFEST, manifest)
+        lk.utils.write_json(folder / MANIFEST, manifest)
     total = sum(len(shard.paths) for shard in shards)
     shown = _progress(f"Features of {total:,} photos ({encoder.label})", total, folder)
     with shown as advance, concurrent.futures.ThreadPoolExecutor() as pool:
@@ -201,22 +197,11 @@ def read_manifest(folder: pathlib.Path, encoder: Encoder) -> dict:
 
 
 @contextlib.contextmanager
-def _locked(folder: pathlib.Path) -> Iterator[None]:
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"Waiting for another process that computes features in {folder}", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@contextlib.contextmanager
 def _progress(title: str, total: int, folder: pathlib.Path):
     """Yields a function that takes the number of photos of each batch. Shows a bar in a terminal, else a line."""
     terminal = sys.stdout.isatty()
     if not terminal:
-        print(f"{title} into {folder}", flush=True)
+        lk.utils.logger.info(f"{title} into {folder}")
     with progress.Progress(
         *progress.Progress.get_default_columns(), progress.MofNCompleteColumn(), disable=not terminal
     ) as bar:

@@ -158,7 +158,7 @@ def _fetch_each(photos: list[Photo], folder: pathlib.Path) -> None:
     missing = [photo for photo in photos if not photo.path.exists()]
     terminal = sys.stdout.isatty()
     if missing and not terminal:
-        print(f"Downloading {len(missing)} photos from {COCO} into {folder}", flush=True)
+        lk.utils.logger.info(f"Downloading {len(missing)} photos from {COCO} into {folder}")
     with (
         progress.Progress(disable=not terminal) as bar,
         concurrent.futures.ThreadPoolExecutor(CONNECTIONS) as pool,
@@ -185,6 +185,5 @@ def _fetch(photo: Photo) -> None:
         ) from error
     if photo.size not in (None, size):
         raise lk.data.DownloadError(f"Expected {photo.url} to have {photo.size} pixels. Received: {size}")
-    partial = photo.path.with_suffix(f".{os.getpid()}.partial")
-    partial.write_bytes(content)
-    partial.rename(photo.path)
+    with lk.utils.write_atomically(photo.path) as partial:
+        partial.write_bytes(content)

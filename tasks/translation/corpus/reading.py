@@ -20,7 +20,7 @@ def read_pairs(path: pathlib.Path, skip_bad_lines: bool = False) -> list[tuple[s
         ValueError: Bad lines that are not skipped, or no pair at all.
     """
     rows = [line.split("\t") for line in _lines(path, skip_bad_lines)]
-    return _checked(rows, 3 if len(rows[0]) == 3 else 2, str(path), skip_bad_lines)
+    return _check_pairs(rows, 3 if len(rows[0]) == 3 else 2, str(path), skip_bad_lines)
 
 
 def read_aligned(paths: list[pathlib.Path], skip_bad_lines: bool = False) -> list[tuple[str, str]]:
@@ -35,7 +35,7 @@ def read_aligned(paths: list[pathlib.Path], skip_bad_lines: bool = False) -> lis
         counted = ", ".join(f"{path} with {length:,}" for path, length in zip(paths, lengths, strict=True))
         raise ValueError(f"Expected aligned files to have as many lines as each other. Received: {counted}")
     rows = [list(row) for row in zip(*columns, strict=True)]
-    return _checked(rows, 2, ",".join(map(str, paths)), skip_bad_lines)
+    return _check_pairs(rows, 2, ",".join(map(str, paths)), skip_bad_lines)
 
 
 def _lines(path: pathlib.Path, lenient: bool) -> list[str]:
@@ -49,7 +49,7 @@ def _lines(path: pathlib.Path, lenient: bool) -> list[str]:
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
 
 
-def _checked(rows: list[list[str]], columns: int, path: str, skip_bad_lines: bool) -> list[tuple[str, str]]:
+def _check_pairs(rows: list[list[str]], columns: int, path: str, skip_bad_lines: bool) -> list[tuple[str, str]]:
     problems = [_problem(row, columns) for row in rows]
     bad = [f"line {number} ({problem})" for number, problem in enumerate(problems, 1) if problem]
     good = [(row[0], row[1]) for row, problem in zip(rows, problems, strict=True) if not problem]

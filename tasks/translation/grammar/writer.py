@@ -53,18 +53,18 @@ class _Writer:
     def __init__(self):
         self._draws = np.random.Generator(np.random.Philox(key=KEY))
 
-    def _one_of(self, choices):
+    def _choose(self, choices):
         return choices[self._draws.integers(len(choices))]
 
     def phrase(self, nouns, name: str, determiners=DETERMINERS, with_adjective: bool | None = None) -> Phrase:
         """Draws a determiner, a noun and, in two of five phrases, an adjective."""
-        noun, (english, spanish), number = self._one_of(nouns), self._one_of(determiners), self._draws.integers(2)
+        noun, (english, spanish), number = self._choose(nouns), self._choose(determiners), self._draws.integers(2)
         if with_adjective is None:
             with_adjective = self._draws.random() < 0.4
         english_words = [(english[number], f"{name} which")]
         spanish_words = [(spanish[2 * number + noun.gender], f"{name} which"), (noun.spanish[number], name)]
         if with_adjective:
-            adjective = self._one_of(ADJECTIVES)
+            adjective = self._choose(ADJECTIVES)
             english_words.append((adjective[0], f"{name} how"))
             spanish_words.append((inflect(adjective[1], noun.gender, number), f"{name} how"))
         return Phrase([*english_words, (noun.english[number], name)], spanish_words, int(number))
@@ -72,10 +72,10 @@ class _Writer:
     def action(self) -> tuple[Words, Words, bool]:
         """Writes that somebody does something to a thing: stated, denied, asked, or announced."""
         who, what = self.phrase(BEINGS, "who"), self.phrase(THINGS, "what")
-        he, they, his, theirs, infinitive = self._one_of(VERBS)
+        he, they, his, theirs, infinitive = self._choose(VERBS)
         does, spanish = ("do", theirs) if who.number else ("does", his)
         verb, acts = (they, "verb"), (spanish, "verb")
-        kind = self._one_of(("stated", "stated", "denied", "asked", "announced"))
+        kind = self._choose(("stated", "stated", "denied", "asked", "announced"))
         if kind == "denied":
             english = [*who.english, (does, "not"), ("not", "not"), verb, *what.english]
             return english, [*who.spanish, ("no", "not"), acts, *what.spanish], False
@@ -91,7 +91,7 @@ class _Writer:
     def quality(self) -> tuple[Words, Words, bool]:
         """Writes that something is big."""
         nouns = BEINGS + THINGS
-        what, adjective = self.phrase(nouns, "what", with_adjective=False), self._one_of(ADJECTIVES)
+        what, adjective = self.phrase(nouns, "what", with_adjective=False), self._choose(ADJECTIVES)
         gender = next(noun.gender for noun in nouns if what.spanish[1][0] in noun.spanish)
         be, es = ("are", "son") if what.number else ("is", "es")
         english = [*what.english, (be, "be"), (adjective[0], "how")]
@@ -99,7 +99,7 @@ class _Writer:
 
     def state(self) -> tuple[Words, Words, bool]:
         """Writes that somebody is hungry: in Spanish, has hunger."""
-        who, (adjective, noun) = self.phrase(BEINGS, "who"), self._one_of(STATES)
+        who, (adjective, noun) = self.phrase(BEINGS, "who"), self._choose(STATES)
         be, has = ("are", "tienen") if who.number else ("is", "tiene")
         return [*who.english, (be, "be"), (adjective, "how")], [*who.spanish, (has, "be"), (noun, "how")], False
 
@@ -122,7 +122,7 @@ class _Writer:
     def sentence(self) -> Sentence:
         """Writes one sentence of any kind."""
         kinds = (self.action, self.action, self.action, self.quality, self.state, self.liking, self.being)
-        english, spanish, asked = self._one_of(kinds)()
+        english, spanish, asked = self._choose(kinds)()
         sign = (lk.text.JOIN + ("?" if asked else "."), "end")
         before = [("¿" + lk.text.JOIN, "end")] if asked else []
         return _sentence([*english, sign], [*before, *spanish, sign])

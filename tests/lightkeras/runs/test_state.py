@@ -212,9 +212,12 @@ def continued(root, ckpt_path, task=None, data=None, **arguments) -> lk.Trainer:
 
 def test_a_run_folder_holds_what_repeats_the_run(run):
     config = yaml.safe_load((run / "config.yaml").read_text())
-    assert config["task"]["class_path"] == "helpers.toys.Classifier"
-    assert config["task"] == {"units": 5, "learning_rate": 0.05, "dropout": 0.4}
-    assert config["data"] == {"size": 37, "batch_size": 8, "shuffle": True}
+    assert config["task"] == {
+        "class_path": "helpers.toys.Classifier", "init_args": {"units": 5, "learning_rate": 0.05, "dropout": 0.4},
+    }  # fmt: skip
+    assert config["data"] == {
+        "class_path": "helpers.toys.PointsData", "init_args": {"size": 37, "batch_size": 8, "shuffle": True},
+    }  # fmt: skip
     assert config["trainer"]["max_epochs"] == 2 and config["trainer"]["seed"] == 0
     assert config["trainer"]["callbacks"] == [
         {
@@ -390,9 +393,11 @@ def test_the_newest_run_is_the_one_that_saved_last(run, root):
 
 
 def test_runs_of_the_same_second_have_folders_of_their_own(root):
-    folders = {run_folder.open_run(Path(root), {"n": n}, [], None) for n in range(4)}
+    trainers = [quiet(root, max_steps=n) for n in (1, 2, 3, 4)]
+    folders = {run_folder.open_run(trainer, *toys(), None) for trainer in trainers}
     assert len(folders) == 4
-    assert sorted(yaml.safe_load((folder / "config.yaml").read_text())["n"] for folder in folders) == [0, 1, 2, 3]
+    configs = [yaml.safe_load((folder / "config.yaml").read_text()) for folder in folders]
+    assert sorted(config["trainer"]["max_steps"] for config in configs) == [1, 2, 3, 4]
 
 
 def test_a_run_without_a_checkpoint_is_begun_by_auto_and_refused_by_last(root):
@@ -584,7 +589,7 @@ def test_checkpoints_come_by_updates_and_by_the_clock(root, monkeypatch):
         ({"checkpoint_every_n_steps": 0}, "`checkpoint_every_n_steps` to be a positive int"),
         ({"checkpoint_every_seconds": 0}, "`checkpoint_every_seconds` to be a number above 0"),
         ({"checkpoint_every_n_steps": 5, "enable_checkpointing": False}, "None with enable_checkpointing=False"),
-        ({"checkpoint_every_seconds": 5, "callbacks": [lk.ModelCheckpoint()]}, "None beside a ModelCheckpoint"),
+        ({"checkpoint_every_seconds": 5, "callbacks": [lk.ModelCheckpoint()]}, "None beside your own ModelCheckpoint"),
         ({"default_root_dir": "nowhere://bucket/runs"}, "`default_root_dir` to be a local path"),
     ],
 )

@@ -14,6 +14,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+import lightkeras as lk
+from lightkeras.utils import files
 from tasks.captioning.photos import extract as command
 from tasks.captioning.photos import features as features_module
 from tasks.captioning.photos.encoders import ROWS, Encoder, names
@@ -399,8 +401,8 @@ def test_a_second_process_waits(tmp_path, photos, encoder, monkeypatch):
     folder.mkdir()
     compute = features_module._compute
     monkeypatch.setattr(features_module, "_compute", lambda *args: (computing.set(), compute(*args)))
-    monkeypatch.setattr(features_module, "print", lambda *args, **_: waiting.set(), raising=False)
-    with features_module._locked(folder):
+    monkeypatch.setattr(files, "print", lambda *args, **_: waiting.set(), raising=False)
+    with lk.utils.locked(folder / ".lock"):
         other = threading.Thread(target=extract, args=(photos, encoder, folder))
         other.start()
         assert waiting.wait(60) and not computing.wait(0.5)

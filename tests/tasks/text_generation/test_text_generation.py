@@ -300,5 +300,5 @@ def test_it_learns_a_text_by_heart(letters):
 def test_it_learns_shakespeare():
     sizes = {"embedding_dim": 32, "units": 128, "dropout": 0.0, "embedding_dropout": 0.0}
     task = TextGeneration(**sizes, learning_rate=0.01, warmup_steps=20)
-    quiet(max_steps=80, gradient_clip_val=1.0, limit_val_batches=0).fit(task, TextData())
+    quiet(max_steps=150, gradient_clip_val=1.0, limit_val_batches=0).fit(task, TextData())
     assert quiet(limit_val_batches=10).validate(task, TextData())["val_loss"] < 2.2
