@@ -11,6 +11,7 @@ from lightkeras.cli.main import main
 from lightkeras.utils.checks import ArgumentError, LightkerasError, lightkeras_error, require, require_choice
 
 QUICK = ("--trainer.enable_model_summary", "false", "--trainer.run_eagerly", "true", "--trainer.logger", "false")
+OFTEN = ("--trainer.max_epochs", "3", "--trainer.steps_per_execution", "1")
 MODULE = """
 from helpers import toys
 import lightkeras as lk
@@ -25,8 +26,9 @@ class Task(toys.Classifier):
         return sums
 
 class Data(toys.PointsData):
-    def setup(self, stage):
+    def train_dataset(self):
         {data}
+        return super().train_dataset()
 
 class Mine(lk.Callback):
     def on_train_batch_end(self, batch, logs=None):
@@ -63,7 +65,7 @@ def test_an_error_of_the_users_own_code_is_raised(user_module, request, capsys):
 def test_the_last_line_says_how_the_run_is_resumed(tmp_path):
     Path(tmp_path, "mine.py").write_text(MODULE.format(step="raise TypeError('mine')", data="pass", callback="pass"))
     done = subprocess.run(
-        [sys.executable, "-m", "lightkeras", "fit", "mine.Task", *QUICK, "--trainer.max_epochs", "3"], cwd=tmp_path,
+        [sys.executable, "-m", "lightkeras", "fit", "mine.Task", *QUICK, *OFTEN], cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
