@@ -19,7 +19,7 @@ from lightkeras.training.logs import Logs, MetricSums
 from lightkeras.training.loop import Loop, Source, StepsPerCall, StreamSource
 from lightkeras.training.optimizers import NamedOptimizers, UpdateSettings
 from lightkeras.utils import internals
-from lightkeras.utils.checks import lightkeras_error, require
+from lightkeras.utils.checks import ArgumentError, lightkeras_error, require
 from lightkeras.utils.hparams import HyperparametersMixin
 from lightkeras.utils.lightning import TASK_ATTRIBUTES, TASK_METHODS, replace_attributes
 
@@ -118,7 +118,7 @@ class TaskModule(HyperparametersMixin, internals.CompleteModel):
         """
         layer = self if len(self.optimizers) == 1 else getattr(self, name, None)
         if layer is None:
-            raise ValueError(
+            raise ArgumentError(
                 f"Expected {type(self).__name__} to have a layer `self.{name}` for the optimizer of that name, or to "
                 f"override `optimizer_variables`. Received: optimizers {', '.join(self.optimizers)}"
             )
@@ -149,7 +149,7 @@ class TaskModule(HyperparametersMixin, internals.CompleteModel):
         metrics = step.as_metrics(loss_function(batch, training=training))
         adding = [layer.path or layer.name for layer in internals.flatten_layers(self) if internals.added_losses(layer)]
         if adding:
-            raise ValueError(
+            raise ArgumentError(
                 "Expected every loss to be returned by the loss function, as a sum beside its weight. Received: "
                 f"`add_loss` or `activity_regularizer` in {', '.join(adding)}"
             )
@@ -210,7 +210,7 @@ class TaskModule(HyperparametersMixin, internals.CompleteModel):
     def _require_variables_under_strategy(self) -> None:
         outside = [v.path for v in self.variables if not isinstance(v.value, tf.distribute.DistributedValues)]
         if outside:
-            raise ValueError(
+            raise ArgumentError(
                 "Expected every variable to be created under the strategy: make layers in `configure_model()`, not "
                 f"in `__init__`. Received: {', '.join(outside)}"
             )

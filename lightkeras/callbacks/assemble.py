@@ -7,7 +7,7 @@ import keras
 from lightkeras.callbacks.defaults import default_callbacks, make_validation
 from lightkeras.callbacks.validation import Validation
 from lightkeras.data import DataModule
-from lightkeras.utils.checks import nearest
+from lightkeras.utils.checks import ArgumentError, nearest
 
 if TYPE_CHECKING:
     from lightkeras.task import TaskModule
@@ -71,7 +71,7 @@ def _require_known_monitors(callbacks: list[keras.callbacks.Callback], names: li
         monitor = getattr(callback, "monitor", None)
         unused = getattr(callback, "save_best_only", True) is False  # Keras' ModelCheckpoint always has a monitor
         if monitor is not None and not unused and monitor not in names:
-            raise ValueError(
+            raise ArgumentError(
                 f"Expected `monitor` of {type(callback).__name__} to be one of {', '.join(names)}. "
                 f"Received: monitor={monitor!r}.{nearest(monitor, names)} (A callback of your own that adds to the "
                 "logs names what it adds in `metric_names()`.)"

@@ -168,5 +168,5 @@ def _to_line(own: dict) -> bytes:
 def _read(stream) -> dict:
     peer = json.loads(stream.readline(_MAX_LINE_BYTES))
     if not isinstance(peer, dict) or set(peer) != _FIELDS or not isinstance(peer["config"], dict):
-        raise ValueError("the answer is not that of a worker of lightkeras")
+        raise ArgumentError("the answer is not that of a worker of lightkeras")
     return peer

@@ -17,6 +17,7 @@ import keras
 import tensorflow as tf
 
 from lightkeras.layers.recurrent_loops import GRUSteps, LSTMSteps, after_first, flat_matmul, recur_over_time
+from lightkeras.utils.checks import ArgumentError
 
 
 def _is_worth_projecting(vocabulary, ids_shape):
@@ -123,7 +124,7 @@ class _FastRecurrent(_Base):
             ValueError: The layer has activations other than tanh and sigmoid, or `reset_after=False`.
         """
         if not self._standard_step:
-            raise ValueError(
+            raise ArgumentError(
                 f"Expected `{self.name}` to have activation tanh, recurrent_activation sigmoid and, a GRU, "
                 f"reset_after=True for single steps. Received: {self.get_config()}"
             )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from lightkeras.utils.checks import require
+from lightkeras.utils.checks import ArgumentError, require
 from lightkeras.utils.files import write_atomically
 
 VERSION = 1  # increased with every change of architecture or training
@@ -88,7 +88,7 @@ def _load(model: keras.Model, path: pathlib.Path) -> None:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             model.set_weights([file[f"{number}"] for number in range(len(model.weights))])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"Expected {path} to hold a classifier. Delete it to train it again. {error}") from error
+        raise ArgumentError(f"Expected {path} to hold a classifier. Delete it to train it again. {error}") from error
 
 
 def _save(model: keras.Model, path: pathlib.Path) -> None:

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from lightkeras.utils.checks import require
+from lightkeras.utils.checks import lightkeras_error, require
 from lightkeras.version import __version__
 
 GRID = 2.0**32  # scores, unlike counts, are rounded to multiples of 1 / GRID
@@ -58,7 +58,7 @@ class CorpusMetric:
         return float(self._figure()) if self.sums[0] else math.nan
 
     def _figure(self) -> float:
-        raise NotImplementedError(f"{type(self).__name__} has no `_figure()`.")
+        raise lightkeras_error(NotImplementedError)(f"{type(self).__name__} has no `_figure()`.")
 
 
 class CorpusMetricWithSignature(CorpusMetric):

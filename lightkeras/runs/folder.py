@@ -11,6 +11,7 @@ import yaml
 from lightkeras import checkpoint
 from lightkeras.checkpoint import Checkpoint, CheckpointError
 from lightkeras.utils import internals
+from lightkeras.utils.checks import lightkeras_error
 from lightkeras.utils.hparams import class_path, describe
 from lightkeras.utils.paths import Folder, as_path, copy_files
 
@@ -92,7 +93,9 @@ def _new_folder(parent: Folder) -> Folder:
             return folder
         except FileExistsError:
             continue
-    raise FileExistsError(f"Expected a free name for a run in {parent}. Received: 999 runs of this second")
+    raise lightkeras_error(FileExistsError)(
+        f"Expected a free name for a run in {parent}. Received: 999 runs of this second"
+    )
 
 
 def is_run(folder: Folder) -> bool:

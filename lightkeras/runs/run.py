@@ -3,6 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any, cast
 
+from lightkeras.utils.checks import lightkeras_error
 from lightkeras.utils.paths import Folder
 
 if TYPE_CHECKING:
@@ -47,5 +48,7 @@ class Run:
     def save_checkpoint(self, keep: int | None = None, wait: bool = True, folder: Folder | None = None) -> str:
         """Saves the whole run; see `RunSaver.save`."""
         if self.saver is None:
-            raise RuntimeError("Expected a training run with a folder to save a checkpoint. Received: no training run")
+            raise lightkeras_error(RuntimeError)(
+                "Expected a training run with a folder to save a checkpoint. Received: no training run"
+            )
         return self.saver.save(self, keep, wait, folder)

@@ -131,14 +131,19 @@ def load_task(saved: Checkpoint | str | os.PathLike, expected: type) -> "TaskMod
 def load_run(saved: Checkpoint | str | os.PathLike, expected: type) -> tuple["TaskModule", DataModule, Checkpoint]:
     """Instantiates task and data from a checkpoint, not built yet; returns the opened checkpoint too."""
     saved = saved if isinstance(saved, Checkpoint) else open_checkpoint(saved)
-    kind = import_class(saved.state["task"]["class_path"])
-    if not issubclass(kind, expected):
-        raise CheckpointError(
-            f"Expected a checkpoint of {class_path(expected)}. Received: {saved.path}, of {class_path(kind)}"
-        )
+    _require_class(saved, "task", expected)
+    _require_class(saved, "data", DataModule)
     task, data = instantiate(saved.state["task"]), instantiate(saved.state["data"])
     data.load_state_dict(saved.state["data_state"])
     return task, data, saved
+
+
+def _require_class(saved: Checkpoint, part: str, base: type) -> None:
+    """Rejects a checkpoint whose manifest names a class that is no `base`: nothing is called before."""
+    path = saved.state[part]["class_path"]
+    kind = import_class(path)
+    if not (isinstance(kind, type) and issubclass(kind, base)):
+        raise CheckpointError(f"Expected a checkpoint of {class_path(base)}. Received: {saved.path}, of {path}")
 
 
 def build(task: "TaskModule", data: DataModule, spec: dict[str, tf.TensorSpec]) -> None:

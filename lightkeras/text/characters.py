@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lightkeras.text.ids import as_ids, require_range
-from lightkeras.utils.checks import require
+from lightkeras.utils.checks import ArgumentError, require
 
 _BLOCK = 1 << 16  # characters converted at a time: few enough for the processor's cache
 _UTF32 = ("utf-32-le", "surrogatepass")  # lone surrogates are legal in a str, so they must survive
@@ -45,7 +45,7 @@ class CharacterVocabulary:
             require(single, "tokens", "single characters", token)
         if len(set(self.tokens)) < len(self.tokens):
             twice = next(t for t in self.tokens if self.tokens.count(t) > 1)
-            raise ValueError(f"Expected `tokens` to be distinct. Received: {twice!r} more than once")
+            raise ArgumentError(f"Expected `tokens` to be distinct. Received: {twice!r} more than once")
 
     @classmethod
     def from_text(cls, text: str) -> "CharacterVocabulary":
@@ -110,7 +110,7 @@ class CharacterVocabulary:
     def _raise_unknown(self, text: str, first: int) -> None:
         unknown = sorted(set(text) - set(self.tokens))
         named = ", ".join(map(repr, unknown[:10])) + (", ..." if len(unknown) > 10 else "")
-        raise ValueError(
+        raise ArgumentError(
             f"Expected `text` to hold only the {len(self)} characters of the vocabulary. Received: "
             f"{len(unknown)} unknown ({named}), the first {text[first]!r} at position {first}"
         )

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from lightkeras.utils.checks import require
+from lightkeras.utils.checks import ArgumentError, require
 
 PAD, UNKNOWN, START, END = range(4)
 SPECIAL_TOKENS = ("<pad>", "<unk>", "<s>", "</s>")  # by id
@@ -27,7 +27,9 @@ def require_range(ids: np.ndarray, size: int, first: int = 0) -> None:
     """Raises ValueError unless all `ids` (length,) are from 0 to `size - 1`; `first` is the position of the first."""
     if ids.size and (ids.min() < 0 or ids.max() >= size):
         bad = int(np.argmax((ids < 0) | (ids >= size)))
-        raise ValueError(f"Expected `ids` to be from 0 to {size - 1}. Received: {ids[bad]} at position {first + bad}")
+        raise ArgumentError(
+            f"Expected `ids` to be from 0 to {size - 1}. Received: {ids[bad]} at position {first + bad}"
+        )
 
 
 def ids_before_end(ids: Any, size: int) -> np.ndarray:

@@ -13,7 +13,7 @@ import sentencepiece
 
 from lightkeras.text.ids import END, FIRST_WORD, PAD, SPECIAL_TOKENS, START, UNKNOWN, ids_before_end
 from lightkeras.text.tokenize import normalize_text
-from lightkeras.utils.checks import require_int
+from lightkeras.utils.checks import ArgumentError, require_int
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -50,7 +50,7 @@ class SubwordVocabulary:
                 unk_surface=f" {SPECIAL_TOKENS[UNKNOWN]} ", minloglevel=3, **ids,
             )  # fmt: skip
         except RuntimeError as error:
-            raise ValueError(f"Expected texts with {size} pieces of words. Received: {error}") from error
+            raise ArgumentError(f"Expected texts with {size} pieces of words. Received: {error}") from error
         return cls(model.getvalue())
 
     @classmethod

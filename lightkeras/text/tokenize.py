@@ -7,6 +7,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from lightkeras.utils.checks import ArgumentError
+
 JOIN = "\uffed"  # a halfwidth black square: `tokenize` puts it on the side where a sign touches a word
 
 
@@ -21,7 +23,7 @@ def read_text(path: str | pathlib.Path) -> str:
     data = pathlib.Path(path).read_bytes()
     text_start = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0
     if len(data) == text_start:
-        raise ValueError(f"Expected a text file that is not empty. Received: {path}, 0 characters")
+        raise ArgumentError(f"Expected a text file that is not empty. Received: {path}, 0 characters")
     try:
         return str(memoryview(data)[text_start:], "utf-8")
     except UnicodeDecodeError as error:
@@ -29,7 +31,7 @@ def read_text(path: str | pathlib.Path) -> str:
         line_start = max(data.rfind(b"\n", 0, bad) + 1, text_start)
         line, column = data.count(b"\n", 0, bad) + 1, len(data[line_start:bad].decode()) + 1
         where = f"{path}, line {line}, column {column} (byte {bad}): 0x{data[bad]:02x}"
-        raise ValueError(f"Expected UTF-8 text. Received: {where}") from error
+        raise ArgumentError(f"Expected UTF-8 text. Received: {where}") from error
 
 
 def normalize_text(text: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from lightkeras.text.ids import FIRST_WORD, SPECIAL_TOKENS, UNKNOWN, ids_before_end
 from lightkeras.text.tokenize import detokenize, tokenize
-from lightkeras.utils.checks import require, require_int
+from lightkeras.utils.checks import ArgumentError, require, require_int
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -38,7 +38,7 @@ class WordVocabulary:
             require(isinstance(word, str) and word != "", "words", "texts of at least one character", word)
         if len(self._ids) < len(self.words):
             twice = next(word for i, word in enumerate(self.words) if self._ids[word] != i + FIRST_WORD)
-            raise ValueError(f"Expected `words` to be distinct. Received: {twice!r} more than once")
+            raise ArgumentError(f"Expected `words` to be distinct. Received: {twice!r} more than once")
 
     @classmethod
     def from_counts(

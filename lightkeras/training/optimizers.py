@@ -13,7 +13,7 @@ from lightkeras.distribution.replicas import num_replicas, one_cpu
 from lightkeras.training import weight_averaging
 from lightkeras.training.loss_scale import LossScale, all_finite
 from lightkeras.utils import internals
-from lightkeras.utils.checks import require
+from lightkeras.utils.checks import ArgumentError, require
 
 LOSS = "loss"
 CLIP_ALGORITHMS = ("norm", "value", "norm_per_variable")
@@ -108,7 +108,7 @@ class NamedOptimizers(Mapping[str, keras.optimizers.Optimizer]):
         """Raises a ValueError unless every optimizer has a loss among the metric `names`."""
         wanted = [loss_name(name) for name in self]
         if not set(wanted) <= set(names):
-            raise ValueError(
+            raise ArgumentError(
                 f"Expected a loss for every optimizer: {', '.join(wanted)}. Received: optimizers "
                 f"{', '.join(self)}; losses and metrics {', '.join(names)}"
             )

@@ -13,6 +13,7 @@ import tensorflow as tf
 from lightkeras.distribution.replicas import all_reduce_sum
 from lightkeras.metrics import WeightedMean
 from lightkeras.training.optimizers import LOSS, NamedOptimizers, loss_name
+from lightkeras.utils.checks import ArgumentError, lightkeras_error
 
 GRADIENT_NORM = "gradient_norm"
 Metrics = dict[str, WeightedMean]
@@ -34,13 +35,13 @@ def as_metrics(outputs: Any) -> Metrics:
 
 def _as_float32(name: str, value: Any) -> WeightedMean:
     if not isinstance(value, tuple) or len(value) != 2:
-        raise TypeError(
+        raise lightkeras_error(TypeError)(
             f"Expected a loss function to return (sum, weight), or a dict of them by name. Received: {name}={value!r}"
         )
     kind = type(value) if isinstance(value, WeightedMean) else WeightedMean
     total, weight = (tf.cast(part, tf.float32) for part in value)
     if total.shape.rank or weight.shape.rank:
-        raise ValueError(
+        raise ArgumentError(
             "Expected a loss function to return scalar sums: reduce over the batch with a sum, and return the sum of "
             f"the weights beside it. Received: {name} with shapes {total.shape} and {weight.shape}"
         )
@@ -101,7 +102,7 @@ def accumulate(
 def _split(name: str, rows: tf.Tensor, count: int) -> tf.Tensor:
     known = rows.shape.rank and rows.shape[0]  # None: batches differ in size, and the data's are multiples
     if known == 0 or (known or 0) % count:
-        raise ValueError(
+        raise ArgumentError(
             f"Expected every entry of a batch to have a first axis that is a multiple of micro_batches={count}. "
             f'Received: "{name}" with shape {rows.shape}'
         )
@@ -148,7 +149,7 @@ def differentiate(
         totals = {name: loss.total + optimizers.regularization(name) * loss.weight for name, loss in losses.items()}
     if not losses:
         expected = ", ".join(map(loss_name, optimizers))
-        raise ValueError(f"Expected a loss for an optimizer: one of {expected}. Received: {', '.join(metrics)}")
+        raise ArgumentError(f"Expected a loss for an optimizer: one of {expected}. Received: {', '.join(metrics)}")
     gradients = {name: _gradient(tape, totals[name], name, optimizers) for name in losses}
     return gradients, {**metrics, **{loss_name(n): loss._replace(total=totals[n]) for n, loss in losses.items()}}
 
@@ -158,7 +159,7 @@ def _gradient(tape: tf.GradientTape, total: tf.Tensor, name: str, optimizers: Na
     gradients = tape.gradient(total, [variable.value for variable in variables], scale and scale.factor())
     missing = [variable.path for variable, gradient in zip(variables, gradients, strict=True) if gradient is None]
     if missing:
-        raise ValueError(
+        raise ArgumentError(
             f"Expected the loss of optimizer {name!r} to depend on all its variables. Received: no gradient for "
             f"{', '.join(missing)}. Set `trainable = False` on variables that are not trained."
         )

@@ -12,7 +12,7 @@ import tensorflow as tf
 from lightkeras.callbacks import Callback
 from lightkeras.configuration import Configuration, to_written
 from lightkeras.task import TaskModule
-from lightkeras.utils.checks import require, require_int
+from lightkeras.utils.checks import lightkeras_error, require, require_int
 from lightkeras.utils.files import read_json, write_json
 from lightkeras.utils.processes import exit_with_parent, explain_exit, run_module, was_killed
 
@@ -114,7 +114,7 @@ def _search(try_size: Callable[[int], Try], start: int, most: int, multiple: int
             break
         largest, too_large = (middle, too_large) if try_size(middle).fits else (largest, middle)
     if not largest:
-        raise MemoryError(f"Expected a batch of {multiple} to fit into memory. Received: it does not")
+        raise lightkeras_error(MemoryError)(f"Expected a batch of {multiple} to fit into memory. Received: it does not")
     return largest
 
 
@@ -170,7 +170,7 @@ def _try_isolated(job: dict, size: int) -> Try:
             return Try(size, False, None, False)  # by the system, for its memory
         if found is None:
             why = explain_exit(code, folder / "log.txt")
-            raise ChildProcessError(f"Expected updates with batch_size={size}. Received: {why}")
+            raise lightkeras_error(ChildProcessError)(f"Expected updates with batch_size={size}. Received: {why}")
     return Try(*found)
 
 

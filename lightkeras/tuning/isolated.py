@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from lightkeras.tuning.trial_files import LOCK, LOG, RESULT, failed_result
+from lightkeras.utils.checks import ArgumentError, lightkeras_error
 from lightkeras.utils.files import locked, read_json, write_json
 from lightkeras.utils.processes import explain_exit, run_module
 
@@ -35,7 +36,7 @@ def find_isolated_metric_names(folder: Path) -> list[str]:
     answer = read_json(folder / NAMES)
     if answer is None:
         why = explain_exit(code, folder / LOG)
-        raise ChildProcessError(f"Expected a run of one batch to succeed. Received: {why}")
+        raise lightkeras_error(ChildProcessError)(f"Expected a run of one batch to succeed. Received: {why}")
     if "error" in answer:
-        raise ValueError(answer["error"])
+        raise ArgumentError(answer["error"])
     return answer["names"]

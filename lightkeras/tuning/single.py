@@ -20,6 +20,7 @@ from lightkeras.runs.folder import newest_run, task_name
 from lightkeras.trainer import Trainer
 from lightkeras.tuning.progress import ObjectiveError, TrialProgress, best_value
 from lightkeras.tuning.trial_files import JOB, LOCK, LOG, RESULT, failed_result
+from lightkeras.utils.checks import lightkeras_error
 from lightkeras.utils.files import locked, read_json, write_json
 from lightkeras.utils.paths import Folder
 
@@ -123,7 +124,9 @@ def _copy_run(earlier: Path, folder: Path, name: str) -> None:
         return
     run = newest_run(earlier, name)
     if run is None:
-        raise FileNotFoundError(f"Expected the run of the earlier trial in {earlier / name}. Received: none is there")
+        raise lightkeras_error(FileNotFoundError)(
+            f"Expected the run of the earlier trial in {earlier / name}. Received: none is there"
+        )
     copy = folder / ".copy"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(run, copy / run.name)

@@ -20,7 +20,7 @@ import yaml
 from keras_tuner.engine import hyperparameters as kinds
 
 from lightkeras.utils import internals
-from lightkeras.utils.checks import nearest, require
+from lightkeras.utils.checks import ArgumentError, nearest, require
 
 KINDS = ("int", "float", "choice", "bool")
 SAMPLINGS = ("linear", "log")
@@ -108,7 +108,7 @@ def _parse_range(name: str, values: Any, number: Callable) -> dict:
 
 def _to_int(value: Any) -> int:
     if isinstance(value, bool) or float(value) != int(value):
-        raise ValueError(value)
+        raise ArgumentError(value)
     return int(value)
 
 

@@ -22,6 +22,7 @@ from lightkeras.distribution.launch import free_ports
 from lightkeras.tuning.isolated import MODULE
 from lightkeras.tuning.oracles import HEARTBEAT_TIMEOUT, PersistentOracle
 from lightkeras.utils import internals
+from lightkeras.utils.checks import lightkeras_error
 from lightkeras.utils.processes import forward_signals, start_module
 
 MAX_RESTARTS = 3  # of all workers of a machine together, after which a dead worker is not replaced
@@ -41,7 +42,9 @@ def serve(oracle: PersistentOracle, address: str) -> Iterator[None]:
     try:
         server.add_insecure_port(address)
     except RuntimeError as error:
-        raise OSError(f"Expected a free address of this machine. Received: {address} ({error})") from error
+        raise lightkeras_error(OSError)(
+            f"Expected a free address of this machine. Received: {address} ({error})"
+        ) from error
     server.start()
     try:
         yield
@@ -88,7 +91,7 @@ def run_workers(oracle: PersistentOracle, folder: Path, count: int, seconds: flo
 
         _, received = forward_signals(started, wait)
     if not received and not oracle.is_over:
-        raise ChildProcessError(
+        raise lightkeras_error(ChildProcessError)(
             f"Expected workers to run until the search is over. Received: {count + restarts} have died; their logs "
             f"are in {folder}"
         )

@@ -3,6 +3,7 @@
 from lightkeras.utils.checks import (
     ArgumentError,
     LightkerasError,
+    lightkeras_error,
     new_file,
     require,
     require_choice,
@@ -13,6 +14,6 @@ from lightkeras.utils.files import locked, read_json, sha256, write_atomically, 
 from lightkeras.utils.messages import logger
 
 __all__ = [
-    "ArgumentError", "LightkerasError", "locked", "logger", "new_file", "read_json", "require", "require_choice",
-    "require_int", "require_number", "sha256", "write_atomically", "write_json", "write_text",
+    "ArgumentError", "LightkerasError", "lightkeras_error", "locked", "logger", "new_file", "read_json", "require",
+    "require_choice", "require_int", "require_number", "sha256", "write_atomically", "write_json", "write_text",
 ]  # fmt: skip

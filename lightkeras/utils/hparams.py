@@ -113,7 +113,7 @@ def describe(instance: HyperparametersMixin) -> dict[str, Any]:
         try:
             json.dumps(value)
         except TypeError as error:
-            raise TypeError(
+            raise lightkeras_error(TypeError)(
                 f"Expected the arguments of {type(instance).__name__} to be plain values, so that its run folder can "
                 f"make it again. Received: {name}={value!r}"
             ) from error

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
+from lightkeras.utils.checks import lightkeras_error
+
 Class = TypeVar("Class", bound=type)
 
 TASK_ATTRIBUTES = {
@@ -116,11 +118,11 @@ def reject_methods(cls: type, names: dict[str, str]) -> None:
     """Raises a TypeError where a class defines a method of Lightning's that nothing here would call."""
     for name in vars(cls):
         if name in names:
-            raise TypeError(f"lightkeras never calls `{cls.__name__}.{name}`: {names[name]}")
+            raise lightkeras_error(TypeError)(f"lightkeras never calls `{cls.__name__}.{name}`: {names[name]}")
 
 
 def reject_arguments(kwargs: dict[str, Any], known: Any, names: dict[str, str]) -> None:
     """Raises a TypeError for an argument of Lightning's that is not `known` here."""
     for name in kwargs:
         if name not in known and name in names:
-            raise TypeError(f"lightkeras has no argument `{name}`: {names[name]}")
+            raise lightkeras_error(TypeError)(f"lightkeras has no argument `{name}`: {names[name]}")

@@ -158,7 +158,7 @@ class CaptionData(lk.DataModule):
         if reasons:
             named = listed([f"{self._pictures.name(i)} ({reason})" for i, reason in reasons.items()])
             if not self.skip_corrupt:
-                raise ValueError(
+                raise lk.utils.ArgumentError(
                     "Expected every photo to be readable, or skip_corrupt=True to leave the others out. Received: "
                     f"{len(reasons)} of {count} that are not: {named}"
                 )

@@ -188,7 +188,7 @@ class Captioning(lk.TaskModule):
         except FileNotFoundError:
             raise
         except UNREADABLE as error:
-            raise ValueError(f"Expected {photo} to be a photo. Received: {error}") from error
+            raise lk.utils.ArgumentError(f"Expected {photo} to be a photo. Received: {error}") from error
 
     def search_inputs(
         self, inputs: np.ndarray, beam_size: int = 3, length_penalty: float = 1.0, n_best: int = 1

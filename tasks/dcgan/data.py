@@ -168,9 +168,13 @@ def _read_npz(path: pathlib.Path):
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("x_train", "y_train", "x_test", "y_test") if name in file}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"Expected {path} to be an .npz file or a folder of images. Received: {error}") from error
+        raise lk.utils.ArgumentError(
+            f"Expected {path} to be an .npz file or a folder of images. Received: {error}"
+        ) from error
     if "x_train" not in arrays:
-        raise ValueError(f'Expected {path} to have an array "x_train". Received: {", ".join(arrays) or "other arrays"}')
+        raise lk.utils.ArgumentError(
+            f'Expected {path} to have an array "x_train". Received: {", ".join(arrays) or "other arrays"}'
+        )
     tests = (_check_images("x_test", arrays), arrays.get("y_test")) if "x_test" in arrays else None
     return _check_images("x_train", arrays), arrays.get("y_train"), tests
 
@@ -207,7 +211,7 @@ def _read_folder(folder: pathlib.Path, size: int | None, channels: int | None, s
 def _report_broken(broken: list[str], total: int, skip: bool) -> None:
     named = "; ".join(broken[:5]) + (f"; and {len(broken) - 5} more" if len(broken) > 5 else "")
     if not skip:
-        raise ValueError(
+        raise lk.utils.ArgumentError(
             f"Expected every image to be readable, or skip_corrupt=True to skip the others. Received: "
             f"{len(broken)} of {total} files that cannot be read: {named}"
         )
@@ -229,14 +233,14 @@ def _stack(arrays: list[np.ndarray]) -> np.ndarray:
     channels = collections.Counter(array.shape[2] for array in arrays)
     sizes = collections.Counter(f"{array.shape[1]} x {array.shape[0]}" for array in arrays)
     if len(channels) > 1:
-        raise ValueError(
+        raise lk.utils.ArgumentError(
             f"Expected images of one mode, or channels=1 or channels=3 to convert them. Received: {channels[1]} gray "
             f"and {channels[3]} in colour"
         )
     square = arrays[0].shape[0] == arrays[0].shape[1]
     if len(sizes) > 1 or not square:
         counted = ", ".join(f"{count} of {size}" for size, count in sizes.most_common(5))
-        raise ValueError(
+        raise lk.utils.ArgumentError(
             "Expected square images of one size (pixels), or image_size= to cut and scale them. Received: "
             f"{counted}{', ...' if len(sizes) > 5 else ''}"
         )

@@ -85,7 +85,7 @@ class TextData(lk.DataModule):
     def _check_length(self, name: str, length: int) -> None:
         needed = 2 * self.seq_len if name == "train" else self.seq_len + 1
         if length < needed and not (name == "test" and not self.fractions[1]):
-            raise ValueError(
+            raise lk.utils.ArgumentError(
                 f"Expected the {name} split to have {needed:,} characters or more for windows of "
                 f"seq_len={self.seq_len}. Received: {length:,} characters of {self.source}. Use a longer text or a "
                 "shorter seq_len."

@@ -69,7 +69,7 @@ def read_annotations(file: str | os.PathLike, folder: str | os.PathLike) -> list
 
 def _reject(names: list[str], expected: str, what: str) -> None:
     if names:
-        raise ValueError(f"Expected {expected}. Received: {len(names)} {what}: {listed(names)}")
+        raise lk.utils.ArgumentError(f"Expected {expected}. Received: {len(names)} {what}: {listed(names)}")
 
 
 def listed(names: list[str]) -> str:
@@ -80,7 +80,9 @@ def listed(names: list[str]) -> str:
 def _inside(folder: pathlib.Path, name: str, file: pathlib.Path) -> pathlib.Path:
     path = pathlib.PurePath(name)
     if not name or path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"Expected the file names in {file} to stay within their folder. Received: {name!r}")
+        raise lk.utils.ArgumentError(
+            f"Expected the file names in {file} to stay within their folder. Received: {name!r}"
+        )
     return folder / path
 
 
@@ -93,7 +95,7 @@ def _read_csv(file: pathlib.Path, folder: pathlib.Path) -> list[Photo]:
         header = line == 1 and row[0].strip().lower() in CSV_HEADERS
         if not header:
             if len(row) != 2:
-                raise ValueError(
+                raise lk.utils.ArgumentError(
                     f"Expected two columns in {file}, an image file and a caption (in quotes where it has a comma). "
                     f"Received: {len(row)} in line {line}"
                 )
@@ -109,7 +111,7 @@ def _csv_rows(file: pathlib.Path) -> Iterator[tuple[int, list[str]]]:
             if row:
                 yield rows.line_num, row
     except csv.Error as error:
-        raise ValueError(f"Expected {file} to be CSV. Received: {error} in line {rows.line_num}") from error
+        raise lk.utils.ArgumentError(f"Expected {file} to be CSV. Received: {error} in line {rows.line_num}") from error
 
 
 def _clean(texts: list[str]) -> tuple[str, ...]:
@@ -124,7 +126,7 @@ def _read_json(file: pathlib.Path, folder: pathlib.Path) -> list[Photo]:
     try:
         document = json.loads(lk.text.read_text(file))
     except json.JSONDecodeError as error:
-        raise ValueError(f"Expected {file} to be JSON. Received: {error}") from error
+        raise lk.utils.ArgumentError(f"Expected {file} to be JSON. Received: {error}") from error
     images = _list(document, "images", file)
     if any("sentences" in image for image in images):
         return [_karpathy_photo(image, folder, file) for image in images]
@@ -134,7 +136,7 @@ def _read_json(file: pathlib.Path, folder: pathlib.Path) -> list[Photo]:
 def _list(document: Any, key: str, file: pathlib.Path) -> list[dict]:
     if not isinstance(document, dict) or key not in document:
         there = ", ".join(document) if isinstance(document, dict) else f"a {type(document).__name__}"
-        raise ValueError(
+        raise lk.utils.ArgumentError(
             f'Expected {file} to have the key "{key}" (COCO: "images" and "annotations"; Karpathy: "images" with '
             f'"sentences"). Received: {there or "no keys"}'
         )
@@ -148,7 +150,7 @@ def _get(entry: dict, key: str, kind: type | tuple[type, ...], where: str) -> An
     if not isinstance(entry.get(key), kind):
         received = f"{key}={entry[key]!r}" if key in entry else f"the keys {', '.join(entry)}"
         names = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
-        raise ValueError(f'Expected {where} to have the key "{key}" ({names}). Received: {received}')
+        raise lk.utils.ArgumentError(f'Expected {where} to have the key "{key}" ({names}). Received: {received}')
     return entry[key]
 
 

@@ -160,18 +160,18 @@ class Network:
 def _grid(model: keras.Model, size: int, label: str) -> tuple[int, int]:
     """(slots, channels) of a model's output, (batch, rows, columns, channels)."""
     if not isinstance(model, keras.Model) or len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise ValueError(f"Expected the model {label} to have one input and one output. Received: {model}")
+        raise lk.utils.ArgumentError(f"Expected the model {label} to have one input and one output. Received: {model}")
     fits = len(model.input_shape) == 4 and all(
         own in (None, wanted) for own, wanted in zip(model.input_shape[1:], (size, size, 3), strict=True)
     )
     if not fits:
-        raise ValueError(
+        raise lk.utils.ArgumentError(
             f"Expected the model {label} to take (batch, {size}, {size}, 3) with image_size={size}. Received: a model "
             f"that takes {model.input_shape}"
         )
     shape = model.compute_output_shape((ROWS, size, size, 3))
     if len(shape) != 4:
-        raise ValueError(
+        raise lk.utils.ArgumentError(
             f"Expected the model {label} to give a grid of features, (batch, rows, columns, channels): a model without "
             f"its top. Received: an output of {shape}"
         )

@@ -131,7 +131,7 @@ def _computed(network: Network, encoder: Encoder, rows: list[np.ndarray | Except
     kept = np.zeros((len(rows), *network.shape), encoder.dtype)
     kept[readable] = features[readable]
     if not np.isfinite(kept).all():
-        raise ValueError(
+        raise lk.utils.ArgumentError(
             f"Expected the features of {encoder.label} to be within float16 (up to 65504). Received: larger ones, or "
             "NaN. The model may need another `preprocessing`"
         )
@@ -189,7 +189,7 @@ def read_manifest(folder: pathlib.Path, encoder: Encoder) -> dict:
     there, wanted = manifest["settings"], encoder.settings
     other = [name for name in {**there, **wanted} if there.get(name) != wanted.get(name)]
     if other:
-        raise ValueError(
+        raise lk.utils.ArgumentError(
             f"Expected {folder} to have features of {', '.join(f'{name}={wanted.get(name)}' for name in other)}. "
             f"Received: {', '.join(f'{name}={there.get(name)}' for name in other)}. Delete that folder, or use another"
         )
@@ -248,13 +248,15 @@ class Features:
     def __init__(self, folder: str | os.PathLike, paths: list[pathlib.Path], encoder: Encoder):
         folder = pathlib.Path(folder)
         if not (folder / MANIFEST).exists():
-            raise ValueError(f"Expected {folder} to have features: call `prepare_data()` first. Received: none")
+            raise lk.utils.ArgumentError(
+                f"Expected {folder} to have features: call `prepare_data()` first. Received: none"
+            )
         self.shape = tuple(read_manifest(folder, encoder)["shape"])
         self.dtype = encoder.dtype
         shards = _shards(folder, paths)
         notes = [shard.written() for shard in shards]
         if None in notes:
-            raise ValueError(
+            raise lk.utils.ArgumentError(
                 f"Expected {folder} to have the features of all {len(paths)} photos as they are now: call "
                 f"`prepare_data()` first. Received: {notes.count(None)} of {len(notes)} files that are missing or old"
             )
@@ -274,4 +276,6 @@ class Features:
         with open(self._files[shard], "rb", buffering=0) as file:  # opened each time: there may be many shards
             file.seek(place * (HEADER + row.nbytes + FOOTER) + HEADER)
             if file.readinto(row) != row.nbytes:
-                raise OSError(f"Expected {self._files[shard]} to have a record {place}. Received: the end of the file")
+                raise lk.utils.lightkeras_error(OSError)(
+                    f"Expected {self._files[shard]} to have a record {place}. Received: the end of the file"
+                )

@@ -75,7 +75,7 @@ def find_photos(source: str, image_folder: str | None, max_images: int | None, s
     chosen = _in_order(photos)[:max_images]
     missing = [str(photo.path) for photo in chosen if not photo.path.is_file()]
     if missing and not skip_missing:
-        raise ValueError(
+        raise lk.utils.ArgumentError(
             f"Expected every photo to exist, or skip_corrupt=True to leave the others out. Received: "
             f"{len(missing)} of {len(chosen)} missing: {listed(missing)}"
         )

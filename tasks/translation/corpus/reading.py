@@ -33,7 +33,7 @@ def read_aligned(paths: list[pathlib.Path], skip_bad_lines: bool = False) -> lis
     lengths = [len(column) for column in columns]
     if lengths[0] != lengths[1]:
         counted = ", ".join(f"{path} with {length:,}" for path, length in zip(paths, lengths, strict=True))
-        raise ValueError(f"Expected aligned files to have as many lines as each other. Received: {counted}")
+        raise lk.utils.ArgumentError(f"Expected aligned files to have as many lines as each other. Received: {counted}")
     rows = [list(row) for row in zip(*columns, strict=True)]
     return _check_pairs(rows, 2, ",".join(map(str, paths)), skip_bad_lines)
 
@@ -41,7 +41,7 @@ def read_aligned(paths: list[pathlib.Path], skip_bad_lines: bool = False) -> lis
 def _lines(path: pathlib.Path, lenient: bool) -> list[str]:
     r"""The lines of a file, ended by `\n` or `\r\n`; if `lenient`, bytes that are not UTF-8 become lone surrogates."""
     if path.is_dir():
-        raise ValueError(f"Expected a file of pairs. Received: {path}, a folder")
+        raise lk.utils.ArgumentError(f"Expected a file of pairs. Received: {path}, a folder")
     if lenient:
         text = path.read_bytes().decode(errors="surrogateescape").removeprefix("\ufeff")
     else:
@@ -55,7 +55,7 @@ def _check_pairs(rows: list[list[str]], columns: int, path: str, skip_bad_lines:
     good = [(row[0], row[1]) for row, problem in zip(rows, problems, strict=True) if not problem]
     named = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
     if bad and (not skip_bad_lines or not good):
-        raise ValueError(
+        raise lk.utils.ArgumentError(
             f"Expected every line of {path} to be a pair of sentences, or skip_bad_lines=True to leave the others out. "
             f"Received: {len(bad):,} of {len(rows):,} that are not: {named}"
         )

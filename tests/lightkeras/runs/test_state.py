@@ -693,3 +693,15 @@ def test_a_run_with_stateful_callbacks_ends_as_if_it_was_never_killed(tmp_path, 
 def test_weights_are_those_of_the_run(run):
     task = Classifier.load_from_checkpoint(str(run / "last"))
     assert len(weights(task)) == 5  # two layers, and the dropout's seed generator
+
+
+@pytest.mark.parametrize("part", ["task", "data"])
+def test_a_forged_manifest_calls_no_other_class(run, tmp_path, part):
+    """The checksum is right: whoever forges a manifest writes it anew."""
+    folder = Path(shutil.copytree(run / "checkpoints" / "step_000000010", tmp_path / "step_000000010"))
+    saved = lk.checkpoint.load_checkpoint(folder)
+    harm = {"class_path": "subprocess.Popen", "init_args": {"args": ["touch", str(tmp_path / "harm")]}}
+    forged = lk.checkpoint.save_checkpoint(tmp_path / "forged", 10, saved.arrays, {**saved.state, part: harm})
+    with pytest.raises(lk.CheckpointError, match="Expected a checkpoint of .* Received: .*, of subprocess.Popen"):
+        Classifier.load_from_checkpoint(forged)
+    assert not (tmp_path / "harm").exists()
