@@ -702,6 +702,6 @@ def test_a_forged_manifest_calls_no_other_class(run, tmp_path, part):
     saved = lk.checkpoint.load_checkpoint(folder)
     harm = {"class_path": "subprocess.Popen", "init_args": {"args": ["touch", str(tmp_path / "harm")]}}
     forged = lk.checkpoint.save_checkpoint(tmp_path / "forged", 10, saved.arrays, {**saved.state, part: harm})
-    with pytest.raises(lk.CheckpointError, match="Expected a checkpoint of .* Received: .*, of subprocess.Popen"):
+    with pytest.raises(lk.CheckpointError, match=r"Expected a checkpoint of .* Received: .*, of subprocess\.Popen"):
         Classifier.load_from_checkpoint(forged)
     assert not (tmp_path / "harm").exists()
