@@ -125,7 +125,9 @@ class _Graphs:
         """Counts from here on, if TensorFlow is there."""
         if self._watching or "tensorflow" not in sys.modules:
             return
-        graph, self._watching = sys.modules["tensorflow"].__internal__.FuncGraph, True
+        from lightkeras.utils.internals import graph_class  # TensorFlow is imported already
+
+        graph, self._watching = graph_class(), True
         make = graph.__init__
 
         def counted(instance, *args, **kwargs):

@@ -88,7 +88,7 @@ class Parser(ArgumentParser):
         """Puts a message of jsonargparse into one line."""
         line = " ".join(message.split()).rstrip(".")
         if unknown := _UNKNOWN.search(message):
-            known = [option for action in self._actions for option in action.option_strings]
+            known = re.findall(r"(?m)^  (?:-h, )?(--[\w.]+)", self.format_help())
             name = ".".join(filter(None, unknown.groups()))
             return f"{line}.{nearest(f'--{name}', known)}"
         key, types, value = _KEY.search(message), _TYPE.findall(message), _VALUE.search(message)

@@ -25,7 +25,7 @@ from lightkeras.utils.lightning import TASK_ATTRIBUTES, TASK_METHODS, replace_at
 
 
 @replace_attributes(TASK_ATTRIBUTES)
-class TaskModule(HyperparametersMixin, keras.Model):
+class TaskModule(HyperparametersMixin, internals.CompleteModel):
     """A task: model, losses, optimizers. A subclass overrides
 
     - `configure_model(data)`: creates the layers, from what the data knows (the size of its vocabulary),
@@ -346,9 +346,6 @@ class TaskModule(HyperparametersMixin, keras.Model):
     def metrics(self) -> list:
         """No metrics of Keras': sums with weights replace them (Keras' loss tracker would report a loss of 0)."""
         return []
-
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None) -> None:
-        """Does nothing: the task is built from the data's spec (Keras' own fails for strings and for GANs)."""
 
     # ---- state
 

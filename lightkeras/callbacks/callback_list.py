@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
-from keras import callbacks as keras_callbacks
 
 from lightkeras.callbacks.batch_hooks import BATCH_HOOKS, listens
 from lightkeras.callbacks.interval_means import IntervalMeans
 from lightkeras.callbacks.keras_state import KerasState
 from lightkeras.runs.run import Run
+from lightkeras.utils import internals
 
 
-class CallbackList(keras_callbacks.CallbackList):
+class CallbackList(internals.SynchronousCallbackList):
     """Calls the callbacks of a run: on the training thread, with logs that stay on the device until looked at.
 
     Keras' own list turns the logs into numbers after every batch, which waits for the device each time.
@@ -39,9 +39,6 @@ class CallbackList(keras_callbacks.CallbackList):
         for callback in self.callbacks:
             if hasattr(callback, "set_run"):
                 callback.set_run(run)
-
-    def _configure_async_dispatch(self, callbacks) -> None:
-        """Does nothing: a callback that writes files from another thread would see a later step's weights."""
 
     # ---- what callbacks declare
 

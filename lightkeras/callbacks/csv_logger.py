@@ -3,6 +3,7 @@
 import csv
 
 from lightkeras.callbacks.callback import Callback
+from lightkeras.utils.files import write_atomically
 
 RATE = "_per_second"
 
@@ -47,12 +48,10 @@ class CSVLogger(Callback):
             return list(csv.DictReader(file))
 
     def _rewrite(self, rows: list[dict]) -> None:
-        temporary = self._path.parent / "metrics.partial"
-        with temporary.open("w", newline="", encoding="utf-8") as file:
+        with write_atomically(self._path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self._columns, lineterminator="\n", extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
-        temporary.replace(self._path)
 
     def state_dict(self):
         return {"rows": self._rows, "columns": self._columns}

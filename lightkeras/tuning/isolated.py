@@ -1,14 +1,13 @@
 """A trial, a question about metrics or a worker in a process of its own: a crash ends it alone, its memory is freed."""
 
-import sys
 from pathlib import Path
 
-from lightkeras.tuning.trial_files import JOB, LOCK, LOG, RESULT, failed_result
+from lightkeras.tuning.trial_files import LOCK, LOG, RESULT, failed_result
 from lightkeras.utils.files import locked, read_json, write_json
-from lightkeras.utils.processes import exit_with_parent, explain_exit, run_module
+from lightkeras.utils.processes import explain_exit, run_module
 
 NAMES = "metric_names.json"
-MODULE = "lightkeras.tuning.isolated"
+MODULE = "lightkeras.tuning.child"
 
 
 def run_isolated_trial(folder: Path, seconds: float | None = None) -> dict:
@@ -40,42 +39,3 @@ def find_isolated_metric_names(folder: Path) -> list[str]:
     if "error" in answer:
         raise ValueError(answer["error"])
     return answer["names"]
-
-
-def main(arguments: list[str]) -> int:
-    """Runs the process `trial | names | worker FOLDER SECONDS PARENT`; returns the exit code."""
-    kind, folder, seconds, parent = arguments
-    exit_with_parent(int(parent))
-    run = {"trial": _run_trial, "names": _write_metric_names, "worker": _run_worker}[kind]
-    return run(Path(folder), None if seconds == "None" else float(seconds))
-
-
-def _run_trial(folder: Path, seconds: float | None) -> int:
-    from lightkeras.tuning.single import run_trial
-
-    result = run_trial(folder, seconds)
-    return 128 + result["signal"] if result.get("signal") else 0
-
-
-def _write_metric_names(folder: Path, seconds: None) -> int:
-    from lightkeras.tuning.single import describe_error, find_metric_names
-
-    try:
-        answer = {"names": find_metric_names(read_json(folder / JOB))}
-    except Exception as error:  # of any kind: the search raises it
-        answer = {"error": describe_error(error)}
-    write_json(folder / NAMES, answer)
-    return 0
-
-
-def _run_worker(folder: Path, seconds: float | None) -> int:
-    """Works on the search in a folder until its chief has no more trials."""
-    from lightkeras.tuning.tuner import Tuner
-
-    tuner = Tuner.load(folder, max_time=seconds)
-    tuner.search()
-    return 128 + tuner.interrupted if tuner.interrupted else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

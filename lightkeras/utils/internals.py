@@ -35,6 +35,31 @@ def added_losses(layer: keras.layers.Layer) -> list[Any]:
     return list(layer._losses)
 
 
+class CompleteModel(keras.Model):
+    """A model whose variables all exist before `fit()`: Keras need not build it from a batch.
+
+    Keras' own way of building fails for strings, for models without `call`, and with several workers.
+    """
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None) -> None:
+        """Builds nothing."""
+
+
+class SynchronousCallbackList(keras.callbacks.CallbackList):
+    """A list that calls its callbacks on the training thread.
+
+    From another thread, a callback that writes files would see a later step's weights.
+    """
+
+    def _configure_async_dispatch(self, callbacks) -> None:
+        """Dispatches nothing to other threads."""
+
+
+def save_backup(callback: keras.callbacks.BackupAndRestore) -> None:
+    """Saves Keras' own backup now."""
+    callback._save_model()
+
+
 def to_snake_case(name: str) -> str:
     """Converts a class name to Keras' form for layers: `TextGeneration` to `text_generation`."""
     return keras.src.utils.naming.to_snake_case(name)
@@ -66,6 +91,11 @@ def expect_reduced_gradients(optimizer: keras.optimizers.Optimizer) -> None:
 
 
 # ---- TensorFlow: graphs and strategies
+
+
+def graph_class() -> type:
+    """Returns the class of the graphs that TensorFlow traces: of functions, and of the parts of loops in them."""
+    return tf.__internal__.FuncGraph
 
 
 @contextlib.contextmanager

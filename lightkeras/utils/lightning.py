@@ -1,6 +1,9 @@
 """Names of PyTorch Lightning that have another name here. Using one by mistake raises an error that says which."""
 
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+Class = TypeVar("Class", bound=type)
 
 TASK_ATTRIBUTES = {
     "log": 'return the metric from the loss function: {"loss": (sum, weight), "accuracy": (sum, weight)}',
@@ -98,10 +101,10 @@ class Replaced:
         raise AttributeError(self._message)
 
 
-def replace_attributes(names: dict[str, str]):
+def replace_attributes(names: dict[str, str]) -> Callable[[Class], Class]:
     """Decorates a class: looking up one of `names` raises an AttributeError; a subclass may define them."""
 
-    def decorate(cls: type) -> type:
+    def decorate(cls: Class) -> Class:
         for name, instead in names.items():
             setattr(cls, name, Replaced(name, instead))
         return cls

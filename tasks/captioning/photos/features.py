@@ -96,14 +96,10 @@ class Shard:
                 for features in _computed(network, encoder, [pixels for _, pixels in rows]):
                     writer.write(features.tobytes())
                 advance(len(rows))
-        note = {
-            "bytes": partial.stat().st_size,
-            "sha256": lk.utils.sha256(partial),
-            "unreadable": unreadable,
-            "photos": photos,
-        }
+        note = {"bytes": partial.stat().st_size, "sha256": lk.utils.sha256(partial)}
+        note |= {"unreadable": unreadable, "photos": photos}
         os.replace(partial, self.records)
-        lk.utils.write_json(self.records.with_suffix(".json"), {**note, "unreadable": unreadable, "photos": photos})
+        lk.utils.write_json(self.records.with_suffix(".json"), note)
 
 
 def _decoded(pool: concurrent.futures.Executor, paths: tuple[pathlib.Path, ...], size: int) -> Iterator:
@@ -161,8 +157,8 @@ def extract(paths: list[pathlib.Path], encoder: Encoder, folder: str | os.PathLi
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    message = f"Waiting for another process that computes features in {folder}"
-    with lk.utils.locked(folder / ".lock", message=message):
+    waiting = f"Waiting for another process that computes features in {folder}"
+    with lk.utils.locked(folder / ".lock", message=waiting):
         if (folder / MANIFEST).exists():
             read_manifest(folder, encoder)
         missing = [shard for shard in _shards(folder, paths) if not shard.is_whole()]

@@ -185,6 +185,5 @@ def _fetch(photo: Photo) -> None:
         ) from error
     if photo.size not in (None, size):
         raise lk.data.DownloadError(f"Expected {photo.url} to have {photo.size} pixels. Received: {size}")
-    partial = photo.path.with_suffix(f".{os.getpid()}.partial")
-    partial.write_bytes(content)
-    partial.rename(photo.path)
+    with lk.utils.write_atomically(photo.path) as partial:
+        partial.write_bytes(content)

@@ -86,7 +86,7 @@ def test_an_error_as_the_users_module_is_imported_is_raised(tmp_path, monkeypatc
 
 
 def test_require_raises_errors_of_ours():
-    with pytest.raises(ArgumentError, match="Expected `x` to be 3. Received: x=4") as raised:
+    with pytest.raises(ArgumentError, match=r"Expected `x` to be 3\. Received: x=4") as raised:
         require(False, "x", "3", 4)
     assert isinstance(raised.value, ValueError)
     with pytest.raises(ArgumentError):

@@ -1,13 +1,18 @@
 """One test for each private name of Keras, TensorFlow and KerasTuner: a release that renames one breaks here."""
 
 import inspect
+import json
 import sys
+from concurrent import futures
 
+import grpc
 import keras
+import keras_tuner
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from lightkeras.distribution.launch import free_ports
 from lightkeras.utils import internals
 
 
@@ -150,3 +155,144 @@ def test_input_context():
 
 def test_expand_slurm_hosts():
     assert internals.expand_slurm_hosts("n[1-2]", "2(x2)") == [("n1", 2), ("n2", 2)]
+
+
+def test_graph_class():
+    made = []
+    tf.function(lambda: made.append(type(tf.compat.v1.get_default_graph())))()
+    assert made == [internals.graph_class()]
+
+
+def test_CompleteModel():
+    class Model(internals.CompleteModel):
+        def call(self, x):
+            raise AssertionError("called to be built")
+
+        def train_step(self, batch):
+            return {"loss": tf.constant(1.0)}
+
+    model = Model()
+    model.compile("sgd", run_eagerly=True)
+    assert "_maybe_symbolic_build" in dir(keras.Model)
+    data = tf.data.Dataset.from_tensors(tf.constant(["text"]))
+    assert model.fit(data, shuffle=False, verbose=0).epoch == [0]
+
+
+def test_SynchronousCallbackList():
+    callbacks = internals.SynchronousCallbackList([keras.callbacks.History()])
+    assert "_configure_async_dispatch" in dir(keras.callbacks.CallbackList)
+    assert not getattr(callbacks, "_async_train", False)
+
+
+def test_save_backup(tmp_path):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    callback = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+    callback.set_model(model)
+    internals.save_backup(callback)
+    assert any((tmp_path / "backup").iterdir())
+
+
+# ---- KerasTuner
+
+
+def search(kind: str, **arguments):
+    """An oracle over one parameter, and the client of its chief."""
+    space = keras_tuner.HyperParameters()
+    space.Choice("units", [1, 2, 3])
+    return getattr(keras_tuner.oracles, kind)(objective="val_loss", hyperparameters=space, **arguments)
+
+
+def test_is_declared():
+    space = keras_tuner.HyperParameters()
+    space.Choice("units", [1, 2])
+    with space.conditional_scope("units", [2]):
+        space.Float("rate", 0.0, 1.0)
+    assert internals.is_declared(space, "units") and internals.is_declared(space, "rate")
+    assert not internals.is_declared(space, "depth")
+
+
+def test_disable_saving(tmp_path):
+    oracle = search("RandomSearchOracle", max_trials=2)
+    internals.disable_saving(oracle)
+    oracle._set_project_dir(str(tmp_path), "search")
+    oracle.create_trial("tuner0")
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_trials_to_retry(tmp_path):
+    oracle = search("RandomSearchOracle", max_trials=2)
+    internals.disable_saving(oracle)
+    first = oracle.create_trial("tuner0").trial_id
+    internals.trials_to_retry(oracle).append(first)
+    assert oracle.create_trial("tuner1").trial_id == first
+
+
+def test_bayesian_state():
+    oracle = search("BayesianOptimizationOracle", max_trials=2)
+    state = internals.bayesian_state(oracle)
+    assert json.loads(json.dumps(state)) == state and state == internals.bayesian_state(oracle)
+
+
+def test_set_bayesian_state():
+    one, two = (search("BayesianOptimizationOracle", max_trials=2, seed=seed) for seed in (1, 2))
+    assert internals.bayesian_state(one) != internals.bayesian_state(two)
+    internals.set_bayesian_state(two, internals.bayesian_state(one))
+    assert internals.bayesian_state(one) == internals.bayesian_state(two)
+
+
+def test_grid_state():
+    oracle = search("GridSearchOracle")
+    internals.disable_saving(oracle)
+    oracle.create_trial("tuner0")
+    state = internals.grid_state(oracle)
+    assert json.loads(json.dumps(state)) == state and state["order"]["memory"] == ["0000"]
+
+
+def test_set_grid_state():
+    one, two = search("GridSearchOracle"), search("GridSearchOracle")
+    internals.disable_saving(one)
+    one.create_trial("tuner0")
+    internals.set_grid_state(two, internals.grid_state(one))
+    assert internals.grid_state(two) == internals.grid_state(one)
+
+
+@pytest.mark.parametrize(("name", "role"), [("chief", "chief"), ("tuner0", "worker"), (None, None)])
+def test_tuner_role(monkeypatch, name, role):
+    variables = {"TUNER_ID": name, "ORACLE_IP": "127.0.0.1", "ORACLE_PORT": "1"}
+    for variable, value in variables.items():
+        if name:
+            monkeypatch.setenv(f"KERASTUNER_{variable}", value)
+        else:
+            monkeypatch.delenv(f"KERASTUNER_{variable}", raising=False)
+    assert internals.tuner_role() == role
+
+
+@pytest.fixture
+def chief(monkeypatch):
+    """A server that answers for an oracle of one trial, and the client of a worker."""
+    oracle = search("RandomSearchOracle", max_trials=1)
+    internals.disable_saving(oracle)
+    server, (port,) = grpc.server(futures.ThreadPoolExecutor(1)), free_ports(1)
+    internals.add_oracle_service(server, oracle)
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    server.start()
+    for variable, value in {"TUNER_ID": "tuner0", "ORACLE_IP": "127.0.0.1", "ORACLE_PORT": str(port)}.items():
+        monkeypatch.setenv(f"KERASTUNER_{variable}", value)
+    yield internals.oracle_client(oracle)
+    server.stop(None)
+
+
+def test_add_oracle_service(chief):
+    assert chief.create_trial("tuner0").trial_id == "0"
+
+
+def test_oracle_client(chief):
+    trial = chief.create_trial("tuner0")
+    assert trial.hyperparameters.values["units"] in (1, 2, 3) and chief.get_trial(trial.trial_id).trial_id == "0"
+
+
+def test_ask_for_trial(chief):
+    chief.create_trial("tuner0")
+    assert internals.ask_for_trial(chief, "0", timeout=10.0) is None
+    with pytest.raises(grpc.RpcError):
+        internals.ask_for_trial(chief, "7", timeout=10.0)
