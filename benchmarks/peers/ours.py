@@ -22,6 +22,8 @@ class Data(lk.DataModule):
         self.vocabulary = self.source_vocabulary = self.target_vocabulary = range(sizes.get("vocabulary", 0))
         if task == "dcgan":
             self.image_shape = (sizes["side"], sizes["side"], 1)
+        if task == "captioning":
+            self.input_shape, self.caption_length = (sizes["slots"], sizes["channels"]), sizes["words"] + 1
 
     def train_dataset(self):
         """Shuffled batches."""

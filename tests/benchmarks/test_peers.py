@@ -31,7 +31,7 @@ def mean(sums, name="loss"):
     return float(total / weight)
 
 
-def loss_name(name, task, batch):
+def our_loss(name, task, batch):
     losses = task.token_losses if name == "translation" else task.word_losses
     return mean(losses(batch, training=True))
 
@@ -67,15 +67,16 @@ def test_keras_and_notebook_text(name):
 
 def decoder_weights(network):
     """Of our attending decoder: each of its layers' arrays, in Keras' layout."""
-    attention, cell = network.decoder.attention, network.decoder.recurrent.cell
+    decoder = network.decoder
+    attention, cell = decoder.attention_decoder.attention, decoder.attention_decoder.recurrent.cell
     return {
-        "bridge": arrays_of(network.bridges[0]),
+        "bridge": arrays_of(decoder.bridges[0]),
         "query": [np.asarray(attention.query_kernel)],
         "key": [np.asarray(attention.key_kernel), np.asarray(attention.bias)],
         "scale": [np.asarray(attention.scale)],
         "cell": arrays_of(cell),
-        "readout": arrays_of(network.readout),
-        "head": [np.asarray(network.head.kernel).T, np.asarray(network.head.bias)],
+        "readout": arrays_of(decoder.readout),
+        "head": [np.asarray(decoder.head.kernel).T, np.asarray(decoder.head.bias)],
     }
 
 
@@ -98,7 +99,7 @@ def test_keras_attention(name):
         fill(getattr(decoder, part), weights[part])
     for part in ("query", "key", "scale", "cell"):
         fill(getattr(decoder.cell, part), weights[part])
-    assert float(peer.loss(targets, peer(inputs))) == pytest.approx(loss_name(name, task, batch), rel=1e-5)
+    assert float(peer.loss(targets, peer(inputs))) == pytest.approx(our_loss(name, task, batch), rel=1e-5)
 
 
 def dcgan_weights(task):
@@ -222,7 +223,7 @@ def test_torch_attention(torch, name, formulation):
     model = torch_peers.make_model(name, SIZES[name], formulation)
     put_attending(torch, name, task.network, model)
     found = model.loss(as_torch(torch, shapes.arrays(name, SIZES[name], 1)))
-    assert found.item() == pytest.approx(loss_name(name, task, batch), rel=1e-5)
+    assert found.item() == pytest.approx(our_loss(name, task, batch), rel=1e-5)
 
 
 def test_torch_dcgan(torch):
