@@ -5,8 +5,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from lightkeras.utils.checks import ArgumentError, lightkeras_error, require
-
 Batch = dict[str, tf.Tensor]
 WEIGHT = "weight"
 
@@ -22,7 +20,7 @@ def fetch_batch(fetch: Callable[..., Batch], indices: tf.Tensor, *address: tf.Te
     rows = indices.shape[0]
     wrong = [f"{name} with shape {tensor.shape}" for name, tensor in batch.items() if tensor.shape[:1] != (rows,)]
     if wrong:
-        raise ArgumentError(f"Expected every entry of a batch to have {rows} rows. Received: {', '.join(wrong)}")
+        raise ValueError(f"Expected every entry of a batch to have {rows} rows. Received: {', '.join(wrong)}")
     return batch
 
 
@@ -34,9 +32,9 @@ def examples_to_read(indices: tf.Tensor) -> tf.Tensor:
 def add_weight(batch: Batch, indices: tf.Tensor) -> Batch:
     """Adds the weight of each row: float32, 1 for an example, 0 for padding (a negative index)."""
     if not isinstance(batch, dict):
-        raise lightkeras_error(TypeError)(f"Expected a batch to be a dict of tensors. Received: {type(batch).__name__}")
+        raise TypeError(f"Expected a batch to be a dict of tensors. Received: {type(batch).__name__}")
     if WEIGHT in batch:
-        raise ArgumentError(f'Expected a batch without "{WEIGHT}", which is added. Received: {sorted(batch)}')
+        raise ValueError(f'Expected a batch without "{WEIGHT}", which is added. Received: {sorted(batch)}')
     return {**batch, WEIGHT: tf.cast(indices >= 0, tf.float32)}
 
 
