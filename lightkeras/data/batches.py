@@ -5,6 +5,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from lightkeras.utils.checks import require
+
 Batch = dict[str, tf.Tensor]
 WEIGHT = "weight"
 
