@@ -9,12 +9,12 @@ __all__ = ["token_sums"]
 
 
 def token_sums(logits: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor, label_smoothing: float = 0.0) -> dict:
-    """Negative log-likelihoods of tokens, what they come to as a perplexity, and how often the best guess is right.
+    """Sums the negative log-likelihoods of tokens, with their perplexity and the accuracy of the best guess.
 
     Args:
         logits: Float32 (rows, time, vocabulary).
         targets: The tokens, ints (rows, time).
-        weights: Float32 (rows, time): 0 for what does not count, such as padding.
+        weights: Float32 (rows, time): 0 for tokens that do not count, such as padding.
         label_smoothing: The probability that the loss, and it alone, spreads evenly over the vocabulary (Szegedy et
             al. 2016).
 

@@ -6,12 +6,12 @@ __all__ = ["warmup_cosine"]
 
 
 def warmup_cosine(peak: float, warmup_steps: int, total_steps: int | None):
-    """A learning rate that rises from 0 to `peak`, then falls to 0 by a cosine (Loshchilov and Hutter 2017).
+    """Makes a learning rate that rises from 0 to `peak`, then falls to 0 by a cosine (Loshchilov and Hutter 2017).
 
     Args:
         peak: The highest learning rate.
-        warmup_steps: Updates in which it rises; 0 begins at the peak.
-        total_steps: Updates of the run (`TaskModule.total_steps`). None, for a run whose end is not known: after the
+        warmup_steps: Updates in which it rises; 0 starts at the peak.
+        total_steps: Updates of the run (`TaskModule.total_steps`). None for a run of unknown length: after the
             rise it stays at the peak.
 
     Returns:

@@ -17,7 +17,7 @@ SHARD_BYTES = 2**30
 
 
 def checked_arrays(arrays: Any) -> dict[str, np.ndarray]:
-    """`arrays` as arrays, or a ValueError that names what a shard cannot hold."""
+    """Returns `arrays` as arrays; a ValueError names an array that a shard cannot hold."""
     require(isinstance(arrays, dict), "arrays", "a dict of NumPy arrays", arrays)
     for name, array in arrays.items():
         require(isinstance(name, str), "arrays", "a dict with str keys", name)
@@ -41,7 +41,7 @@ def cut_into_shards(arrays: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]
 
 
 def write_shard(files: Files, folder: str, shard_name: str, arrays: dict[str, np.ndarray]) -> dict:
-    """Writes a shard; returns what the manifest says of it."""
+    """Writes a shard; returns its entry of the manifest."""
     size, checksum = write_file(
         files, posixpath.join(folder, shard_name), lambda file: _write_npz(file, arrays.values())
     )
@@ -62,7 +62,7 @@ def _write_npz(file: Any, arrays: Iterable[np.ndarray]) -> None:
 
 
 class HashingFile:
-    """Counts and hashes what is written through it: the checksum is of what was meant, not of a re-read."""
+    """Counts and hashes what is written through it: the checksum covers the bytes written, not a re-read."""
 
     def __init__(self, file: Any):
         self.file, self.size, self.sha256 = file, 0, hashlib.sha256()
@@ -96,7 +96,7 @@ def read_shard(path: str, shard: dict[str, Any]) -> bytes:
 
 
 def read_arrays(path: str, shard: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The arrays of a shard, found to be what its manifest entry says."""
+    """Returns the arrays of a shard, checked against its manifest entry."""
     file, arrays = posixpath.join(path, shard["name"]), {}
     try:
         with np.load(io.BytesIO(read_shard(path, shard)), allow_pickle=False) as archive:

@@ -1,4 +1,4 @@
-"""Checkpoints written beside the training: hashing and the disk take a thread of their own."""
+"""Writes checkpoints beside the training: a thread hashes and waits for the disk."""
 
 import os
 import threading
@@ -11,9 +11,9 @@ from lightkeras.checkpoint import prepare_checkpoint
 
 
 class CheckpointWriter:
-    """Writes one checkpoint at a time in another thread; its errors are raised in the thread that saves.
+    """Writes one checkpoint at a time in another thread; errors are raised in the thread that saves.
 
-    A process that ends waits for the thread. A killed one leaves the checkpoint before, as after any killed save.
+    A process waits for the thread before it ends. If it is killed, the previous checkpoint stays.
     """
 
     def __init__(self):
@@ -29,14 +29,14 @@ class CheckpointWriter:
         keep: int | None = None,
         protect: Iterable[str] = (),
     ) -> str:
-        """Begins what `save_checkpoint` does, once the one before is written. The arrays must stay as they are.
+        """Starts to save a checkpoint, once the previous one is written. The arrays must not change meanwhile.
 
         Returns:
             The path of the checkpoint, which is there after `wait()`.
 
         Raises:
-            ValueError: What a checkpoint cannot hold, at once.
-            CheckpointError: The checkpoint before could not be written.
+            ValueError: A checkpoint cannot hold an array or a value; raised at once.
+            CheckpointError: The previous checkpoint could not be written.
         """
         self.wait()
         path, write = prepare_checkpoint(folder, step, arrays, state, keep, protect)
@@ -58,7 +58,7 @@ class CheckpointWriter:
         self.raise_error()
 
     def raise_error(self) -> None:
-        """Raises, once, what went wrong in the other thread: a CheckpointError."""
+        """Raises, once, the CheckpointError of the other thread."""
         if self._error is not None:
             error, self._error = self._error, None
             raise error

@@ -1,4 +1,4 @@
-"""Loading a checkpoint, every byte verified; and what to do about a damaged one."""
+"""Opens checkpoints, every byte verified, and falls back on the one before a damaged one."""
 
 import contextlib
 import functools

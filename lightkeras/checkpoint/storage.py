@@ -1,4 +1,4 @@
-"""Where checkpoints lie: a local disk, or a remote file system of TensorFlow's; what is there, and what is whole.
+"""Finds checkpoints on a local disk or on a remote file system of TensorFlow's, and tells the whole ones.
 
 Remote paths (`gs://`) have no atomic rename of folders, so there the shards go to their final place and the
 manifest follows. Locally all of it goes into a temporary folder beside the checkpoint, which is renamed.

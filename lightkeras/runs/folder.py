@@ -20,7 +20,7 @@ AFTER_ERROR = "after_error"  # in the run's folder: the state that an error left
 
 
 def task_name(task_class: type) -> str:
-    """The folder of a task's runs: `TextGeneration` -> `text_generation`."""
+    """Names the folder of a task's runs: `TextGeneration` -> `text_generation`."""
     return internals.to_snake_case(task_class.__name__)
 
 
