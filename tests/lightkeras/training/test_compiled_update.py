@@ -43,20 +43,23 @@ PAIRS = [*(("adam", clipping) for clipping in CLIPPING), *((name, "norm") for na
 
 @pytest.mark.parametrize(("optimizer", "clipping"), PAIRS)
 def test_the_compiled_update_is_the_same(monkeypatch, optimizer, clipping):
-    applied, apply = [], update.apply
-    monkeypatch.setattr(update, "apply", lambda *args: applied.append(args) or apply(*args))
+    answers, ask = [], update.NamedOptimizers._is_worth_compiling
+    monkeypatch.setattr(
+        update.NamedOptimizers, "_is_worth_compiling", lambda *args: answers.append(ask(*args)) or answers[-1]
+    )
     plain = run_of(OPTIMIZERS[optimizer], CLIPPING[clipping])
-    assert not applied
-    monkeypatch.setattr(update, "FROM", 1)
+    assert answers and not any(answers)
+    answers.clear()
+    monkeypatch.setattr(update, "MIN_WEIGHTS", 1)
     compiled = run_of(OPTIMIZERS[optimizer], CLIPPING[clipping])
-    assert applied
+    assert answers and all(answers)
     assert compiled[0] == pytest.approx(plain[0], rel=1e-5)
     for ours, theirs in zip(compiled[1], plain[1], strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 def test_a_gradient_that_is_not_finite_stays_so(monkeypatch):
-    monkeypatch.setattr(update, "FROM", 1)
+    monkeypatch.setattr(update, "MIN_WEIGHTS", 1)
     rows = points()
     rows["y"][0] = np.inf
     task = made(Small(linear(), squares), lk.AddressedDataset.from_arrays(rows, 8), gradient_clip_val=1.0)
@@ -73,9 +76,9 @@ def test_small_models_and_unknown_optimizers_are_left_alone(monkeypatch):
     task = made(Small(linear(), squares), lk.AddressedDataset.from_arrays(points(), 8))
     own = made(Small(linear(), squares, lambda: Own(1.0)), lk.AddressedDataset.from_arrays(points(), 8))
     for least in (4, 3):
-        monkeypatch.setattr(update, "FROM", least)
-        tf.function(lambda: found.append((update.pays(task, "loss"), update.pays(own, "loss"))))()
-    assert found == [(False, False), (True, False)] and not update.pays(task, "loss")  # not eagerly
+        monkeypatch.setattr(update, "MIN_WEIGHTS", least)
+        tf.function(lambda: found.append(tuple(one.optimizers._is_worth_compiling("loss") for one in (task, own))))()
+    assert found == [(False, False), (True, False)] and not task.optimizers._is_worth_compiling("loss")  # not eagerly
 
 
 # ---- arrays in memory
@@ -133,7 +136,7 @@ def tried(root, share, task=None, max_epochs=8, **arguments):
 
 @pytest.mark.parametrize(("share", "on"), [(0.5, True), (0.99, False)])
 def test_what_is_faster_is_kept_and_printed_and_remembered(root, capsys, monkeypatch, share, on):
-    monkeypatch.setattr(compilation, "WORTH", 0.0)
+    monkeypatch.setattr(compilation, "MIN_SECONDS_LEFT", 0.0)
     _, task = tried(root, share)
     assert task.train_loop.jit_compile is on and not task.test_loop.jit_compile
     said = capsys.readouterr().out
@@ -145,7 +148,7 @@ def test_what_is_faster_is_kept_and_printed_and_remembered(root, capsys, monkeyp
 
 
 def test_what_is_much_slower_is_given_up_at_once(root, capsys, monkeypatch):
-    monkeypatch.setattr(compilation, "WORTH", 0.0)
+    monkeypatch.setattr(compilation, "MIN_SECONDS_LEFT", 0.0)
     _, task = tried(root, 3.0, steps_per_execution=1)
     assert not task.train_loop.jit_compile
     # 1 + 5 calls without XLA, and of those with it the first one, which compiles, and one more
@@ -166,7 +169,7 @@ class Strings(Classifier):
 
 
 def test_what_xla_cannot_compile_stays_as_it_is(root, capsys, monkeypatch):
-    monkeypatch.setattr(compilation, "WORTH", 0.0)
+    monkeypatch.setattr(compilation, "MIN_SECONDS_LEFT", 0.0)
     _, task = tried(root, 0.5, Strings())
     assert not task.train_loop.jit_compile
     assert "XLA is off, as it cannot compile this task's update: " in capsys.readouterr().out
@@ -176,7 +179,7 @@ def test_what_xla_cannot_compile_stays_as_it_is(root, capsys, monkeypatch):
     "arguments", [{"jit_compile": False}, {"deterministic": True}, {"run_eagerly": True}, {"devices": 2}]
 )
 def test_a_decision_made_beforehand_is_not_tried(root, monkeypatch, arguments):
-    monkeypatch.setattr(compilation, "WORTH", 0.0)
+    monkeypatch.setattr(compilation, "MIN_SECONDS_LEFT", 0.0)
     monkeypatch.setattr(compilation.Compilation, "_begin", lambda *args: pytest.fail("it tries"))
     monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: None)
     tried(root, 0.5, max_epochs=2, **arguments)
