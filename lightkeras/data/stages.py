@@ -66,7 +66,8 @@ def _checked(dataset: Any, data: DataModule, name: str) -> AddressedDataset:
 
 
 def _unshuffled(dataset: AddressedDataset, limit: int | float) -> StageData:
-    return StageData(dataset.replace(shuffle=False), batch_count(limit, len(dataset)))
+    unshuffled = dataset.replace(shuffle=False)
+    return StageData(unshuffled, batch_count(limit, len(unshuffled)))
 
 
 def _repeat_first_epoch(dataset: AddressedDataset) -> AddressedDataset:
