@@ -263,11 +263,15 @@ class TaskModule(HyperparametersMixin, internals.CompleteModel):
         self.train_function = self.test_function = self.predict_function = None
 
     def make_train_function(self, force: bool = False) -> None:
-        """Keras' hook: sets the function that `fit()` calls for every step."""
+        """Keras' hook: sets the function that `fit()` calls for every step; `force` traces the step again."""
+        if force:
+            self.train_loop.forget()
         self.train_function = self._call_train_loop
 
     def make_test_function(self, force: bool = False) -> None:
-        """Keras' hook: sets the function that `evaluate()` calls for every step."""
+        """Keras' hook: sets the function that `evaluate()` calls for every step; `force` traces the step again."""
+        if force:
+            self.test_loop.forget()
         self.test_function = self._call_test_loop
 
     def _call_train_loop(self, iterator) -> Logs:

@@ -171,6 +171,10 @@ class Loop:
     ):  # fmt: skip
         self.calls, self.source, self.jit_compile = calls, source, jit_compile
         self._step, self._sums, self._strategy, self._run_eagerly = step, sums, strategy, run_eagerly
+        self.forget()
+
+    def forget(self) -> None:
+        """Drops the compiled functions: the next call traces the step again."""
         self._runs = functools.cache(self._make)
 
     def call(self, iterator: Any, update: int = 0) -> int:
