@@ -39,6 +39,7 @@ def search_space(given: Any) -> keras_tuner.HyperParameters:
         FileNotFoundError: There is no such file.
     """
     if isinstance(given, str | Path):
+        require(Path(given).is_file(), "space", "a YAML file of ranges", str(given), FileNotFoundError)
         given = yaml.safe_load(Path(given).read_text(encoding="utf-8"))
     space = _declare_space(given)
     require(bool(space.space), "space", f"at least one argument to search ({', '.join(KINDS)}); it is empty", given)
