@@ -7,25 +7,25 @@ from pathlib import Path
 from typing import Any, Self
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from lightkeras.data import AddressedDataset, DataModule
-from lightkeras.distribution.replicas import draw_by_replica, num_replicas, sum_over_workers
+from lightkeras.data import DataModule
+from lightkeras.distribution.replicas import draw_by_replica, num_replicas
 from lightkeras.metrics import WeightedMean
 from lightkeras.runs.state import load_task
 from lightkeras.training import step
+from lightkeras.training.keras_methods import KerasMethods
 from lightkeras.training.logs import Logs, MetricSums
 from lightkeras.training.loop import Loop, Source, StepsPerCall, StreamSource
 from lightkeras.training.optimizers import NamedOptimizers, UpdateSettings
 from lightkeras.utils import internals
-from lightkeras.utils.checks import ArgumentError, lightkeras_error, require
+from lightkeras.utils.checks import ArgumentError, lightkeras_error
 from lightkeras.utils.hparams import HyperparametersMixin
 from lightkeras.utils.lightning import TASK_ATTRIBUTES, TASK_METHODS, replace_attributes
 
 
 @replace_attributes(TASK_ATTRIBUTES)
-class TaskModule(HyperparametersMixin, internals.CompleteModel):
+class TaskModule(HyperparametersMixin, KerasMethods):
     """A task: model, losses, optimizers. A subclass overrides
 
     - `configure_model(data)`: creates the layers, from what the data knows (the size of its vocabulary),
@@ -251,15 +251,16 @@ class TaskModule(HyperparametersMixin, internals.CompleteModel):
             source: Gives the training batches; None for the iterator that `fit()` passes.
         """
         optimizer = next(iter(self.optimizers.values()), "sgd")
-        self.compile(optimizer=optimizer, run_eagerly=run_eagerly, jit_compile=False, auto_scale_loss=False)
+        keras.Model.compile(self, optimizer, run_eagerly=run_eagerly, jit_compile=False, auto_scale_loss=False)
         if len(self.optimizers) != 1:
             self.optimizer = None
         loop = functools.partial(
             Loop, strategy=self.distribute_strategy, run_eagerly=run_eagerly, jit_compile=jit_compile
         )
-        calls = [StepsPerCall(steps_per_execution) for _ in range(2)]
+        calls = [StepsPerCall(steps_per_execution) for _ in range(3)]
         self.train_loop = loop(self.train_step, self.train_sums, calls[0], source or StreamSource(None))
         self.test_loop = loop(self.test_step, self.test_sums, calls[1], StreamSource(None))
+        self._apart_loop = loop(self.test_step, self.test_sums, calls[2], StreamSource(None))
         self.train_function = self.test_function = self.predict_function = None
 
     def make_train_function(self, force: bool = False) -> None:
@@ -300,11 +301,6 @@ class TaskModule(HyperparametersMixin, internals.CompleteModel):
         if not done:
             self.train_sums.reset()
 
-    def begin_evaluation(self, steps: int) -> None:
-        """Prepares `evaluate()` on `steps` batches."""
-        self.test_sums.reset()
-        self.test_loop.calls.begin(steps)
-
     @property
     def writes_samples(self) -> bool:
         """Whether the task overrides `write_samples`."""
@@ -319,29 +315,6 @@ class TaskModule(HyperparametersMixin, internals.CompleteModel):
     def evaluation_names(self) -> list[str]:
         """The metrics of an evaluation: those of `test_step` and of `score`."""
         return [*self.test_sums.kinds, *self.score_names]
-
-    def evaluate_dataset(self, dataset: AddressedDataset, steps: int, callbacks=None) -> dict[str, float]:
-        """Returns the metrics of `test_step` and of `score` on the first `steps` batches."""
-        self.begin_evaluation(steps)
-        stream = dataset.cached_stream(self.distribute_strategy, steps, by_replica=True)
-        logs = self.evaluate(stream, steps=steps, verbose=0, return_dict=True, callbacks=callbacks)
-        return {**logs, **self._scores(dataset, steps)}
-
-    def _scores(self, dataset: AddressedDataset, steps: int) -> dict[str, float]:
-        """Adds up the scores of all workers, in one collective, and divides."""
-        if not self.score_names:
-            return {}
-        strategy = self.distribute_strategy
-        scores = self.score(dataset.cached_stream(strategy, steps, by_replica=False))
-        expected = f"the names that `score` returns: {sorted(scores)}"
-        require(set(scores) == set(self.score_names), "score_names", expected, self.score_names)
-        sums = [scores[name].sums for name in self.score_names]
-        total = sum_over_workers(strategy, np.concatenate(sums))
-        parts = np.split(total, np.cumsum([len(part) for part in sums])[:-1])
-        return {
-            name: type(scores[name]).from_sums(part).result()
-            for name, part in zip(self.score_names, parts, strict=True)
-        }
 
     def reset_metrics(self) -> None:
         """Does nothing: `begin_epoch` and `begin_evaluation` reset (Keras resets at each evaluation too)."""

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from lightkeras.callbacks.assemble import assemble
@@ -185,9 +184,7 @@ class Trainer(TrainerArguments):
         If batches are grouped by length and so differ in width, outputs are padded with zeros to the widest.
         """
         with self._ready(task, data, "predict", self.limit_predict_batches, ckpt_path) as (dataset, steps):
-            stream = dataset.replica_stream(task.distribute_strategy, epochs=1, steps=steps)
-            outputs = task.predict(stream, steps=steps, verbose=0, callbacks=self._evaluation_callbacks(task, steps))
-        return keras.tree.map_structure(lambda rows: dataset.in_order(_pad(rows)), outputs)
+            return task.predict_dataset(dataset, steps, self._evaluation_callbacks(task, steps))
 
     # ---- before training
 
@@ -359,8 +356,3 @@ class Trainer(TrainerArguments):
         metrics = {f"{prefix}_{name}": value for name, value in logs.items()}
         self.callback_metrics = dict(metrics)
         return metrics
-
-
-def _pad(rows) -> np.ndarray:
-    """Pads the outputs of all batches with zeros: those of differing width come as a ragged tensor."""
-    return np.asarray(rows.to_tensor() if isinstance(rows, tf.RaggedTensor) else rows)

@@ -13,6 +13,7 @@
 `fit()` calls once per step. The first call makes several steps at once, and the calls for these steps return at once.
 """
 
+import copy
 import functools
 import time
 from collections.abc import Callable
@@ -176,6 +177,12 @@ class Loop:
     def forget(self) -> None:
         """Drops the compiled functions: the next call traces the step again."""
         self._runs = functools.cache(self._make)
+
+    def counting(self, sums: MetricSums, calls: StepsPerCall) -> "Loop":
+        """Returns a loop with the same compiled functions, and with `sums` and `calls` of its own."""
+        loop = copy.copy(self)
+        loop._sums, loop.calls = sums, calls
+        return loop
 
     def call(self, iterator: Any, update: int = 0) -> int:
         """Handles one call of Keras.
