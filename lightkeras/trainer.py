@@ -149,7 +149,7 @@ class Trainer(TrainerArguments):
         with strategy.scope(), use_precision(self.precision):
             parts = num_replicas(strategy) * self.micro_batches
             train, steps = stages.training(data, self.limit_train_batches, self.overfit_batches, parts)
-            self._build(task, data, train, steps)
+            self._build(task, data, train, steps, saved or weights)
             if weights:
                 state.restore_trained(task, data, weights)
             if saved:
@@ -219,10 +219,12 @@ class Trainer(TrainerArguments):
         require(as_built, "precision", f"one of a task which is built already: {policies}", self.precision)
         return built
 
-    def _build(self, task: TaskModule, data: DataModule, train: AddressedDataset, steps: int) -> None:
+    def _build(
+        self, task: TaskModule, data: DataModule, train: AddressedDataset, steps: int, saved: Checkpoint | None
+    ) -> None:
         if not task.built:
             seed_everything(self.seed)
-            state.build(task, data, train.element_spec)
+            state.build(task, data, train.element_spec, saved)
         settings = UpdateSettings(
             self.micro_batches, self.gradient_clip_val, self.gradient_clip_algorithm, self.log_gradient_norm
         )
@@ -340,7 +342,7 @@ class Trainer(TrainerArguments):
         used = stages.evaluation(data, DATASETS[stage], limit)
         with strategy.scope(), use_precision(self.precision):
             if not task.built:
-                state.build(task, data, used.dataset.element_spec)
+                state.build(task, data, used.dataset.element_spec, saved)
             if saved:
                 state.restore_trained(task, data, saved)
             self._compile(task)

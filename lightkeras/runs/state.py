@@ -1,7 +1,7 @@
 """A whole run as arrays and JSON, and back.
 
-The state holds every weight, optimizer slot and seed generator (arrays), and the position, the partial sums of the
-epoch, every callback's state, and the recorded arguments of task and data (JSON).
+The state holds every weight, optimizer slot and seed generator, and what layers keep beside variables (arrays), and the
+position, the partial sums of the epoch, every callback's state, and the recorded arguments of task and data (JSON).
 """
 
 import json
@@ -16,6 +16,7 @@ import tensorflow as tf
 from lightkeras.checkpoint import Checkpoint, CheckpointError
 from lightkeras.data import DataModule
 from lightkeras.runs.folder import open_checkpoint
+from lightkeras.training import layer_state
 from lightkeras.utils import internals
 from lightkeras.utils.hparams import class_path, describe, import_class, instantiate
 
@@ -28,6 +29,7 @@ CHANGEABLE = ("task", "data", "seed", "data_state")  # may differ in a resumed r
 def capture(task: "TaskModule", data: DataModule, callbacks: dict, seed: int) -> tuple[dict[str, np.ndarray], dict]:
     """Copies the state of the run to the host: (arrays, JSON state)."""
     arrays = {name: _host_copy(variable) for name, variable in task.state_variables().items()}
+    arrays |= layer_state.capture(task)
     arrays["sums/values"] = task.train_sums.values.numpy()
     arrays["sums/non_finite"] = task.train_sums.non_finite.numpy()
     known = {**identity(task, data, seed), "data_state": data.state_dict()}
@@ -63,6 +65,7 @@ def restore_weights(task: "TaskModule", saved: Checkpoint) -> None:
         if [Path(name).name for name in variables] == [Path(name).name for name in arrays]:
             arrays = dict(zip(variables, arrays.values(), strict=True))  # their numbers count the generators too
     _assign(variables, arrays, saved.path)
+    layer_state.restore(task, saved.arrays, saved.path)
     task.optimizers.start_averages()
 
 
@@ -109,6 +112,7 @@ def restore(task: "TaskModule", saved: Checkpoint, keep_rates: bool = False) -> 
     rates = {id(internals.learning_rate_variable(optimizer)) for optimizer in optimizers} if keep_rates else set()
     variables = {name: v for name, v in task.state_variables().items() if id(v) not in rates}
     _assign(variables, saved.arrays, saved.path)
+    layer_state.restore(task, saved.arrays, saved.path)
     task.global_step = saved.state["step"]
     task.train_sums.values = tf.constant(saved.arrays["sums/values"])
     task.train_sums.non_finite = tf.constant(saved.arrays["sums/non_finite"])
@@ -122,7 +126,7 @@ def load_task(saved: Checkpoint | str | os.PathLike, expected: type) -> "TaskMod
         expected: The class that the task must have.
     """
     task, data, saved = load_run(saved, expected)
-    build(task, data, element_spec(saved.state))
+    build(task, data, element_spec(saved.state), saved)
     restore_weights(task, saved)
     task.global_step = saved.state["step"]
     return task
@@ -146,9 +150,13 @@ def _require_class(saved: Checkpoint, part: str, base: type) -> None:
         raise CheckpointError(f"Expected a checkpoint of {class_path(base)}. Received: {saved.path}, of {path}")
 
 
-def build(task: "TaskModule", data: DataModule, spec: dict[str, tf.TensorSpec]) -> None:
-    """Creates the task's layers and variables under the current strategy."""
+def build(
+    task: "TaskModule", data: DataModule, spec: dict[str, tf.TensorSpec], saved: Checkpoint | None = None
+) -> None:
+    """Creates the task's layers and variables under the current strategy, for the state of `saved` if given."""
     task.configure_model(data)
+    if saved:
+        layer_state.prepare(task, saved.arrays)
     task.build_from(spec)
 
 

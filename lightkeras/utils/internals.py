@@ -35,6 +35,17 @@ def added_losses(layer: keras.layers.Layer) -> list[Any]:
     return list(layer._losses)
 
 
+def has_own_state(layer: keras.layers.Layer) -> bool:
+    """Returns whether the layer's class saves or loads more than variables, by hooks of its own.
+
+    The hooks of Keras' layers for numbers (`Dense`, `Embedding`, convolutions) are about quantized variables.
+    """
+    hooks = ("save_own_variables", "load_own_variables", "save_assets", "load_assets")
+    owners = [getattr(getattr(type(layer), hook, None), "__module__", "keras.") for hook in hooks]
+    in_config = isinstance(layer, keras.layers.Discretization)
+    return in_config or any(not owner.startswith("keras.") or ".preprocessing." in owner for owner in owners)
+
+
 class CompleteModel(keras.Model):
     """A model whose variables all exist before `fit()`: Keras need not build it from a batch.
 

@@ -297,3 +297,15 @@ def test_ask_for_trial(chief):
     assert internals.ask_for_trial(chief, "0", timeout=10.0) is None
     with pytest.raises(grpc.RpcError):
         internals.ask_for_trial(chief, "7", timeout=10.0)
+
+
+def test_layers_with_more_state_than_variables():
+    more = [keras.layers.Normalization(), keras.layers.StringLookup(), keras.layers.Discretization(num_bins=2)]
+    plain = [keras.layers.Dense(1), keras.layers.Conv2D(1, 1), keras.layers.Embedding(1, 1), keras.Sequential()]
+
+    class Own(keras.layers.Dense):
+        def load_own_variables(self, store):
+            pass
+
+    assert all(internals.has_own_state(layer) for layer in [*more, Own(1)])
+    assert not any(internals.has_own_state(layer) for layer in plain)
