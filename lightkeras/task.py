@@ -15,6 +15,7 @@ from lightkeras.metrics import WeightedMean
 from lightkeras.runs.state import load_task
 from lightkeras.training import step
 from lightkeras.training.keras_methods import KerasMethods
+from lightkeras.training.layer_state import finish_build
 from lightkeras.training.logs import Logs, MetricSums
 from lightkeras.training.loop import Loop, Source, StepsPerCall, StreamSource
 from lightkeras.training.optimizers import NamedOptimizers, UpdateSettings
@@ -195,6 +196,7 @@ class TaskModule(HyperparametersMixin, KerasMethods):
         finally:
             self._building = False
         self.built = True
+        finish_build(self)
         if num_replicas(self.distribute_strategy) > 1:
             self._require_variables_under_strategy()
             for layer in internals.flatten_layers(self):

@@ -18,7 +18,7 @@ import numpy as np
 from lightkeras.checkpoint import CheckpointError
 from lightkeras.utils import internals
 
-PREFIX, VALUES = "layers/", "values"
+PREFIX, VALUES, BUILD = "layers/", "values", "build"
 LOOKUPS = (keras.layers.StringLookup, keras.layers.IntegerLookup)
 BY_METHODS = (*LOOKUPS, keras.layers.Discretization)
 
@@ -49,11 +49,28 @@ def restore(model: keras.Model, arrays: Mapping[str, np.ndarray], path: str) -> 
 
 def prepare(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
     """Restores vocabularies and boundaries before the model is built: the sizes of variables may depend on them."""
-    layers = dict(_keepers(model))
-    values = {name.removesuffix(VALUES): name for name in arrays if name.startswith(PREFIX) and name.endswith(VALUES)}
-    if values.keys() <= layers.keys():  # else some are made by `build`
-        for place, name in values.items():
-            _set_values(layers[place], json.loads(arrays[name].tobytes()), arrays.get(f"{place}own/idf_weights"))
+    layers, states = dict(_keepers(model)), {}
+    for name in arrays:
+        if name.startswith(PREFIX) and name.endswith((VALUES, BUILD)):
+            states["/".join(name.split("/")[:3]) + "/"] = name
+    if not states.keys() <= layers.keys():
+        return  # some layers are made by the build
+    for place in sorted(states):
+        layer, value = layers[place], json.loads(arrays[states[place]].tobytes())
+        if isinstance(layer, BY_METHODS):
+            _set_values(layer, value, arrays.get(f"{place}own/idf_weights"))
+        elif value and not layer.built:
+            layer.build_from_config(value)
+    for layer in layers.values():
+        if isinstance(layer, keras.utils.FeatureSpace):
+            layer.get_encoded_features()  # makes layers by the vocabularies: not in a graph, as its first call would
+
+
+def finish_build(model: keras.Model) -> None:
+    """Makes anew the constants that `Normalization` made of its variables in the graph of the build."""
+    for layer in internals.flatten_layers(model):
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
 
 
 def _keepers(model: keras.Model) -> Iterator[tuple[str, Any]]:
@@ -66,13 +83,19 @@ def _keepers(model: keras.Model) -> Iterator[tuple[str, Any]]:
 def _capture(layer: Any) -> dict[str, np.ndarray]:
     arrays = {f"own/{name}": np.array(value) for name, value in _beside_variables(layer).items()}
     if isinstance(layer, BY_METHODS):
-        return {**arrays, VALUES: np.frombuffer(json.dumps(_values(layer)).encode(), np.uint8)}
+        return {**arrays, VALUES: _to_bytes(_values(layer))}
+    if internals.has_own_build_config(layer):
+        arrays[BUILD] = _to_bytes(layer.get_build_config())
     if hasattr(layer, "save_assets"):
         with tempfile.TemporaryDirectory() as folder:
             layer.save_assets(folder)
             for file in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
                 arrays[f"assets/{file.relative_to(folder).as_posix()}"] = np.frombuffer(file.read_bytes(), np.uint8)
     return arrays
+
+
+def _to_bytes(value: Any) -> np.ndarray:
+    return np.frombuffer(json.dumps(value).encode(), np.uint8)
 
 
 def _own(layer: Any) -> dict[str, Any]:

@@ -41,9 +41,17 @@ def has_own_state(layer: keras.layers.Layer) -> bool:
     The hooks of Keras' layers for numbers (`Dense`, `Embedding`, convolutions) are about quantized variables.
     """
     hooks = ("save_own_variables", "load_own_variables", "save_assets", "load_assets")
-    owners = [getattr(getattr(type(layer), hook, None), "__module__", "keras.") for hook in hooks]
-    in_config = isinstance(layer, keras.layers.Discretization)
-    return in_config or any(not owner.startswith("keras.") or ".preprocessing." in owner for owner in owners)
+    return isinstance(layer, keras.layers.Discretization) or any(_is_own_hook(layer, hook) for hook in hooks)
+
+
+def has_own_build_config(layer: keras.layers.Layer) -> bool:
+    """Returns whether the layer's class has a `get_build_config` of its own."""
+    return _is_own_hook(layer, "get_build_config")
+
+
+def _is_own_hook(layer: keras.layers.Layer, hook: str) -> bool:
+    owner = getattr(getattr(type(layer), hook, None), "__module__", "keras.")
+    return not owner.startswith("keras.") or ".preprocessing." in owner
 
 
 class CompleteModel(keras.Model):

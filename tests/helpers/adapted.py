@@ -44,8 +44,13 @@ class Adapted(Classifier):
         self.words = keras.layers.StringLookup(mask_token="")
         self.numbers = keras.layers.IntegerLookup(output_mode="multi_hot")
         self.texts = keras.layers.TextVectorization(output_mode="tf_idf", split=None, standardize=None)
+        self.unadapted = keras.layers.Normalization()
         self.table, self.counts = Table(), keras.layers.Dense(4)  # with a row for each number that there is
+        features = {"a": "float_normalized", "b": "integer_categorical"}
+        self.space = keras.utils.FeatureSpace(features, output_mode="concat")
         if hasattr(data, "x"):
+            rows = {"a": 3 * data.x[:, 0], "b": data.y + 5}
+            self.space.adapt(tf.data.Dataset.from_tensor_slices(rows))
             self.normalize.adapt(3 * data.x + 2)
             self.bins.adapt(data.x)
             self.words.adapt(WORDS)
@@ -57,7 +62,16 @@ class Adapted(Classifier):
             self.table.table = np.zeros(3)
 
     def features(self, x):
-        return self.normalize(x) + tf.cast(self.bins(x), tf.float32) + self.table(x) + self.counts(self.numbers([[5]]))
+        return (
+            self.normalize(self.unadapted(x))
+            + tf.cast(self.bins(x), tf.float32)
+            + self.table(x)
+            + self.counts(self.numbers([[5]]))
+            + self.spaced(x)
+        )
+
+    def spaced(self, x):
+        return self.space({"a": x[:, :1], "b": 5 + tf.cast(x[:, 1:2] > 0, tf.int32)})
 
     def losses_of(self, batch, training):
         return super().losses_of({**batch, "x": self.features(batch["x"])}, training)

@@ -299,13 +299,20 @@ def test_ask_for_trial(chief):
         internals.ask_for_trial(chief, "7", timeout=10.0)
 
 
-def test_layers_with_more_state_than_variables():
-    more = [keras.layers.Normalization(), keras.layers.StringLookup(), keras.layers.Discretization(num_bins=2)]
-    plain = [keras.layers.Dense(1), keras.layers.Conv2D(1, 1), keras.layers.Embedding(1, 1), keras.Sequential()]
+KEEPERS = (keras.layers.Normalization, keras.layers.StringLookup, lambda: keras.layers.Discretization(num_bins=2))
+NUMERIC = (lambda: keras.layers.Dense(1), lambda: keras.layers.Conv2D(1, 1), lambda: keras.layers.Embedding(1, 1))
 
-    class Own(keras.layers.Dense):
-        def load_own_variables(self, store):
-            pass
 
-    assert all(internals.has_own_state(layer) for layer in [*more, Own(1)])
-    assert not any(internals.has_own_state(layer) for layer in plain)
+class Own(keras.layers.Dense):
+    def load_own_variables(self, store):
+        pass
+
+
+def test_has_own_state():
+    assert all(internals.has_own_state(make()) for make in (*KEEPERS, lambda: Own(1)))
+    assert not any(internals.has_own_state(make()) for make in (*NUMERIC, keras.Sequential))
+
+
+def test_has_own_build_config():
+    assert internals.has_own_build_config(keras.layers.Normalization())
+    assert not any(internals.has_own_build_config(make()) for make in (*NUMERIC, keras.Sequential))
