@@ -12,6 +12,7 @@ import tensorflow as tf
 from lightkeras.data import DataModule
 from lightkeras.distribution.replicas import draw_by_replica, num_replicas
 from lightkeras.metrics import WeightedMean
+from lightkeras.runs.portable import PortableTask
 from lightkeras.runs.state import load_task
 from lightkeras.training import step
 from lightkeras.training.keras_methods import KerasMethods
@@ -21,12 +22,11 @@ from lightkeras.training.loop import Loop, Source, StepsPerCall, StreamSource
 from lightkeras.training.optimizers import NamedOptimizers, UpdateSettings
 from lightkeras.utils import internals
 from lightkeras.utils.checks import ArgumentError, lightkeras_error
-from lightkeras.utils.hparams import HyperparametersMixin
 from lightkeras.utils.lightning import TASK_ATTRIBUTES, TASK_METHODS, replace_attributes
 
 
 @replace_attributes(TASK_ATTRIBUTES)
-class TaskModule(HyperparametersMixin, KerasMethods):
+class TaskModule(PortableTask, KerasMethods):
     """A task: model, losses, optimizers. A subclass overrides
 
     - `configure_model(data)`: creates the layers, from what the data knows (the size of its vocabulary),

@@ -158,6 +158,7 @@ def build(
     if saved:
         layer_state.prepare(task, saved.arrays)
     task.build_from(spec)
+    task.remember_data(data)
 
 
 def _require_same_metrics(task: "TaskModule", saved: Checkpoint) -> None:

@@ -162,8 +162,7 @@ class KerasMethods(internals.CompleteModel):
     def _apart_from_the_run(self) -> Iterator[None]:
         """Puts back what an evaluation changes: loop and sums, and within a run the states of seed generators."""
         kept = {name: getattr(self, name, None) for name in ("test_loop", "test_sums", *_FLAGS)}
-        layers = internals.flatten_layers(self) if self._fits else []
-        states = [generator.state for layer in layers for generator in internals.seed_generators(layer)]
+        states = internals.seed_states(self) if self._fits else []
         values = [np.array(state) for state in states]
         try:
             yield

@@ -25,6 +25,11 @@ def seed_generators(layer: keras.layers.Layer) -> list[keras.random.SeedGenerato
     return list(layer._seed_generators)
 
 
+def seed_states(layer: keras.layers.Layer) -> list[keras.Variable]:
+    """Returns the states of the seed generators of the layer and of all layers in it."""
+    return [generator.state for one in flatten_layers(layer) for generator in seed_generators(one)]
+
+
 def clear_losses(layer: keras.layers.Layer) -> None:
     """Forgets the losses that layers added in earlier calls."""
     layer._clear_losses()

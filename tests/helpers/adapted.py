@@ -37,6 +37,7 @@ class Adapted(Classifier):
     """Adapts its layers to the data, if the data is there: the usual way."""
 
     data_module = PointsData
+    tokens = WORDS
 
     def configure_model(self, data):
         super().configure_model(data)
@@ -53,9 +54,9 @@ class Adapted(Classifier):
             self.space.adapt(tf.data.Dataset.from_tensor_slices(rows))
             self.normalize.adapt(3 * data.x + 2)
             self.bins.adapt(data.x)
-            self.words.adapt(WORDS)
+            self.words.adapt(self.tokens)
             self.numbers.adapt([[5, 7, 7, 9]])
-            self.texts.adapt(WORDS)
+            self.texts.adapt(self.tokens)
             self.table.table, self.table.text = np.arange(3), "four"
         else:
             self.words.set_vocabulary(["q"])
@@ -80,7 +81,13 @@ class Adapted(Classifier):
         return self.network(self.features(batch["x"]), training=False)
 
     def looked_up(self):
-        words = tf.constant(WORDS)
+        words = tf.constant(self.tokens)
         return [layer(words).numpy().tolist() for layer in (self.words, self.texts)] + [
             self.numbers(tf.constant([[5, 9, 1]])).numpy().tolist()
         ]
+
+
+class Readable(Adapted):
+    """Its tokens have no line breaks, with which Keras cannot read the vocabulary of a `.keras` file."""
+
+    tokens = ("b", "a", "c c", "a")

@@ -316,3 +316,9 @@ def test_has_own_state():
 def test_has_own_build_config():
     assert internals.has_own_build_config(keras.layers.Normalization())
     assert not any(internals.has_own_build_config(make()) for make in (*NUMERIC, keras.Sequential))
+
+
+def test_seed_states():
+    model = keras.Sequential([keras.layers.Dropout(0.5, seed=3), keras.layers.Dense(1)])
+    (state,) = internals.seed_states(model)
+    assert state is model.layers[0].seed_generator.state
