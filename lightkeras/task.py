@@ -20,6 +20,7 @@ from lightkeras.training.layer_state import finish_build
 from lightkeras.training.logs import Logs, MetricSums
 from lightkeras.training.loop import Loop, Source, StepsPerCall, StreamSource
 from lightkeras.training.optimizers import NamedOptimizers, UpdateSettings
+from lightkeras.training.taken_names import reject_taken_name
 from lightkeras.utils import internals
 from lightkeras.utils.checks import ArgumentError, lightkeras_error
 from lightkeras.utils.lightning import TASK_ATTRIBUTES, TASK_METHODS, replace_attributes
@@ -75,6 +76,11 @@ class TaskModule(PortableTask, KerasMethods):
         self._spec: Any = None
         self._building = False
         self._averaged = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not self.__dict__.get("_compiling"):  # Keras assigns to the names of its own
+            reject_taken_name(TaskModule, name, value)
+        super().__setattr__(name, value)
 
     # ---- what a task overrides
 
@@ -253,17 +259,25 @@ class TaskModule(PortableTask, KerasMethods):
             source: Gives the training batches; None for the iterator that `fit()` passes.
         """
         optimizer = next(iter(self.optimizers.values()), "sgd")
+        self._compiling = True
         keras.Model.compile(self, optimizer, run_eagerly=run_eagerly, jit_compile=False, auto_scale_loss=False)
+        self._compiling = False
         if len(self.optimizers) != 1:
             self.optimizer = None
         loop = functools.partial(
             Loop, strategy=self.distribute_strategy, run_eagerly=run_eagerly, jit_compile=jit_compile
         )
         calls = [StepsPerCall(steps_per_execution) for _ in range(3)]
-        self.train_loop = loop(self.train_step, self.train_sums, calls[0], source or StreamSource(None))
+        self.train_loop = loop(self._make_update, self.train_sums, calls[0], source or StreamSource(None))
         self.test_loop = loop(self.test_step, self.test_sums, calls[1], StreamSource(None))
         self._apart_loop = loop(self.test_step, self.test_sums, calls[2], StreamSource(None))
         self.train_function = self.test_function = self.predict_function = None
+
+    def _make_update(self, batch) -> step.Metrics:
+        """Calls `train_step`, and warns of variables that no loss in it depends on."""
+        metrics = self.train_step(batch)
+        self.optimizers.warn_of_unreached()
+        return metrics
 
     def make_train_function(self, force: bool = False) -> None:
         """Keras' hook: sets the function that `fit()` calls for every step; `force` traces the step again."""
@@ -278,7 +292,10 @@ class TaskModule(PortableTask, KerasMethods):
         self.test_function = self._call_test_loop
 
     def _call_train_loop(self, iterator) -> Logs:
+        if self.train_loop.calls.starts:
+            self.optimizers.require_same_trainable()
         self.global_step += self.train_loop.call(iterator, self.global_step)
+        self.optimizers.settle_trainable()
         return Logs(self.train_sums)
 
     def _call_test_loop(self, iterator) -> Logs:

@@ -57,6 +57,11 @@ class StepsPerCall:
         """Begins an epoch (or evaluation) of `total` steps, of which `done` are made, after `before` other steps."""
         self.total, self.done, self._before, self._call, self._ran = total, done, before, 0, -1
 
+    @property
+    def starts(self) -> bool:
+        """Whether the next call is the first of an epoch."""
+        return self._call == 0
+
     def due(self, call: int) -> bool:
         """Returns whether the call of this number has a step to make."""
         return call >= self.done

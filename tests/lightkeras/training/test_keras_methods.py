@@ -232,3 +232,79 @@ def test_a_loaded_task_evaluates_and_predicts(root):
     loaded = Classifier.load_from_checkpoint(trainer.run_dir)
     assert loaded.evaluate(OTHER, verbose=0) == task.evaluate(OTHER, verbose=0)
     np.testing.assert_array_equal(loaded.predict(OTHER, verbose=0), task.predict(OTHER, verbose=0))
+
+
+class Untested(Classifier):
+    """Has no `test_step`."""
+
+    test_step = lk.TaskModule.test_step
+
+
+def test_validation_without_a_test_step_is_left_out_with_a_line(caplog):
+    task = Untested()
+    history = quiet(max_epochs=1).fit(task, PointsData()).history
+    assert list(history) == ["loss", "accuracy"]
+    assert "Validation is left out: Untested has no `test_step(batch)`." in caplog.messages
+    with pytest.raises(NotImplementedError, match="Untested has no `test_step"):
+        task.evaluate(OTHER)
+    with pytest.raises(NotImplementedError, match="Untested has no `test_step"):
+        quiet().validate(task, PointsData())
+
+
+# ---- layers that are frozen or unfrozen, and names that are taken
+
+
+class Frozen(Classifier):
+    """Trains its head only."""
+
+    def configure_model(self, data):
+        super().configure_model(data)
+        self.network.layers[0].trainable = False
+
+
+class Unfreeze(lk.Callback):
+    def __init__(self, epoch, trainable=True):
+        super().__init__()
+        self.at, self.trainable = epoch, trainable
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.at:
+            self.model.network.layers[0].trainable = self.trainable
+
+
+@pytest.mark.parametrize("kind, trainable", [(Frozen, True), (Classifier, False)])
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_unfreezing_in_a_run_is_refused_and_between_runs_it_trains(kind, trainable, epoch):
+    task, data = kind(), PointsData()
+    with pytest.raises(ValueError, match=r"`trainable` changed for .*hidden/kernel, .*hidden/bias\. End the run"):
+        quiet(max_epochs=3, callbacks=[Unfreeze(epoch, trainable)]).fit(task, data)
+    assert task.global_step == 5 * epoch  # at once: no update was made since
+    before = task.network.layers[0].get_weights()
+    quiet(max_epochs=1).fit(task, data)
+    after = task.network.layers[0].get_weights()
+    assert all((ours != theirs).any() for ours, theirs in zip(before, after, strict=True)) is trainable
+
+
+NAMES = ("optimizers", "metrics", "spec", "seed", "built", "name", "train_loop", "loss", "score", "layers", "_trace")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_that_a_task_must_not_use(name):
+    class Taken(Classifier):
+        def configure_model(self, data):
+            super().configure_model(data)
+            setattr(self, name, keras.layers.Dense(2))
+
+    with pytest.raises(AttributeError, match=rf"another name than `{name}`"):
+        quiet(max_steps=1).fit(Taken(), PointsData())
+
+
+def test_optimizers_are_not_attributes():
+    for name in ("optimizers", "optimizer", "metrics"):
+        value = [keras.metrics.Mean()] if name == "metrics" else keras.optimizers.Adam()
+        with pytest.raises(AttributeError, match=rf"another name than `{name}`"):
+            setattr(Classifier(), name, value)
+    task = Classifier()
+    task.label, task.trainable, task.encoder = keras.layers.Dense(2), False, [keras.layers.Dense(1)]
+    with pytest.raises(AttributeError, match="another name than `losses`"):
+        task.losses = {"a": keras.layers.Dense(2)}
