@@ -228,7 +228,8 @@ class Trainer(TrainerArguments):
         settings = UpdateSettings(
             self.micro_batches, self.gradient_clip_val, self.gradient_clip_algorithm, self.log_gradient_norm
         )
-        task.build_optimizers(settings, steps, self._total_steps(steps))
+        with internals.names_from_the_start():
+            task.build_optimizers(settings, steps, self._total_steps(steps))
         task.global_step = 0
 
     def _total_steps(self, steps: int) -> int | None:

@@ -154,10 +154,11 @@ def build(
     task: "TaskModule", data: DataModule, spec: dict[str, tf.TensorSpec], saved: Checkpoint | None = None
 ) -> None:
     """Creates the task's layers and variables under the current strategy, for the state of `saved` if given."""
-    task.configure_model(data)
-    if saved:
-        layer_state.prepare(task, saved.arrays)
-    task.build_from(spec)
+    with internals.names_from_the_start():
+        task.configure_model(data)
+        if saved:
+            layer_state.prepare(task, saved.arrays)
+        task.build_from(spec)
     task.remember_data(data)
 
 

@@ -3,6 +3,7 @@
 A new release that renames one of them breaks here, and in the test of that name.
 """
 
+import collections
 import contextlib
 from collections.abc import Iterator
 from typing import Any
@@ -87,6 +88,24 @@ def save_backup(callback: keras.callbacks.BackupAndRestore) -> None:
 def to_snake_case(name: str) -> str:
     """Converts a class name to Keras' form for layers: `TextGeneration` to `text_generation`."""
     return keras.src.utils.naming.to_snake_case(name)
+
+
+@contextlib.contextmanager
+def names_from_the_start() -> Iterator[None]:
+    """Numbers the names of objects made in the `with` block as a new process would: `dense`, `dense_1`, ...
+
+    TensorFlow orders operations by their names when it optimizes a graph, and so the terms of sums. Afterwards,
+    no name that was given, in the block or before, is given again.
+    """
+    state, key = keras.src.backend.common.global_state, "object_name_uids"
+    before = state.get_global_attribute(key) or {}
+    state.set_global_attribute(key, collections.defaultdict(int))
+    try:
+        yield
+    finally:
+        after = state.get_global_attribute(key) or {}
+        merged = {name: max(before.get(name, 0), after.get(name, 0)) for name in {**before, **after}}
+        state.set_global_attribute(key, collections.defaultdict(int, merged))
 
 
 # ---- Keras: optimizers

@@ -308,3 +308,25 @@ def test_optimizers_are_not_attributes():
     task.label, task.trainable, task.encoder = keras.layers.Dense(2), False, [keras.layers.Dense(1)]
     with pytest.raises(AttributeError, match="another name than `losses`"):
         task.losses = {"a": keras.layers.Dense(2)}
+
+
+# ---- several runs in one process
+
+
+class Unnamed(Classifier):
+    """Has layers without names, and several of each kind."""
+
+    def configure_model(self, data):
+        self.network = keras.Sequential([keras.layers.Dense(4), keras.layers.Dense(3), keras.layers.Dense(2)])
+
+
+def test_a_second_run_in_a_process_has_the_names_of_a_first(root):
+    """TensorFlow orders sums by the names of operations: other names are other bits."""
+    tasks = [Unnamed(), Unnamed()]
+    for task in tasks:
+        trainer = quiet(root, max_steps=2, seed=0)
+        trainer.fit(task, PointsData())
+    loaded = Unnamed.load_from_checkpoint(trainer.run_dir)
+    names = [[layer.name for layer in task.network.layers] for task in (*tasks, loaded)]
+    assert names == [["dense", "dense_1", "dense_2"]] * 3
+    assert [task.optimizers["loss"].name for task in tasks] == ["adam", "adam"]

@@ -322,3 +322,12 @@ def test_seed_states():
     model = keras.Sequential([keras.layers.Dropout(0.5, seed=3), keras.layers.Dense(1)])
     (state,) = internals.seed_states(model)
     assert state is model.layers[0].seed_generator.state
+
+
+def test_names_from_the_start():
+    keras.layers.Dense(1)
+    before = keras.layers.Dense(1).name
+    with internals.names_from_the_start():
+        names = [keras.layers.Dense(1).name for _ in range(2)]
+    assert names == ["dense", "dense_1"]
+    assert keras.layers.Dense(1).name not in (before, *names)  # a model may hold all of them
