@@ -330,3 +330,12 @@ def test_a_second_run_in_a_process_has_the_names_of_a_first(root):
     names = [[layer.name for layer in task.network.layers] for task in (*tasks, loaded)]
     assert names == [["dense", "dense_1", "dense_2"]] * 3
     assert [task.optimizers["loss"].name for task in tasks] == ["adam", "adam"]
+
+
+def test_channels_first_is_refused_before_training():
+    keras.config.set_image_data_format("channels_first")
+    try:
+        with pytest.raises(ValueError, match='Expected `image_data_format` to be "channels_last"'):
+            quiet(max_steps=1).fit(Classifier(), PointsData())
+    finally:
+        keras.config.set_image_data_format("channels_last")
