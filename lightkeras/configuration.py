@@ -140,7 +140,7 @@ def add_arguments(parser: Parser, task_class: type, data_class: type) -> None:
 def add_part(parser: Parser, name: str, kind: type) -> None:
     """Adds the group `name` with the arguments of `kind`, but for those that are held back for it."""
     parser.kinds[name] = kind
-    held = set(parser.held.get(name, ()))
+    held: set[str | int] = set(parser.held.get(name, ()))
     parser.add_class_arguments(kind, name, skip=held, instantiate=False)
 
 

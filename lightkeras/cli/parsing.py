@@ -101,9 +101,8 @@ def read_command(name: str, arguments: list[str]) -> Command:
 
 def _packages(options: list[str]) -> list[str]:
     """Lists the packages of the import paths in options: whoever writes a command trusts what is in it."""
-    return re.findall(
-        r"(?<![\w./\\-])([A-Za-z_]\w*)\.\w", " ".join(value.partition("=")[2] or value for value in options)
-    )
+    values = " ".join(option.partition("=")[2] or option for option in options)
+    return re.findall(r"(?<![\w./\\-])([A-Za-z_]\w*)\.\w", values)
 
 
 def _load(path: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A whole run as arrays and JSON, and back.
 
-The state holds every weight, optimizer slot and seed generator (arrays), and the position, the partial sums of the
-epoch, every callback's state, and the recorded arguments of task and data (JSON).
+The state holds every weight, optimizer slot and seed generator, and what layers keep beside variables (arrays), and the
+position, the partial sums of the epoch, every callback's state, and the recorded arguments of task and data (JSON).
 """
 
 import json
@@ -16,6 +16,7 @@ import tensorflow as tf
 from lightkeras.checkpoint import Checkpoint, CheckpointError
 from lightkeras.data import DataModule
 from lightkeras.runs.folder import open_checkpoint
+from lightkeras.training import layer_state
 from lightkeras.utils import internals
 from lightkeras.utils.hparams import describe, read_arguments
 from lightkeras.utils.trust import TrustError, class_path, import_class, is_imported, trusting
@@ -29,6 +30,7 @@ CHANGEABLE = ("task", "data", "seed", "data_state")  # may differ in a resumed r
 def capture(task: "TaskModule", data: DataModule, callbacks: dict, seed: int) -> tuple[dict[str, np.ndarray], dict]:
     """Copies the state of the run to the host: (arrays, JSON state)."""
     arrays = {name: _host_copy(variable) for name, variable in task.state_variables().items()}
+    arrays |= layer_state.capture(task)
     arrays["sums/values"] = task.train_sums.values.numpy()
     arrays["sums/non_finite"] = task.train_sums.non_finite.numpy()
     known = {**identity(task, data, seed), "data_state": data.state_dict()}
@@ -64,6 +66,7 @@ def restore_weights(task: "TaskModule", saved: Checkpoint) -> None:
         if [Path(name).name for name in variables] == [Path(name).name for name in arrays]:
             arrays = dict(zip(variables, arrays.values(), strict=True))  # their numbers count the generators too
     _assign(variables, arrays, saved.path)
+    layer_state.restore(task, saved.arrays, saved.path)
     task.optimizers.start_averages()
 
 
@@ -113,6 +116,7 @@ def restore(task: "TaskModule", saved: Checkpoint, keep_rates: bool = False) -> 
     rates = {id(internals.learning_rate_variable(optimizer)) for optimizer in optimizers} if keep_rates else set()
     variables = {name: v for name, v in task.state_variables().items() if id(v) not in rates}
     _assign(variables, saved.arrays, saved.path)
+    layer_state.restore(task, saved.arrays, saved.path)
     task.global_step = saved.state["step"]
     task.train_sums.values = tf.constant(saved.arrays["sums/values"])
     task.train_sums.non_finite = tf.constant(saved.arrays["sums/non_finite"])
@@ -129,7 +133,7 @@ def load_task(
         trust: Packages whose classes the checkpoint may name (see `utils.trust`).
     """
     task, data, saved = load_run(saved, expected, trust)
-    build(task, data, element_spec(saved.state))
+    build(task, data, element_spec(saved.state), saved)
     restore_weights(task, saved)
     task.global_step, task.seed = saved.state["step"], saved.state["seed"]
     return task
@@ -168,10 +172,15 @@ def _data_class(path: str, task_class: type["TaskModule"], trust: Iterable[str])
     return own if same_name and not is_imported(path) else import_class(path, DataModule, trust)
 
 
-def build(task: "TaskModule", data: DataModule, spec: dict[str, tf.TensorSpec]) -> None:
-    """Creates the task's layers and variables under the current strategy."""
+def build(
+    task: "TaskModule", data: DataModule, spec: dict[str, tf.TensorSpec], saved: Checkpoint | None = None
+) -> None:
+    """Creates the task's layers and variables under the current strategy, for the state of `saved` if given."""
     task.configure_model(data)
+    if saved:
+        layer_state.prepare(task, saved.arrays)
     task.build_from(spec)
+    task.remember_data(data)
 
 
 def _require_same_metrics(task: "TaskModule", saved: Checkpoint) -> None:

@@ -149,7 +149,7 @@ def from_written(value: Any, trust: Iterable[str] = ()) -> Any:
         ) from error
 
 
-def _read_numpy(content: Any, trust: tuple[str, ...]) -> np.generic:
+def _read_numpy(content: Any, trust: tuple[str, ...]) -> Any:
     dtype, value = np.dtype(content[0]), from_written(content[1], trust)
     if dtype.kind not in NUMPY_KINDS:
         raise ValueError(f"{dtype} is no dtype of numbers, strings or dates")
