@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -346,18 +347,21 @@ class TaskModule(PortableTask, KerasMethods):
     # ---- state
 
     @classmethod
-    def load_from_checkpoint(cls, ckpt_path: str | os.PathLike) -> Self:
+    def load_from_checkpoint(cls, ckpt_path: str | os.PathLike, trust: Iterable[str] = ()) -> Self:
         """Loads a trained task from a run's folder (its best checkpoint) or a checkpoint's folder.
 
-        The folder is enough: it holds the arguments, the vocabulary and the weights. The data is not read.
+        The folder is enough: it holds the arguments, the vocabulary and the weights. The data is not read. The class
+        that you call is used if it has the saved name, whatever its module was in training.
 
         Args:
             ckpt_path: The folder.
+            trust: Packages that may be imported if the checkpoint names classes of them. Imported modules, lightkeras,
+                registered tasks, and the package of this class are always trusted.
 
         Raises:
-            CheckpointError: It holds no whole checkpoint, or one of another task.
+            CheckpointError: It holds no whole checkpoint, one of another task, or names a class that is not trusted.
         """
-        return load_task(ckpt_path, cls)
+        return load_task(ckpt_path, cls, trust)
 
     def state_variables(self) -> dict[str, keras.Variable]:
         """Returns every variable of the run by name: weights, seed generators, optimizer slots, loss scales."""

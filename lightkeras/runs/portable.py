@@ -7,7 +7,6 @@ All three make the task again by its class and arguments, call `configure_model`
 import base64
 import dataclasses
 import json
-import sys
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -18,8 +17,8 @@ import tensorflow as tf
 from lightkeras.data import DataModule
 from lightkeras.training import layer_state
 from lightkeras.utils import internals
-from lightkeras.utils.checks import lightkeras_error
-from lightkeras.utils.hparams import HyperparametersMixin, class_path, describe
+from lightkeras.utils.hparams import HyperparametersMixin, describe, read_arguments
+from lightkeras.utils.trust import class_path, import_class, package_of
 
 CONFIG = "task"
 
@@ -104,7 +103,7 @@ class PortableTask(HyperparametersMixin):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
         """Makes the task by the result of `get_config`; it is not built."""
-        return cls(**config)
+        return cls(**read_arguments(config, [package_of(cls)]))
 
     def get_build_config(self) -> dict[str, Any] | None:
         """Returns what `build_from_config` builds the task from; None for a task that is not built."""
@@ -124,27 +123,28 @@ class PortableTask(HyperparametersMixin):
         """Builds the task by the result of `get_build_config`.
 
         Raises:
-            TypeError: The class of the data is no `DataModule`, or not imported.
+            ImportError: The class of the data is no `DataModule`, or not trusted (see `utils.trust`).
         """
         values = json.loads(config[CONFIG])
         data, layers = values["data"], {name: _to_array(text) for name, text in values["layers"].items()}
-        kind = self._find_data_class(data["class_path"])
+        trust = [package_of(type(self))]
+        kind = self._find_data_class(data["class_path"], trust)
         spec = {name: tf.TensorSpec(shape, dtype, name) for name, (shape, dtype) in values["spec"].items()}
-        self._build_as(Origin(kind, data["init_args"], values["data_state"], values["policy"]), spec, layers)
+        self._build_as(
+            Origin(kind, read_arguments(data["init_args"], trust), values["data_state"], values["policy"]), spec, layers
+        )
         layer_state.restore(self, layers, "the file")
         for state, value in zip(internals.seed_states(self), values["seed_states"], strict=True):
             state.assign(value)
         self.global_step, self.seed = values["global_step"], values["seed"]
 
-    def _find_data_class(self, path: str) -> type[DataModule]:
-        """Finds the class among those that the program has imported: a file imports nothing."""
-        module, _, name = path.rpartition(".")
-        named = self.data_module if class_path(self.data_module) == path else keras.saving.get_registered_object(name)
-        found = named or getattr(sys.modules.get(module), name, None)
-        if not (isinstance(found, type) and issubclass(found, DataModule)):
-            expected = f"Expected a DataModule {path}: import it, or pass it in `custom_objects`."
-            raise lightkeras_error(TypeError)(f"{expected} Received: {found!r}")
-        return found
+    def _find_data_class(self, path: str, trust: list[str]) -> type[DataModule]:
+        """Finds the class of the data: the task's own, one that was registered with Keras, or a trusted one."""
+        if class_path(self.data_module) == path:
+            return self.data_module
+        named = keras.saving.get_registered_object(path.rpartition(".")[2])
+        is_data = isinstance(named, type) and issubclass(named, DataModule)
+        return named if is_data else import_class(path, DataModule, trust)
 
     def get_compile_config(self) -> None:
         """Returns nothing: the Trainer compiles."""
