@@ -87,9 +87,10 @@ class PortableTask(HyperparametersMixin):
         before = keras.config.dtype_policy()
         keras.config.set_dtype_policy(origin.policy)
         try:
-            self.configure_model(origin.make_data())
-            layer_state.prepare(self, layers)
-            self.build_from(spec)
+            with internals.names_from_the_start():
+                self.configure_model(origin.make_data())
+                layer_state.prepare(self, layers)
+                self.build_from(spec)
         finally:
             keras.config.set_dtype_policy(before)
         self._origin = origin

@@ -168,6 +168,6 @@ def test_data_in_a_file_must_be_data(tmp_path):
     quiet(max_steps=1).fit(task, Counted())
     config = task.get_build_config()
     config["task"] = config["task"].replace(f"{Counted.__module__}.Counted", "subprocess.Popen")
-    with pytest.raises(TypeError, match=r"Expected a DataModule subprocess\.Popen"):
+    with pytest.raises(ImportError, match=r"Expected subprocess\.Popen to be a DataModule"):
         Wide().build_from_config(config)
     assert lk.TaskModule.get_compile_config(task) is None
