@@ -25,6 +25,7 @@ from rich import progress
 
 from lightkeras.utils.checks import LightkerasError, require, require_int
 from lightkeras.utils.files import locked
+from lightkeras.utils.paths import local_path
 
 _TIMEOUT = 30.0  # seconds without a byte
 _CHUNK = 1 << 18  # bytes
@@ -91,7 +92,7 @@ def find_data(source: str | os.PathLike, download: Download) -> pathlib.Path:
     """
     if source == "download":
         return fetch(download)
-    path = pathlib.Path(source).expanduser()
+    path = local_path(source)
     require(path.exists(), "source", '"download", "sample", or an existing file or folder', source)
     return path
 
@@ -137,7 +138,7 @@ def _own_file(download: Download) -> pathlib.Path | None:
     root = os.environ.get("LIGHTKERAS_DATA")
     if not root:
         return None
-    folder = pathlib.Path(root).expanduser()
+    folder = local_path(root)
     require(folder.is_dir(), "LIGHTKERAS_DATA", "an existing folder", root)
     path = folder / download.folder / download.name
     return path if path.exists() else None
@@ -145,8 +146,8 @@ def _own_file(download: Download) -> pathlib.Path | None:
 
 def _cache_folder(cache: str | os.PathLike | None) -> pathlib.Path:
     if cache is not None:
-        return pathlib.Path(cache).expanduser()
-    return pathlib.Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "datasets"
+        return local_path(cache)
+    return local_path(os.environ.get("KERAS_HOME") or "~/.keras") / "datasets"
 
 
 def _basename(url: str) -> str:

@@ -269,7 +269,7 @@ class CaptionData(lk.DataModule):
             photos: Files, or pictures that Pillow has opened. All are held in memory.
 
         Raises:
-            OSError, SyntaxError, ValueError, EOFError: A file that is no photo, or a damaged one.
+            FileNotFoundError, lk.data.ImageError: A file does not exist, is no photo, or is damaged.
             ValueError: The encoder's file or settings differ from those of the loaded run.
         """
         self._check_encoder()

@@ -1,6 +1,5 @@
 """Pairs of sentences as ids, split so that no sentence is on two sides."""
 
-import pathlib
 import warnings
 
 import numpy as np
@@ -135,7 +134,7 @@ class TranslationData(lk.DataModule):
 
     def _read_files(self) -> list[tuple[str, str]]:
         names = self.source.split(",")
-        if len(names) == 2 and not pathlib.Path(self.source).expanduser().exists():
+        if len(names) == 2 and not lk.utils.local_path(self.source).exists():
             return read_aligned([lk.data.find_data(name, SPA_ENG) for name in names], self.skip_bad_lines)
         return read_pairs(lk.data.find_data(self.source, SPA_ENG), self.skip_bad_lines)
 

@@ -212,7 +212,7 @@ class Translation(lk.TaskModule):
             **search: The options of `translate`.
         """
         ((best,),) = self.search([text], **search)
-        figures.write_attention(Path(path), best.source_labels, best.labels, best.attention)
+        figures.write_attention(lk.utils.local_path(path), best.source_labels, best.labels, best.attention)
         return best.text
 
     def predict_command(
@@ -255,10 +255,13 @@ def _chunks(text: str | None, file: str | None) -> Iterator[list[str]]:
     if text is not None:
         yield [text]
     elif file is not None:
-        yield lk.text.read_text(file).splitlines()
+        yield lk.text.split_lines(lk.text.read_text(file))
     else:
-        for line in sys.stdin:
-            yield [line.removesuffix("\n")]
+        try:
+            for line in sys.stdin:
+                yield [line.removesuffix("\n")]
+        except UnicodeDecodeError as error:
+            raise lk.utils.ArgumentError(f"Expected UTF-8 text on standard input. Received: {error}") from error
 
 
 def _steps(one: lk.decoding.FoundSequence) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import inspect
-import os
 import pathlib
 import sys
 from collections.abc import Callable
@@ -98,7 +97,7 @@ class Encoder:
         if self.is_pixels:
             return {"model": PIXELS, "image_size": self.size, "dtype": self.dtype.name}
         name, file = ("encoder", self.name) if self.is_file else ("encoder_weights", self.weights)
-        lk.utils.require(file == "imagenet" or os.path.isfile(file), name, "an existing file", file)
+        lk.utils.require(file == "imagenet" or lk.utils.local_path(file).is_file(), name, "an existing file", file)
         weights = "imagenet" if file == "imagenet" else f"sha256:{lk.utils.sha256(file)}"
         own = "tf" if self.is_file else "its own"
         return {
@@ -128,9 +127,10 @@ class Encoder:
 
     def _load(self) -> keras.Model:
         if self.is_file:
-            return keras.saving.load_model(self.name, compile=False)
+            return keras.saving.load_model(lk.utils.local_path(self.name), compile=False)
         make = getattr(keras.applications, self.name)
-        return make(include_top=False, weights=self.weights, input_shape=(self.size, self.size, 3))
+        weights = self.weights if self.weights == "imagenet" else lk.utils.local_path(self.weights)
+        return make(include_top=False, weights=weights, input_shape=(self.size, self.size, 3))
 
     def _preprocessed(self, images: tf.Tensor) -> tf.Tensor:
         """Pixels from 0 to 255, scaled for the model."""

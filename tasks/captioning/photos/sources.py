@@ -11,12 +11,10 @@ import sys
 import urllib.request
 import warnings
 
-from PIL import Image
 from rich import progress
 
 import lightkeras as lk
 from tasks.captioning.photos.annotations import Photo, listed, read_annotations
-from tasks.captioning.photos.pixels import UNREADABLE
 
 COCO = "http://images.cocodataset.org"
 TIMEOUT = 30.0  # seconds without a byte
@@ -95,7 +93,7 @@ def _listed(source: str, image_folder: str | None) -> list[Photo]:
     if source == BOTH:  # COCO's photos are few and carry no split: all are for training
         coco = [dataclasses.replace(photo, split="train") for photo in _listed("coco", None)]
         return coco + _listed("flickr8k", None)
-    file = _subset(source) if source in SUBSETS else _annotation_file(pathlib.Path(source).expanduser())
+    file = _subset(source) if source in SUBSETS else _annotation_file(lk.utils.local_path(source))
     return read_annotations(file, _image_folder(file, image_folder))
 
 
@@ -103,7 +101,7 @@ def _subset(source: str) -> pathlib.Path:
     root = os.environ.get("LIGHTKERAS_DATA")
     expected = f"set to a folder with {SUBSETS[source]} for source={source!r}"
     lk.utils.require(bool(root), "LIGHTKERAS_DATA", expected, root)
-    file = pathlib.Path(root).expanduser() / SUBSETS[source]
+    file = lk.utils.local_path(root) / SUBSETS[source]
     lk.utils.require(file.is_file(), "LIGHTKERAS_DATA", expected, root)
     return file
 
@@ -124,7 +122,7 @@ def _annotation_file(path: pathlib.Path) -> pathlib.Path:
 
 def _image_folder(file: pathlib.Path, given: str | None) -> pathlib.Path:
     if given is not None:
-        folder = pathlib.Path(given).expanduser()
+        folder = lk.utils.local_path(given)
         lk.utils.require(folder.is_dir(), "image_folder", "an existing folder", given)
         return folder
     beside = (file.parent / "images", file.parent.parent / "images")
@@ -149,7 +147,7 @@ def _downloaded(source: str, max_images: int | None) -> list[Photo]:
 
 def cache_folder() -> pathlib.Path:
     """Returns the folder of all data sets: `$KERAS_HOME/datasets`, by default `~/.keras/datasets`."""
-    return pathlib.Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "datasets"
+    return lk.utils.local_path(os.environ.get("KERAS_HOME") or "~/.keras") / "datasets"
 
 
 def _fetch_each(photos: list[Photo], folder: pathlib.Path) -> None:
@@ -175,15 +173,13 @@ def _fetch(photo: Photo) -> None:
     try:
         with urllib.request.urlopen(photo.url, timeout=TIMEOUT) as response:
             content = response.read()
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-            size = image.size
-    except (*UNREADABLE, http.client.HTTPException) as error:
+        size = lk.data.open_image(io.BytesIO(content)).size
+    except (OSError, lk.data.ImageError, http.client.HTTPException) as error:
         raise lk.data.DownloadError(
             f"Could not download {photo.url} ({error}). The photos so far are kept: call again to resume. Without "
             'the network: use a folder of your own, or source="sample"'
         ) from error
-    if photo.size not in (None, size):
+    if photo.size not in (None, size, size[::-1]):  # the official size may be that before it is turned upright
         raise lk.data.DownloadError(f"Expected {photo.url} to have {photo.size} pixels. Received: {size}")
     with lk.utils.write_atomically(photo.path) as partial:
         partial.write_bytes(content)

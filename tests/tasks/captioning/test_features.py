@@ -20,7 +20,7 @@ from tasks.captioning.photos import extract as command
 from tasks.captioning.photos import features as features_module
 from tasks.captioning.photos.encoders import ROWS, Encoder, names
 from tasks.captioning.photos.features import FOOTER, HEADER, Features, extract, read_manifest
-from tasks.captioning.photos.pixels import UNREADABLE, read_image
+from tasks.captioning.photos.pixels import read_image
 
 DATA = os.environ.get("LIGHTKERAS_DATA", "")
 MOBILE = os.path.join(DATA, "pretrained", "mobilenet_v2_imagenet_no_top.weights.h5")
@@ -112,19 +112,19 @@ def test_a_large_photo_is_decoded_small(tmp_path, monkeypatch):
 def test_damaged_files_are_refused(tmp_path, suffix):
     path = saved(tmp_path / f"a.{suffix}", Image.effect_noise((200, 150), 80).convert("RGB"))
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 9 // 10])
-    with pytest.raises(UNREADABLE):
+    with pytest.raises(lk.data.ImageError):
         read_image(path, 8)
 
 
 @pytest.mark.parametrize("content", [b"", b"no photo", b"\xff\xd8\xff\xe0", b"GIF89a"])
 def test_what_is_no_photo_is_refused(tmp_path, content):
     (tmp_path / "a.jpg").write_bytes(content)
-    with pytest.raises(UNREADABLE):
+    with pytest.raises(lk.data.ImageError):
         read_image(tmp_path / "a.jpg", 8)
 
 
 def test_floating_point_pixels_are_refused(tmp_path):
-    with pytest.raises(UNREADABLE, match="unknown range"):
+    with pytest.raises(lk.data.ImageError, match="unknown range"):
         read_image(saved(tmp_path / "a.tif", Image.new("F", (4, 4), 0.5)), 8)
 
 
