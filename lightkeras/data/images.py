@@ -48,7 +48,7 @@ def open_image(photo: str | os.PathLike | IO[bytes] | Image.Image, least_side: i
     and takes the first picture of an animation.
 
     Args:
-        photo: A file, open or by its path, of any format that Pillow reads by itself, or a picture that Pillow has opened.
+        photo: A file, open or its path, of any format that Pillow reads by itself; or a picture that Pillow has opened.
         least_side: Pixels of a side that are enough: a larger JPEG file is decoded at a fraction of its size, which is
             faster. None for the whole size.
 

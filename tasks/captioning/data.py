@@ -47,16 +47,16 @@ class CaptionData(lk.DataModule):
     Args:
         source: "download" (COCO 2014's training photos) or "download-2017"; "coco", "flickr8k" or "coco+flickr8k" (the
             small sets in `LIGHTKERAS_DATA`; of both together, COCO's photos are all for training); a file of your own
-            (COCO's or Karpathy's JSON, or CSV of two columns, image file and caption) or a folder with such a file; or
-            "sample", 3,000 drawn scenes.
+            (COCO's or Karpathy's JSON, CSV of image file and caption, Flickr8k's `captions.txt` or
+            `Flickr8k.token.txt`, Flickr30k's `results.csv`) or a folder with such a file; or "sample", 3,000 drawn scenes.
         encoder: A model of `keras.applications`, a `.keras` file with a model that returns a grid of features, or
             "small" for pixels. None: "small" for the sample, else "InceptionV3".
         encoder_weights: "imagenet", or a weights file for that model without its top.
         image_size: Pixels per side of the encoder's input; None for its usual size. A photo is resized to this square.
         preprocessing: "tf", "torch", "caffe" or "none"; None for the model's own, "tf" for a `.keras` file.
         features_dir: The folder for folders of features; None for `features` beside the downloaded data sets.
-        image_folder: The folder of the photos that a file of your own lists. None: `images` beside the file or beside
-            its folder, or else its folder.
+        image_folder: The folder of the photos that a file of your own lists. None: the folder `images` or `Images`
+            beside the file or beside its folder, the file's folder, or another one near it that has the photos.
         max_images: The largest number of photos, chosen at random but always the same. None for all: for "download"
             this means archives of 13 GB (2017: 19 GB). With a number, only these photos are downloaded, one by one.
         vocabulary_size: Number of the most frequent words of the training captions, without four special ids. None:
