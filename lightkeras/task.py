@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from lightkeras.data import AddressedDataset, DataModule
+from lightkeras.data.failures import name_example
 from lightkeras.distribution.replicas import draw_by_replica, num_replicas, sum_over_workers
 from lightkeras.metrics import WeightedMean
 from lightkeras.runs.state import load_task
@@ -323,8 +324,9 @@ class TaskModule(HyperparametersMixin, internals.CompleteModel):
     def evaluate_dataset(self, dataset: AddressedDataset, steps: int, callbacks=None) -> dict[str, float]:
         """Returns the metrics of `test_step` and of `score` on the first `steps` batches."""
         self.begin_evaluation(steps)
-        stream = dataset.cached_stream(self.distribute_strategy, steps, by_replica=True)
-        logs = self.evaluate(stream, steps=steps, verbose=0, return_dict=True, callbacks=callbacks)
+        stream, calls = dataset.cached_stream(self.distribute_strategy, steps, by_replica=True), self.test_loop.calls
+        with name_example(dataset, 0, lambda: (0, calls.done, calls.count)):
+            logs = self.evaluate(stream, steps=steps, verbose=0, return_dict=True, callbacks=callbacks)
         return {**logs, **self._scores(dataset, steps)}
 
     def _scores(self, dataset: AddressedDataset, steps: int) -> dict[str, float]:

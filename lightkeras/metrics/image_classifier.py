@@ -121,10 +121,11 @@ def _network(shape: tuple[int, int, int], classes: int) -> keras.Model:
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32")(images)
     for number, filters in enumerate((16, 32)):
         x = keras.layers.Conv2D(
-            filters, 5, padding="same", activation="relu", kernel_initializer=seeded(number), dtype="float32"
-        )(x)
-        x = keras.layers.MaxPooling2D(padding="same", dtype="float32")(x)
-    x = keras.layers.Flatten(dtype="float32")(x)
+            filters, 5, padding="same", data_format="channels_last", activation="relu",
+            kernel_initializer=seeded(number), dtype="float32",
+        )(x)  # fmt: skip
+        x = keras.layers.MaxPooling2D(padding="same", data_format="channels_last", dtype="float32")(x)
+    x = keras.layers.Flatten(data_format="channels_last", dtype="float32")(x)
     features = keras.layers.Dense(FEATURES, "relu", kernel_initializer=seeded(2), dtype="float32", name="features")(x)
     dropped = keras.layers.Dropout(0.3, seed=3, dtype="float32")(features)
     logits = keras.layers.Dense(classes, kernel_initializer=seeded(4), dtype="float32", name="logits")(dropped)

@@ -48,7 +48,8 @@ class CaptionData(lk.DataModule):
         source: "download" (COCO 2014's training photos) or "download-2017"; "coco", "flickr8k" or "coco+flickr8k" (the
             small sets in `LIGHTKERAS_DATA`; of both together, COCO's photos are all for training); a file of your own
             (COCO's or Karpathy's JSON, CSV of image file and caption, Flickr8k's `captions.txt` or
-            `Flickr8k.token.txt`, Flickr30k's `results.csv`) or a folder with such a file; or "sample", 3,000 drawn scenes.
+            `Flickr8k.token.txt`, Flickr30k's `results.csv`) or a folder with such a file; or "sample", 3,000 drawn
+            scenes.
         encoder: A model of `keras.applications`, a `.keras` file with a model that returns a grid of features, or
             "small" for pixels. None: "small" for the sample, else "InceptionV3".
         encoder_weights: "imagenet", or a weights file for that model without its top.

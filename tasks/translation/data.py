@@ -1,5 +1,6 @@
 """Pairs of sentences as ids, split so that no sentence is on two sides."""
 
+import functools
 import warnings
 
 import numpy as np
@@ -154,6 +155,12 @@ class TranslationData(lk.DataModule):
         self.source_vocabulary, self.target_vocabulary = map(self._make_vocabulary, zip(*train, strict=True))
 
     def _make_vocabulary(self, texts) -> Vocabulary:
+        if self.vocabulary == "word" and lk.metrics.lacks_spaces(texts):
+            warnings.warn(
+                f'No spaces stand between the words of sentences such as {texts[0]!r}: with vocabulary="word", hardly '
+                'any of them has an id. Use vocabulary="subword", or separate the words by spaces.',
+                stacklevel=5,
+            )
         if self.vocabulary == "subword":
             return lk.text.SubwordVocabulary.from_texts(texts, self.vocabulary_size or SUBWORDS)
         return lk.text.WordVocabulary.from_tokens(map(lk.text.tokenize, texts), self.vocabulary_size, self.min_count)
@@ -174,6 +181,11 @@ class TranslationData(lk.DataModule):
         source = _ragged([], sources, self.max_length)
         target = _ragged([lk.text.START], targets, self.max_length)
         return {"source": source, "target": target, "index": places.astype(np.int32)}
+
+    @functools.cached_property
+    def bleu(self) -> type[lk.metrics.BLEU]:
+        """The BLEU for the target language."""
+        return lk.metrics.bleu_for(target for _, target in self.pairs)
 
     def train_dataset(self) -> lk.AddressedDataset:
         """Returns the training pairs, shuffled."""

@@ -39,9 +39,10 @@ class Translation(lk.TaskModule):
     """Translates sentences: a recurrent encoder, and a decoder that attends to it (Bahdanau et al. 2015).
 
     The loss is nats per target token, with the sentence's end and without padding; `perplexity` and `token_accuracy`
-    are logged with it. Every evaluation also translates its sentences greedily: `bleu` and `chrf` (0 to 100) measure
-    the quality; `attention_entropy` (nats), `attention_coverage`, and the shares of `unknown` tokens and of `empty` and
-    `repeating` translations point to faults.
+    are logged with it. Every evaluation also translates its sentences greedily: `bleu` (of characters, if the target
+    language puts no spaces between words: `lk.metrics.bleu_for`) and `chrf` (0 to 100) measure the quality;
+    `attention_entropy` (nats), `attention_coverage`, and the shares of `unknown` tokens and of `empty` and `repeating`
+    translations point to faults.
 
     Args:
         embedding_dim: Width of the embeddings of both languages.
@@ -183,7 +184,7 @@ class Translation(lk.TaskModule):
                 found += [best for (best,) in self.searcher.search_batch(batch["source"].numpy()[kept])]
                 references += self.data.references_at(batch["index"].numpy()[kept])
         texts, nothing = [self.data.decode(one.ids) for one in found], lk.metrics.WeightedMean(0.0, 0.0)
-        quality = {"bleu": lk.metrics.BLEU, "chrf": lk.metrics.ChrF}
+        quality = {"bleu": self.data.bleu, "chrf": lk.metrics.ChrF}
         tokens = np.concatenate([[], *(one.ids for one in found)])
         return {
             **{n: kind.from_sentences(texts, references) if texts else kind.zero() for n, kind in quality.items()},

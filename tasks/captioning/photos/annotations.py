@@ -111,11 +111,10 @@ def _clean(texts: list[str]) -> tuple[str, ...]:
 
 
 def _read_json(file: pathlib.Path, folder: pathlib.Path) -> list[Photo]:
+    text = lk.text.read_text(file)
     try:
-        document = json.loads(lk.text.read_text(file))
+        document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        if isinstance(error, lk.utils.LightkerasError):
-            raise
         raise lk.utils.ArgumentError(f"Expected {file} to be JSON. Received: {error}") from error
     images = _list(document, "images", file)
     if any("sentences" in image for image in images):
