@@ -17,7 +17,6 @@ import sys
 import urllib.parse
 import urllib.request
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from typing import IO
 
@@ -29,7 +28,6 @@ from lightkeras.utils.paths import local_path
 
 _TIMEOUT = 30.0  # seconds without a byte
 _CHUNK = 1 << 18  # bytes
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError)  # raised for a bad archive
 _HEX_DIGITS = {"md5": 32, "sha256": 64}
 
 
@@ -283,7 +281,11 @@ def _extract(download: Download, archive: pathlib.Path, target: pathlib.Path) ->
             what, remedy = f"{member} in {archive}", f"delete {archive} to download it again"
             _check_digest(download.member_checksum, staging / member, what, remedy)
         (staging / member).rename(target)
-    except _DAMAGED as error:
+    except DownloadError:
+        raise
+    except OSError as error:
+        raise DownloadError(f"Expected {archive} to be extracted. Received: {error}") from error
+    except Exception as error:  # damaged archives make `zipfile` and its decoders raise errors of any kind
         raise DownloadError(
             f"Expected {archive} to be a zip archive. Received: {error!r}, delete it to download it again"
         ) from error

@@ -148,7 +148,7 @@ class CaptionData(lk.DataModule):
         else:
             self._pictures = PhotoCollection(self.photos_on_disk(), self.encoder, self.feature_folder)
         self.input_shape = self._pictures.features.shape
-        parts = split_photos(self._usable(), self._pictures.splits, self.fractions)
+        parts = split_photos(self._usable(), self._pictures.splits, self.fractions, self.source)
         self._splits = dict(zip(SPLITS, parts, strict=True))
         self._captions = self._pictures.captions
         self._make_captions()

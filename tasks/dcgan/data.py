@@ -92,8 +92,10 @@ class MNISTData(lk.DataModule):
         order = np.random.Generator(np.random.Philox(key=KEY)).permutation(len(images))
         test = 0 if tests else max(1, round(len(images) * self.test_fraction))
         val = max(1, round(len(images) * self.val_fraction))
-        lk.utils.require(len(images) > val + test, "source", f"more than {val + test} images", f"{len(images)} images")
-        parts = _cut(order, [len(images) - val - test, len(images) - test], copies)
+        lk.utils.require(
+            len(images) > val + test, "source", f"more than {val + test} images", f"{self.source}, {len(images)} images"
+        )
+        parts = _cut(order, [len(images) - val - test, len(images) - test], copies, self.source)
         splits = [(images[part], None if labels is None else labels[part]) for part in parts]
         if tests:
             splits[2] = tests
@@ -256,7 +258,7 @@ def _find_copies(images: np.ndarray) -> np.ndarray:
     return np.array([first.setdefault(digest, number) for number, digest in enumerate(digests)])
 
 
-def _cut(order: np.ndarray, bounds: list[int], copies: np.ndarray) -> list[np.ndarray]:
+def _cut(order: np.ndarray, bounds: list[int], copies: np.ndarray, source: str) -> list[np.ndarray]:
     """Cuts `order` (n,) at the places `bounds`, but not between copies of an image: they follow the first of them."""
     places = {}
     for place, image in enumerate(order):
@@ -268,5 +270,7 @@ def _cut(order: np.ndarray, bounds: list[int], copies: np.ndarray) -> list[np.nd
     sides = np.searchsorted(bounds, np.searchsorted(first, first), "right")
     parts = [order[sides == side] for side in range(len(bounds) + 1)]
     whole = all(len(part) for part, size in zip(parts, np.diff([0, *bounds, len(order)]), strict=True) if size)
-    lk.utils.require(whole, "source", "enough images that differ, for every split", f"{len(places)} that differ")
+    lk.utils.require(
+        whole, "source", "enough images that differ, for every split", f"{source}, {len(places)} that differ"
+    )
     return parts

@@ -115,7 +115,7 @@ class TranslationData(lk.DataModule):
         """Reads the pairs, splits them and, unless they were loaded, makes the vocabularies."""
         if self.pairs is None:
             self.pairs = self._read()
-            sides = split_pairs(self.pairs, self.val_fraction, self.test_fraction)
+            sides = split_pairs(self.pairs, self.val_fraction, self.test_fraction, self.source)
             self._places = {name: np.flatnonzero(sides == i) for i, name in enumerate(SPLITS)}
             self._references = self._places_by_source()
             if self.source_vocabulary is None:

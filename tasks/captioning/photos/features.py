@@ -23,6 +23,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import math
 import os
 import pathlib
 import sys
@@ -69,9 +70,10 @@ class Shard:
         """Returns the note of the shard's `.json`, if the shard exists and belongs to exactly these photos."""
         try:
             note = json.loads(self.records.with_suffix(".json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
+        except (FileNotFoundError, ValueError, RecursionError):
             return None
-        same = note["photos"] == self.photos() and self.records.is_file()
+        whole = isinstance(note, dict) and {"bytes", "photos", "sha256", "unreadable"} <= set(note)
+        same = whole and note["photos"] == self.photos() and self.records.is_file()
         return note if same and self.records.stat().st_size == note["bytes"] else None
 
     def is_whole(self) -> bool:
@@ -185,8 +187,13 @@ def read_manifest(folder: pathlib.Path, encoder: Encoder) -> dict:
     Raises:
         ValueError: The folder has the features of another encoder or setting.
     """
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    there, wanted = manifest["settings"], encoder.settings
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        there, wanted, _ = dict(manifest["settings"]), encoder.settings, tuple(map(int, manifest["shape"]))
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise lk.utils.ArgumentError(
+            f"Expected {folder / MANIFEST} to describe features. Received: {error!r}. Delete that folder"
+        ) from error
     other = [name for name in {**there, **wanted} if there.get(name) != wanted.get(name)]
     if other:
         raise lk.utils.ArgumentError(
@@ -260,6 +267,10 @@ class Features:
                 f"Expected {folder} to have the features of all {len(paths)} photos as they are now: call "
                 f"`prepare_data()` first. Received: {notes.count(None)} of {len(notes)} files that are missing or old"
             )
+        row = HEADER + math.prod(self.shape) * self.dtype.itemsize + FOOTER
+        wrong = [str(s.records) for s, note in zip(shards, notes, strict=True) if note["bytes"] != row * len(s.paths)]
+        expected = f"of {row} bytes for each photo, as the shape {self.shape} in {folder / MANIFEST} says"
+        lk.utils.require(not wrong, "features", expected, wrong[:1])
         self._files = [shard.records for shard in shards]
         reasons = {path: reason for note in notes for path, reason in note["unreadable"].items()}
         self.unreadable = {i: reasons[str(path)] for i, path in enumerate(paths) if str(path) in reasons}

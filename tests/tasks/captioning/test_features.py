@@ -370,6 +370,26 @@ def test_features_of_another_encoder_are_refused(tmp_path, photos, encoder, mode
     assert contents(folder) == before
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("manifest.json", "[" * 9999, "manifest.json to describe features"),
+        ("manifest.json", "[]", "manifest.json to describe features"),
+        ("features-00000.json", "[1]", "call `prepare_data"),
+        ("features-00000.json", '{"photos": []}', "call `prepare_data"),
+        ("shape", [1 << 20, 1 << 20], "bytes for each photo, as the shape"),
+    ],
+)
+def test_damaged_notes_are_refused_and_ask_for_no_memory(tmp_path, photos, encoder, name, content, message):
+    extract(photos, encoder, tmp_path)
+    if name == "shape":
+        manifest = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))
+        name, content = "manifest.json", json.dumps({**manifest, "shape": content})
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(lk.utils.ArgumentError, match=message):
+        Features(tmp_path, photos, encoder)
+
+
 def test_features_that_are_not_there(tmp_path, photos, encoder):
     with pytest.raises(ValueError, match=r"call `prepare_data\(\)` first"):
         Features(tmp_path, photos, encoder)
