@@ -323,7 +323,8 @@ class Trainer(TrainerArguments):
 
     def _position(self, task: TaskModule) -> tuple[int, int, int]:
         """Returns epoch, step and number of the batches of the present call."""
-        return (*divmod(task.global_step, task.steps_per_epoch), task.train_loop.calls.count)
+        epoch, step = divmod(task.global_step, task.steps_per_epoch)
+        return epoch, step, task.train_loop.calls.count
 
     def _is_over(self, task: TaskModule, callbacks: CallbackList, stopped_by: str | None) -> bool:
         """Says so if there is nothing to do: all updates are made, or a callback ended the run for good."""

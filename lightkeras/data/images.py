@@ -9,7 +9,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps
 
-from lightkeras.utils.checks import ArgumentError, lightkeras_error
+from lightkeras.utils.checks import ArgumentError, lightkeras_error, listed
 from lightkeras.utils.messages import logger
 from lightkeras.utils.paths import local_path
 
@@ -37,7 +37,7 @@ class ImageError(ArgumentError):
     """
 
     def __init__(self, photo: object, reason: object):
-        self.reason = str(reason) or type(reason).__name__
+        self.reason = " ".join(str(reason).split()) or type(reason).__name__
         super().__init__(f"Expected {photo} to be an image. Received: {self.reason}")
 
 
@@ -121,7 +121,7 @@ def find_images(folder: str | os.PathLike) -> list[pathlib.Path]:
             kind = hidden if _is_hidden(path.name) else found if _is_image(path) else others
             kind.append(path)
     counted = [(hidden, "hidden"), (others, "without an image")]
-    left_out = [f"{len(paths)} {what} ({_listed(folder, paths)})" for paths, what in counted if paths]
+    left_out = [f"{len(paths)} {what} ({listed(_names(folder, paths))})" for paths, what in counted if paths]
     if left_out:
         logger.info("Left out of %s: %s", folder, "; ".join(left_out))
     return sorted(found)
@@ -144,6 +144,5 @@ def _is_image(path: pathlib.Path) -> bool:
         return False
 
 
-def _listed(folder: pathlib.Path, paths: Iterable[str | pathlib.Path]) -> str:
-    names = sorted(os.path.relpath(path, folder) + "/" * str(path).endswith("/") for path in paths)
-    return ", ".join(names[:5]) + (f", and {len(names) - 5} more" if len(names) > 5 else "")
+def _names(folder: pathlib.Path, paths: Iterable[str | pathlib.Path]) -> list[str]:
+    return sorted(os.path.relpath(path, folder) + "/" * str(path).endswith("/") for path in paths)

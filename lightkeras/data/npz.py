@@ -31,7 +31,8 @@ def read_npz(path: str | os.PathLike, names: Iterable[str]) -> dict[str, np.ndar
                 return arrays
         except Exception as error:  # damaged files make `zipfile`, its decoders and NumPy raise errors of any kind
             where = f"{path} to be an .npz file" if name is None else f"{path} to hold a whole array {name!r}"
-            raise ArgumentError(f"Expected {where}. Received: {error or type(error).__name__}") from error
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ArgumentError(f"Expected {where}. Received: {reason}") from error
 
 
 def _read_array(member: IO[bytes], size: int) -> np.ndarray:

@@ -78,6 +78,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f' Did you mean "{close[0]}"?' if close else ""
 
 
+def listed(names: Iterable[str]) -> str:
+    """Joins the first five names, and counts the others; a name that would break the line is quoted."""
+    names = [name if name.isprintable() else repr(name) for name in names]
+    return ", ".join(names[:5]) + (f", and {len(names) - 5} more" if len(names) > 5 else "")
+
+
 def nearest_multiples(value: int, of: int) -> str:
     """`"60 or 66"` for 64 and 6: the nearest positive multiples below and above."""
     below = value // of * of

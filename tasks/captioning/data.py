@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 import lightkeras as lk
-from tasks.captioning.photos.annotations import Photo, listed
+from tasks.captioning.photos.annotations import Photo
 from tasks.captioning.photos.collection import PhotoCollection
 from tasks.captioning.photos.encoders import PIXELS, ROWS, Encoder, Network
 from tasks.captioning.photos.features import extract, feature_folder
@@ -157,7 +157,7 @@ class CaptionData(lk.DataModule):
         """The numbers of the readable photos."""
         reasons, count = self._pictures.features.unreadable, len(self._pictures.captions)
         if reasons:
-            named = listed([f"{self._pictures.name(i)} ({reason})" for i, reason in reasons.items()])
+            named = lk.utils.listed([f"{self._pictures.name(i)} ({reason})" for i, reason in reasons.items()])
             if not self.skip_corrupt:
                 raise lk.utils.ArgumentError(
                     "Expected every photo to be readable, or skip_corrupt=True to leave the others out. Received: "

@@ -210,7 +210,7 @@ def _read_folder(folder: pathlib.Path, size: int | None, channels: int | None, s
 
 
 def _report_broken(broken: list[str], total: int, folder: pathlib.Path, skip: bool) -> None:
-    named = "; ".join(broken[:5]) + (f"; and {len(broken) - 5} more" if len(broken) > 5 else "")
+    named = lk.utils.listed(broken)
     if not skip:
         raise lk.utils.ArgumentError(
             f"Expected every image in {folder} to be readable, or skip_corrupt=True to skip the others. Received: "

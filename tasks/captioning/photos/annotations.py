@@ -73,12 +73,7 @@ def read_annotations(file: str | os.PathLike, folder: str | os.PathLike) -> list
 
 def _reject(names: list[str], expected: str, what: str) -> None:
     if names:
-        raise lk.utils.ArgumentError(f"Expected {expected}. Received: {len(names)} {what}: {listed(names)}")
-
-
-def listed(names: list[str]) -> str:
-    """Joins the first five names, and counts the others."""
-    return ", ".join(names[:5]) + (f", and {len(names) - 5} more" if len(names) > 5 else "")
+        raise lk.utils.ArgumentError(f"Expected {expected}. Received: {len(names)} {what}: {lk.utils.listed(names)}")
 
 
 def _inside(folder: pathlib.Path, name: str, file: pathlib.Path) -> pathlib.Path:

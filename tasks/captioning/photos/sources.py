@@ -14,7 +14,7 @@ import warnings
 from rich import progress
 
 import lightkeras as lk
-from tasks.captioning.photos.annotations import TABLES, Photo, listed, read_annotations
+from tasks.captioning.photos.annotations import TABLES, Photo, read_annotations
 from tasks.captioning.photos.tables import find_layout
 
 COCO = "http://images.cocodataset.org"
@@ -77,7 +77,7 @@ def find_photos(source: str, image_folder: str | None, max_images: int | None, s
     if missing and not skip_missing:
         raise lk.utils.ArgumentError(
             f"Expected every photo to exist, or skip_corrupt=True to leave the others out. Received: "
-            f"{len(missing)} of {len(chosen)} missing: {listed(missing)}"
+            f"{len(missing)} of {len(chosen)} missing: {lk.utils.listed(missing)}"
         )
     if missing:
         warnings.warn(f"Left out {len(missing)} of {len(chosen)} photos that are missing", stacklevel=2)
