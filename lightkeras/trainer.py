@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from lightkeras.callbacks.assemble import assemble
@@ -151,7 +150,7 @@ class Trainer(TrainerArguments):
         with strategy.scope(), use_precision(self.precision):
             parts = num_replicas(strategy) * self.micro_batches
             train, steps = stages.training(data, self.limit_train_batches, self.overfit_batches, parts)
-            self._build(task, data, train, steps)
+            self._build(task, data, train, steps, saved or weights)
             if weights:
                 state.restore_trained(task, data, weights)
             if saved:
@@ -186,12 +185,7 @@ class Trainer(TrainerArguments):
         If batches are grouped by length and so differ in width, outputs are padded with zeros to the widest.
         """
         with self._ready(task, data, "predict", self.limit_predict_batches, ckpt_path) as (dataset, steps):
-            stream = dataset.replica_stream(task.distribute_strategy, epochs=1, steps=steps)
-            with name_example(dataset, 0, lambda: (0, 0, steps)):
-                outputs = task.predict(
-                    stream, steps=steps, verbose=0, callbacks=self._evaluation_callbacks(task, steps)
-                )
-        return keras.tree.map_structure(lambda rows: dataset.in_order(_pad(rows)), outputs)
+            return task.predict_dataset(dataset, steps, self._evaluation_callbacks(task, steps))
 
     # ---- before training
 
@@ -226,10 +220,12 @@ class Trainer(TrainerArguments):
         require(as_built, "precision", f"one of a task which is built already: {policies}", self.precision)
         return built
 
-    def _build(self, task: TaskModule, data: DataModule, train: AddressedDataset, steps: int) -> None:
+    def _build(
+        self, task: TaskModule, data: DataModule, train: AddressedDataset, steps: int, saved: Checkpoint | None
+    ) -> None:
         if not task.built:
             seed_everything(self.seed)
-            state.build(task, data, train.element_spec)
+            state.build(task, data, train.element_spec, saved)
         settings = UpdateSettings(
             self.micro_batches, self.gradient_clip_val, self.gradient_clip_algorithm, self.log_gradient_norm
         )
@@ -355,7 +351,7 @@ class Trainer(TrainerArguments):
         used = stages.evaluation(data, DATASETS[stage], limit)
         with strategy.scope(), use_precision(self.precision):
             if not task.built:
-                state.build(task, data, used.dataset.element_spec)
+                state.build(task, data, used.dataset.element_spec, saved)
             if saved:
                 state.restore_trained(task, data, saved)
             self._compile(task)
@@ -371,8 +367,3 @@ class Trainer(TrainerArguments):
         metrics = {f"{prefix}_{name}": value for name, value in logs.items()}
         self.callback_metrics = dict(metrics)
         return metrics
-
-
-def _pad(rows) -> np.ndarray:
-    """Pads the outputs of all batches with zeros: those of differing width come as a ragged tensor."""
-    return np.asarray(rows.to_tensor() if isinstance(rows, tf.RaggedTensor) else rows)

@@ -206,17 +206,17 @@ class AddressedDataset:
         """Puts one row per row of every batch, padding included, into the order of the examples.
 
         Args:
-            rows: Outputs for all batches of a data set that is not shuffled, one after the other: (rows, ...).
+            rows: Outputs for the first batches of a data set that is not shuffled, one after the other: (rows, ...).
 
         Returns:
-            An array (size, ...): the outputs for example 0, 1, ...
+            An array (size, ...): the outputs for example 0, 1, ...; fewer if these are not all batches.
 
         Raises:
             ValueError: The data set is shuffled.
         """
         require(not self.shuffle, "shuffle", "False for rows to be put in order", self.shuffle)
         table = self.indices(0, 0)
-        table = table[table != ABSENT]
+        table = table[table != ABSENT][: len(rows)]
         real = np.flatnonzero(table >= 0)
         return np.asarray(rows)[real[np.argsort(table[real])]]
 

@@ -13,6 +13,7 @@
 `fit()` calls once per step. The first call makes several steps at once, and the calls for these steps return at once.
 """
 
+import copy
 import functools
 import time
 from collections.abc import Callable
@@ -55,6 +56,11 @@ class StepsPerCall:
     def begin(self, total: int, done: int = 0, before: int = 0) -> None:
         """Begins an epoch (or evaluation) of `total` steps, of which `done` are made, after `before` other steps."""
         self.total, self.done, self._before, self._call, self._ran = total, done, before, 0, -1
+
+    @property
+    def starts(self) -> bool:
+        """Whether the next call is the first of an epoch."""
+        return self._call == 0
 
     def due(self, call: int) -> bool:
         """Returns whether the call of this number has a step to make."""
@@ -176,6 +182,12 @@ class Loop:
     def forget(self) -> None:
         """Drops the compiled functions: the next call traces the step again."""
         self._runs = functools.cache(self._make)
+
+    def counting(self, sums: MetricSums, calls: StepsPerCall) -> "Loop":
+        """Returns a loop with the same compiled functions, and with `sums` and `calls` of its own."""
+        loop = copy.copy(self)
+        loop._sums, loop.calls = sums, calls
+        return loop
 
     def call(self, iterator: Any, update: int = 0) -> int:
         """Handles one call of Keras.

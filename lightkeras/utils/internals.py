@@ -25,6 +25,11 @@ def seed_generators(layer: keras.layers.Layer) -> list[keras.random.SeedGenerato
     return list(layer._seed_generators)
 
 
+def seed_states(layer: keras.layers.Layer) -> list[keras.Variable]:
+    """Returns the states of the seed generators of the layer and of all layers in it."""
+    return [generator.state for one in flatten_layers(layer) for generator in seed_generators(one)]
+
+
 def clear_losses(layer: keras.layers.Layer) -> None:
     """Forgets the losses that layers added in earlier calls."""
     layer._clear_losses()
@@ -33,6 +38,25 @@ def clear_losses(layer: keras.layers.Layer) -> None:
 def added_losses(layer: keras.layers.Layer) -> list[Any]:
     """Returns the losses that the layer itself added (`add_loss`, `activity_regularizer`)."""
     return list(layer._losses)
+
+
+def has_own_state(layer: keras.layers.Layer) -> bool:
+    """Returns whether the layer's class saves or loads more than variables, by hooks of its own.
+
+    The hooks of Keras' layers for numbers (`Dense`, `Embedding`, convolutions) are about quantized variables.
+    """
+    hooks = ("save_own_variables", "load_own_variables", "save_assets", "load_assets")
+    return isinstance(layer, keras.layers.Discretization) or any(_is_own_hook(layer, hook) for hook in hooks)
+
+
+def has_own_build_config(layer: keras.layers.Layer) -> bool:
+    """Returns whether the layer's class has a `get_build_config` of its own."""
+    return _is_own_hook(layer, "get_build_config")
+
+
+def _is_own_hook(layer: keras.layers.Layer, hook: str) -> bool:
+    owner = getattr(getattr(type(layer), hook, None), "__module__", "keras.")
+    return not owner.startswith("keras.") or ".preprocessing." in owner
 
 
 class CompleteModel(keras.Model):
