@@ -15,6 +15,7 @@ from lightkeras.callbacks.callback_list import CallbackList
 from lightkeras.callbacks.validation import Validation
 from lightkeras.checkpoint import Checkpoint
 from lightkeras.data import AddressedDataset, DataModule, stages
+from lightkeras.data.failures import name_example
 from lightkeras.distribution.replicas import is_chief, num_replicas, one_cpu
 from lightkeras.distribution.strategies import make_strategy, make_worker_strategy
 from lightkeras.runs import folder, state
@@ -160,7 +161,7 @@ class Trainer(TrainerArguments):
             self._try_out_validation(callbacks, resumed=saved is not None)
             resumed = saved.state if saved else {}
             del saved, weights  # their arrays
-            return self._run(task, source, callbacks, resumed)
+            return self._run(task, train, source, callbacks, resumed)
 
     def validate(self, task: TaskModule, data: DataModule, ckpt_path: str | None = None) -> dict[str, float]:
         """Returns the metrics on the validation data, by their `val_` names; see `test`."""
@@ -296,15 +297,18 @@ class Trainer(TrainerArguments):
 
     # ---- training
 
-    def _run(self, task: TaskModule, source: Source, callbacks: CallbackList, resumed: dict) -> keras.callbacks.History:
+    def _run(
+        self, task: TaskModule, train: AddressedDataset, source: Source, callbacks: CallbackList, resumed: dict
+    ) -> keras.callbacks.History:
         run, epoch = callbacks.run, task.global_step // task.steps_per_epoch
         is_over = self._is_over(task, callbacks, resumed.get("stopped_by"))
         self.interrupted, self.callback_metrics = None, callbacks.latest
         try:
-            self.history = task.fit(
-                source.dataset, initial_epoch=epoch, epochs=epoch if is_over else run.epochs or 10**9,
-                steps_per_epoch=task.steps_per_epoch, verbose=0, shuffle=False, callbacks=callbacks,
-            )  # fmt: skip
+            with name_example(train, self.seed, lambda: self._position(task)):
+                self.history = task.fit(
+                    source.dataset, initial_epoch=epoch, epochs=epoch if is_over else run.epochs or 10**9,
+                    steps_per_epoch=task.steps_per_epoch, verbose=0, shuffle=False, callbacks=callbacks,
+                )  # fmt: skip
         except BaseException as error:
             callbacks.on_exception(error)
             raise
@@ -316,6 +320,11 @@ class Trainer(TrainerArguments):
             how = f" Resume it with ckpt_path={str(self.run_dir)!r}." if saved else ""
             messages.info("Interrupted by %s after update %d.%s", name, task.global_step, how)
         return self.history
+
+    def _position(self, task: TaskModule) -> tuple[int, int, int]:
+        """Returns epoch, step and number of the batches of the present call."""
+        epoch, step = divmod(task.global_step, task.steps_per_epoch)
+        return epoch, step, task.train_loop.calls.count
 
     def _is_over(self, task: TaskModule, callbacks: CallbackList, stopped_by: str | None) -> bool:
         """Says so if there is nothing to do: all updates are made, or a callback ended the run for good."""

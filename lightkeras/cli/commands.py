@@ -14,7 +14,7 @@ from lightkeras.configuration import Parser, add_part, instantiate, read_part
 from lightkeras.runs import state as run_state
 from lightkeras.runs.folder import open_checkpoint, task_name
 from lightkeras.trainer import Trainer
-from lightkeras.utils.checks import require
+from lightkeras.utils.checks import new_file
 from lightkeras.utils.paths import as_path
 from lightkeras.verifier.checks import CHECKS
 from lightkeras.verifier.run_checks import check
@@ -109,8 +109,7 @@ def _predict(command: Command) -> int:
         return _own_predict(command)
     parser, saved = _load_trained(command)
     config = parse(parser, command)
-    path = Path(config.out)
-    require(not path.exists(), "--out", "a new file", str(path), FileExistsError)
+    path = new_file("--out", config.out)
     _save_predictions(_use(command, parser, saved, config), path)
     return 0
 

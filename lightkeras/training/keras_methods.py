@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from lightkeras.data import AddressedDataset
+from lightkeras.data.failures import name_example
 from lightkeras.distribution.replicas import sum_over_workers
 from lightkeras.training.inputs import as_batches
 from lightkeras.training.logs import MetricSums
@@ -119,13 +120,16 @@ class KerasMethods(internals.CompleteModel):
         self.begin_evaluation(steps)
         strategy = self.distribute_strategy
         stream = dataset.cached_stream(strategy, steps, by_replica=True)
-        logs = super().evaluate(stream, steps=steps, verbose=verbose, return_dict=True, callbacks=callbacks)
+        calls = self.test_loop.calls
+        with name_example(dataset, 0, lambda: (0, calls.done, calls.count)):
+            logs = super().evaluate(stream, steps=steps, verbose=verbose, return_dict=True, callbacks=callbacks)
         return {**logs, **self._scores(lambda: dataset.cached_stream(strategy, steps, by_replica=False))}
 
     def predict_dataset(self, dataset: AddressedDataset, steps: int, callbacks=None, verbose: Any = 0) -> Any:
         """Returns `predict_step` on the first `steps` batches: a row for each example, in the data's order."""
         stream = dataset.replica_stream(self.distribute_strategy, epochs=1, steps=steps)
-        outputs = super().predict(stream, steps=steps, verbose=verbose, callbacks=callbacks)
+        with name_example(dataset, 0, lambda: (0, 0, steps)):
+            outputs = super().predict(stream, steps=steps, verbose=verbose, callbacks=callbacks)
         return keras.tree.map_structure(lambda rows: dataset.in_order(_pad(rows)), outputs)
 
     def _scores(self, make_batches) -> dict[str, float]:

@@ -38,7 +38,7 @@ class StepsPerCall:
 
     Attributes:
         done: Steps of the epoch that are made.
-        count: Steps of the last call.
+        count: Steps of the last call, and during one, of this.
         seconds: Time until the last call returned (the device may still be busy).
         stops: Calls end at multiples of these numbers of updates of the run.
         epoch_stops: Calls end at multiples of these numbers of updates of an epoch.
@@ -76,9 +76,9 @@ class StepsPerCall:
         if not self.due(call):
             return
         count = min(self._steps, self.total - self.done, self._steps_to_stop())
-        began = time.perf_counter()
+        self.count, began = count, time.perf_counter()
         function(count)
-        self.count, self.seconds = count, time.perf_counter() - began
+        self.seconds = time.perf_counter() - began
         self.done, self._ran = self.done + count, call
         if self._auto:
             self._adapt(count, self.seconds)

@@ -28,6 +28,7 @@ from lightkeras.utils.checks import LightkerasError, nearest, require, require_c
 from lightkeras.utils.environment import has_gpu
 from lightkeras.utils.files import locked, read_json, write_json, write_text
 from lightkeras.utils.internals import tuner_role
+from lightkeras.utils.paths import local_path
 from lightkeras.utils.trust import environment
 
 SEARCH = "search.yaml"  # the search's identity, in its folder
@@ -98,7 +99,7 @@ class Tuner:
         require_choice("isolate", isolate, (True, False, "auto"))
         require_int("max_failures", max_failures)
         self.task_class, self.data_class = task_class, data_class or task_class.data_module
-        self.folder, self.algorithm, self.seed = Path(folder), algorithm, seed
+        self.folder, self.algorithm, self.seed = local_path(folder), algorithm, seed
         self.max_trials, self.max_time, self.max_epochs = max_trials, max_time, max_epochs
         self.isolate, self.max_failures = has_gpu() if isolate == "auto" else isolate, max_failures
         self.space = search_space(getattr(task_class, "search_space", None) if space is None else space)
@@ -350,7 +351,7 @@ class Tuner:
         Raises:
             SearchError: The folder holds no search.
         """
-        path = Path(folder) / SEARCH
+        path = local_path(folder) / SEARCH
         if not path.exists():
             raise SearchError(f"Expected a search in {folder}. Received: there is no {path}")
         known = yaml.safe_load(path.read_text(encoding="utf-8"))
