@@ -39,7 +39,7 @@ class TaskModule(PortableTask, KerasMethods):
     A loss function takes `(batch, training)` and returns (sum, weight), or a dict of them: `NAME_loss` is the loss of
     optimizer NAME ("loss" for an optimizer without a name), any other name is a metric. The library divides, once, by
     the weight of the whole global batch: over replicas, workers and micro-batches alike. The constructor's arguments
-    are recorded (`hparams`), so they must be plain values.
+    are recorded (`hparams`), as they were given: see `utils.values` for the types.
 
     Attributes:
         data_module: The class of the task's data, for the command line.

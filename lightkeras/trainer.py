@@ -18,7 +18,7 @@ from lightkeras.data import AddressedDataset, DataModule, stages
 from lightkeras.data.failures import name_example
 from lightkeras.distribution.replicas import is_chief, num_replicas, one_cpu
 from lightkeras.distribution.strategies import make_strategy, make_worker_strategy
-from lightkeras.runs import folder, state
+from lightkeras.runs import folder, lock, state
 from lightkeras.runs.run import UNSET, Run
 from lightkeras.runs.saver import RunSaver
 from lightkeras.task import TaskModule
@@ -31,6 +31,7 @@ from lightkeras.utils.checks import require, require_int
 from lightkeras.utils.lightning import TRAINER_ATTRIBUTES, replace_attributes
 from lightkeras.utils.messages import logger as messages
 from lightkeras.utils.paths import Folder, as_path
+from lightkeras.utils.seeds import seeded
 
 WORKERS_STEPS = 10  # per call: workers must agree, and their clocks do not
 DEFAULT_MAX_EPOCHS = 1000
@@ -138,6 +139,8 @@ class Trainer(TrainerArguments):
         starts = ckpt_path in (None, "auto")
         require(starts or weights_path is None, "weights_path", "None with a ckpt_path to resume", weights_path)
         require_changeable(allow_changes)
+        if not self.fast_dev_run:
+            state.identity(task, data, self.seed)  # raises where an argument has a type that no file can hold
         self._meet_workers()
         saved = self._open_resumed(task, ckpt_path)
         if saved:
@@ -147,15 +150,16 @@ class Trainer(TrainerArguments):
         if weights:
             data.load_state_dict(weights.state["data_state"])
         strategy = self._prepare(task, data, "fit")
-        with strategy.scope(), use_precision(self.precision):
+        with strategy.scope(), use_precision(self.precision), contextlib.ExitStack() as held:
             parts = num_replicas(strategy) * self.micro_batches
-            train, steps = stages.training(data, self.limit_train_batches, self.overfit_batches, parts)
+            with seeded(self.seed):
+                train, steps = stages.training(data, self.limit_train_batches, self.overfit_batches, parts)
             self._build(task, data, train, steps, saved or weights)
             if weights:
                 state.restore_trained(task, data, weights)
             if saved:
                 state.resume(task, data, saved, self.seed, allow_changes)
-            callbacks = self._open_run(task, data, saved)
+            callbacks = self._open_run(task, data, saved, held)
             source = self._source(task, train, steps)
             self._compile(task, callbacks, source)
             self._try_out_validation(callbacks, resumed=saved is not None)
@@ -204,7 +208,8 @@ class Trainer(TrainerArguments):
             tf.config.experimental.enable_op_determinism()
             tf.random.set_seed(self.seed)
         data.prepare_data()
-        data.setup(stage)
+        with seeded(self.seed):
+            data.setup(stage)
         task.seed = self.seed
         return strategy
 
@@ -244,20 +249,26 @@ class Trainer(TrainerArguments):
     def _open_resumed(self, task: TaskModule, ckpt_path: str | Folder | None) -> Checkpoint | None:
         """Opens the checkpoint to resume from; None starts a new run."""
         if ckpt_path == "auto":
-            ckpt_path = folder.newest_run(as_path(self.default_root_dir), folder.task_name(type(task)))
+            root, name = as_path(self.default_root_dir), folder.task_name(type(task))
+            lock.require_free([root, *(root / name).glob("*")])
+            ckpt_path = folder.newest_run(root, name)
         return None if ckpt_path is None else self._open(ckpt_path, task, "last")
 
     def _open(self, ckpt_path: str | Folder, task: TaskModule, default: str) -> Checkpoint:
         root, name = as_path(self.default_root_dir), folder.task_name(type(task))
         return folder.open_checkpoint(ckpt_path, root, name, default)
 
-    def _open_run(self, task: TaskModule, data: DataModule, saved: Checkpoint | None) -> CallbackList:
-        """Makes the callbacks and, once everything is checked, the run's folder."""
+    def _open_run(
+        self, task: TaskModule, data: DataModule, saved: Checkpoint | None, held: contextlib.ExitStack
+    ) -> CallbackList:
+        """Makes the callbacks and, once everything is checked, the run's folder, which `held` keeps locked."""
         used, names = assemble(self, task, data)
         if not is_chief(task.distribute_strategy):
             used = [callback for callback in used if not getattr(callback, "chief_only", False)]
         writes = any(getattr(callback, "writes_files", False) for callback in used)
         self.run_dir = folder.open_run(self, task, data, saved and saved.path) if writes else None
+        if self.run_dir:
+            held.enter_context(lock.hold(self.run_dir))
         steps, total = task.steps_per_epoch, task.total_steps
         epochs, saver = total and math.ceil(total / steps), RunSaver(task, data, self.seed)
         run = Run(steps, self.log_every_n_steps, self.run_dir or UNSET, epochs, names, saver)
@@ -351,8 +362,11 @@ class Trainer(TrainerArguments):
         require(task.built or ckpt_path is not None, "ckpt_path", expected, ckpt_path)
         self._meet_workers()
         saved = None if ckpt_path is None else self._open(ckpt_path, task, "best")
+        if self.init_args["seed"] is None and (saved or task.built):  # random splits must be those of the training
+            self.seed = saved.state["seed"] if saved else task.seed
         strategy = self._prepare(task, data, stage)
-        used = stages.evaluation(data, DATASETS[stage], limit)
+        with seeded(self.seed):
+            used = stages.evaluation(data, DATASETS[stage], limit)
         with strategy.scope(), use_precision(self.precision):
             if not task.built:
                 state.build(task, data, used.dataset.element_spec, saved)

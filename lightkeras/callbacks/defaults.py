@@ -20,6 +20,7 @@ from lightkeras.callbacks.validation import Validation
 from lightkeras.data import DataModule, stages
 from lightkeras.utils.checks import require
 from lightkeras.utils.messages import logger
+from lightkeras.utils.seeds import seeded
 
 if TYPE_CHECKING:
     from lightkeras.task import TaskModule
@@ -56,10 +57,13 @@ def make_validation(trainer: "Trainer", task: "TaskModule", data: DataModule) ->
     if not trainer.limit_val_batches or (trainer.overfit_batches and not task.evaluates):
         return None
     if not task.evaluates:
-        if data.val_dataset() is not None:
+        with seeded(trainer.seed):
+            left_out = data.val_dataset() is not None
+        if left_out:
             logger.info("Validation is left out: %s has no `test_step(batch)`.", type(task).__name__)
         return None
-    found = stages.validation(data, trainer.limit_val_batches, trainer.overfit_batches)
+    with seeded(trainer.seed):
+        found = stages.validation(data, trainer.limit_val_batches, trainer.overfit_batches)
     if found is None:
         return None
     interval = _validation_interval(trainer.val_check_interval, task.steps_per_epoch)

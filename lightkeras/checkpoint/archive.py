@@ -12,6 +12,7 @@ import numpy as np
 
 from lightkeras.checkpoint.storage import CheckpointError, Files, files_of
 from lightkeras.utils.checks import require
+from lightkeras.utils.npz import read_array
 
 SHARD_BYTES = 2**30
 
@@ -99,10 +100,10 @@ def read_arrays(path: str, shard: dict[str, Any]) -> dict[str, np.ndarray]:
     """Returns the arrays of a shard, checked against its manifest entry."""
     file, arrays = posixpath.join(path, shard["name"]), {}
     try:
-        with np.load(io.BytesIO(read_shard(path, shard)), allow_pickle=False) as archive:
+        with zipfile.ZipFile(io.BytesIO(read_shard(path, shard))) as archive:
             for index, listed in enumerate(shard["arrays"]):
-                arrays[listed["name"]] = _restored(archive[f"{index:05d}"], listed["dtype"])
-    except (ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
+                arrays[listed["name"]] = _restored(_read_member(archive, f"{index:05d}.npy"), listed["dtype"])
+    except (ValueError, LookupError, TypeError, NotImplementedError, zipfile.BadZipFile) as error:
         # The checksum was right, so this file was never written by `save_checkpoint`.
         raise CheckpointError(f"Expected {file} to hold plain arrays. Received: {error}") from error
     for listed in shard["arrays"]:
@@ -110,6 +111,15 @@ def read_arrays(path: str, shard: dict[str, Any]) -> dict[str, np.ndarray]:
         expect(where, "dtype", listed["dtype"], _dtype_name(array.dtype))
         expect(where, "shape", listed["shape"], list(array.shape))
     return arrays
+
+
+def _read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """Reads an array that is stored as it is: a compressed one could need more memory than the file has bytes."""
+    info = archive.getinfo(name)
+    if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
+        raise ValueError(f"a compressed array {name}")
+    with archive.open(info) as member:
+        return read_array(member, info.file_size)
 
 
 def read_file(file: str, content: str) -> bytes:

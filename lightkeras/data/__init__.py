@@ -4,7 +4,7 @@ from lightkeras.data.dataset import AddressedDataset
 from lightkeras.data.download import Download, DownloadError, find_data
 from lightkeras.data.images import ImageError, find_images, open_image
 from lightkeras.data.module import DataModule
-from lightkeras.data.npz import read_npz
+from lightkeras.utils.npz import read_npz
 
 __all__ = [
     "AddressedDataset", "DataModule", "Download", "DownloadError", "ImageError", "find_data", "find_images",

@@ -12,7 +12,7 @@ class DataModule(HyperparametersMixin):
     """Downloads a task's data, makes its splits and their batches.
 
     A subclass overrides the methods of the splits that it has. The constructor's arguments are recorded (`hparams`) and
-    must be plain values (numbers, strings, lists): a run's folder makes the data again from them.
+    have types that a file can hold (see `utils.values`): a run's folder makes the data again from them.
     """
 
     replaced_methods = DATA_METHODS

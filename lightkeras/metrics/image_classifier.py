@@ -8,9 +8,9 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from lightkeras.data.npz import read_npz
 from lightkeras.utils.checks import ArgumentError, require
 from lightkeras.utils.files import write_atomically
+from lightkeras.utils.npz import read_npz
 from lightkeras.utils.paths import local_path
 
 VERSION = 1  # increased with every change of architecture or training

@@ -3,6 +3,7 @@
 import datetime
 import json
 import os
+import secrets
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from lightkeras.checkpoint import Checkpoint, CheckpointError
 from lightkeras.utils import internals
 from lightkeras.utils.checks import lightkeras_error
 from lightkeras.utils.hparams import describe
-from lightkeras.utils.paths import Folder, as_path, copy_files
+from lightkeras.utils.paths import Folder, RemotePath, as_path, copy_files
 from lightkeras.utils.trust import class_path
 
 CHECKPOINTS = "checkpoints"  # in the run's folder
@@ -88,6 +89,8 @@ def _plain(value: Any) -> Any:
 def _new_folder(parent: Folder) -> Folder:
     """A folder of its own in `parent`, named by the time."""
     stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    if isinstance(parent, RemotePath):  # two machines can create the same folder there
+        stamp += f"-{secrets.token_hex(4)}"
     for number in range(1, 1000):
         folder = parent / (stamp if number == 1 else f"{stamp}-{number}")
         try:

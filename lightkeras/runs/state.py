@@ -18,6 +18,7 @@ from lightkeras.data import DataModule
 from lightkeras.runs.folder import open_checkpoint
 from lightkeras.training import layer_state
 from lightkeras.utils import internals
+from lightkeras.utils.checks import lightkeras_error
 from lightkeras.utils.hparams import describe, read_arguments
 from lightkeras.utils.trust import TrustError, class_path, import_class, is_imported, trusting
 
@@ -149,7 +150,7 @@ def load_run(
         trust = trusting(trust, task_class)
         data_class = _data_class(saved.state["data"]["class_path"], task_class, trust)
         arguments = [read_arguments(saved.state[part]["init_args"], trust) for part in ("task", "data")]
-    except TrustError as error:
+    except (TrustError, lightkeras_error(ImportError)) as error:
         raise CheckpointError(
             f"Expected a checkpoint of {class_path(expected)}. Received: {saved.path}. {error}"
         ) from error

@@ -11,7 +11,11 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.backend.common import global_state
+from keras.src.random import seed_generator
+from keras.src.utils import rng_utils
 from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver
+from tensorflow.python.eager import context as tensorflow_context
 
 # ---- Keras: layers
 
@@ -109,6 +113,25 @@ def names_from_the_start() -> Iterator[None]:
 
 
 # ---- Keras: optimizers
+
+
+def random_state() -> tuple:
+    """Returns the state of the global random generators of TensorFlow and Keras."""
+    context = tensorflow_context.context()
+    names = (rng_utils.GLOBAL_RANDOM_SEED, seed_generator.GLOBAL_SEED_GENERATOR)
+    drawn = context._rng.getstate() if hasattr(context, "_rng") else None  # None: nothing was seeded or drawn yet
+    return (context._seed, drawn), {name: global_state.get_global_attribute(name) for name in names}
+
+
+def set_random_state(state: tuple) -> None:
+    """Sets the generators to a state that `random_state` returned."""
+    (seed, position), attributes = state
+    context = tensorflow_context.context()
+    context._set_global_seed(seed)
+    if position is not None:
+        context._rng.setstate(position)
+    for name, value in attributes.items():
+        global_state.set_global_attribute(name, value)
 
 
 def learning_rate_variable(optimizer: keras.optimizers.Optimizer) -> Any:

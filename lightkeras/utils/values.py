@@ -43,7 +43,7 @@ def to_written(value: Any) -> Any:
     if value is None or kind in (bool, int) or (kind is float and math.isfinite(value)):
         return value
     if kind is str:
-        return value if _is_encodable(value) else {"$str": json.dumps(value)}
+        return value if _is_encodable(value) else {"$str": [ord(character) for character in value]}
     if kind is list:
         return [to_written(item) for item in value]
     if kind is dict:
@@ -193,7 +193,7 @@ def _require_trusted_keras(config: Any, trust: tuple[str, ...]) -> None:
 
 
 _READERS: dict[str, Callable[[Any, tuple[str, ...]], Any]] = {
-    "str": lambda text, trust: json.loads(text),
+    "str": lambda codes, trust: "".join(map(chr, codes)),
     "float": lambda text, trust: float(text),
     "bytes": lambda text, trust: base64.b64decode(text, validate=True),
     "dict": lambda items, trust: {from_written(key, trust): from_written(item, trust) for key, item in items},

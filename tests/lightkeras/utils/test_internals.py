@@ -33,6 +33,28 @@ def sgd(layer: keras.layers.Layer, **arguments) -> keras.optimizers.Optimizer:
     return optimizer
 
 
+def test_random_state():
+    keras.utils.set_random_seed(5)
+    drawn = float(tf.random.uniform([])), float(keras.random.uniform([]))
+    keras.utils.set_random_seed(5)
+    state = internals.random_state()
+    assert (float(tf.random.uniform([])), float(keras.random.uniform([]))) == drawn
+    keras.utils.set_random_seed(6)
+    internals.set_random_state(state)
+    assert keras.utils.get_random_seed() == 5 if hasattr(keras.utils, "get_random_seed") else True
+    assert float(tf.random.uniform([])) == drawn[0]
+
+
+def test_set_random_state():
+    tf.random.set_seed(7)
+    tf.random.uniform([])
+    state = internals.random_state()
+    second = float(tf.random.uniform([]))
+    tf.random.set_seed(8)
+    internals.set_random_state(state)
+    assert float(tf.random.uniform([])) == second
+
+
 def test_every_name_has_a_test():
     names = {name for name, value in vars(internals).items() if inspect.isroutine(value) or inspect.isclass(value)}
     ours = {name for name in names if getattr(internals, name).__module__ == internals.__name__ and name[0] != "_"}

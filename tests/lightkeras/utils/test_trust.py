@@ -235,3 +235,52 @@ def lies_about_its_shape(data: bytes) -> bytes:
                 content = file.getvalue()
             archive.writestr(name, content)
     return target.getvalue()
+
+
+# ---- classes of a script, of a notebook or of a function
+
+
+def test_a_class_of_a_function_is_found_again(tmp_path):
+    class Local(Classifier):
+        pass
+
+    class LocalData(PointsData):
+        pass
+
+    trainer = quiet(str(tmp_path), max_steps=1)
+    trainer.fit(Local(), LocalData())
+    assert type(Local.load_from_checkpoint(trainer.run_dir)) is Local
+    assert type(lk.TaskModule.load_from_checkpoint(trainer.run_dir)) is Local
+
+
+SCRIPT = """
+import sys
+import lightkeras as lk
+from helpers.toys import Classifier, PointsData, quiet
+
+class Data(PointsData):
+    pass
+
+class Mine(Classifier):
+    data_module = Data
+
+if __name__ == "__main__":
+    trainer = quiet(sys.argv[1], max_steps=1)
+    trainer.fit(Mine(), Data())
+"""
+
+
+def test_a_class_of_a_script_is_the_one_that_is_asked_for(tmp_path, monkeypatch):
+    script = tmp_path / "a_script_of_mine.py"
+    script.write_text(SCRIPT)
+    done = subprocess.run([sys.executable, script, tmp_path / "runs"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    monkeypatch.syspath_prepend(tmp_path)
+    from a_script_of_mine import Data, Mine
+
+    (run,) = (tmp_path / "runs" / "mine").iterdir()
+    task = Mine.load_from_checkpoint(run)
+    assert type(task) is Mine
+    assert quiet(str(tmp_path)).validate(Mine(), Data(), str(run)) == quiet(str(tmp_path)).validate(task, Data())
+    with pytest.raises(lk.checkpoint.CheckpointError, match="__main__"):
+        lk.TaskModule.load_from_checkpoint(run)

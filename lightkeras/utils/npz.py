@@ -27,7 +27,7 @@ def read_npz(path: str | os.PathLike, names: Iterable[str]) -> dict[str, np.ndar
                 there, arrays = archive.namelist(), {}
                 for name in [name for name in names if f"{name}.npy" in there]:
                     with archive.open(f"{name}.npy") as member:
-                        arrays[name] = _read_array(member, archive.getinfo(f"{name}.npy").file_size)
+                        arrays[name] = read_array(member, archive.getinfo(f"{name}.npy").file_size)
                 return arrays
         except Exception as error:  # damaged files make `zipfile`, its decoders and NumPy raise errors of any kind
             where = f"{path} to be an .npz file" if name is None else f"{path} to hold a whole array {name!r}"
@@ -35,7 +35,8 @@ def read_npz(path: str | os.PathLike, names: Iterable[str]) -> dict[str, np.ndar
             raise ArgumentError(f"Expected {where}. Received: {reason}") from error
 
 
-def _read_array(member: IO[bytes], size: int) -> np.ndarray:
+def read_array(member: IO[bytes], size: int) -> np.ndarray:
+    """Reads an array of an `.npz` file, of which it has `size` bytes; a ValueError if its header says otherwise."""
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     version = np.lib.format.read_magic(member)
     if version not in readers:
