@@ -1,5 +1,6 @@
 """One process, two logical CPUs: what MirroredStrategy needs where there is no GPU."""
 
+import gc
 import os
 
 # isort: off
@@ -55,6 +56,12 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.smoke)
     rank = {path: number for number, path in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: rank.get(item.location[0], len(rank)))  # stable: the order within files stays
+
+
+def pytest_collection_finish():
+    """What is imported stays: a collection of garbage, many in a search, need not look at TensorFlow's million objects."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
