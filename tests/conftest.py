@@ -18,6 +18,11 @@ PATHS = [os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")]
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, PATHS))  # child processes import `helpers` too
 LONGEST_FIRST = (  # so that two processes with `--dist loadfile` end together
     "tests/test_invariance.py",
+    "tests/tasks/captioning/test_task.py",
+    "tests/lightkeras/tuning/test_tuner.py",
+    "tests/lightkeras/runs/test_kill.py",
+    "tests/test_readme.py",
+    "tests/benchmarks/test_harness.py",
 )
 
 SMOKE = (  # files and tests of `pytest -m smoke`
@@ -59,7 +64,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """What is imported stays: a collection of garbage, many in a search, need not look at TensorFlow's million objects."""
+    """What is imported stays: collections of garbage, many in a search, pass over it."""
     gc.collect()
     gc.freeze()
 

@@ -52,7 +52,7 @@ def free_memory() -> None:
 
 
 def _forget_custom_gradients() -> None:
-    """Empties TensorFlow's table of `tf.custom_gradient`s in graphs: it would keep every graph that has one for ever."""
+    """Empties TensorFlow's table of `tf.custom_gradient`s: it would keep every graph that has one for ever."""
     table = ops.gradient_registry._registry
     for name in [name for name in table if name.startswith("CustomGradient-")]:
         del table[name]
