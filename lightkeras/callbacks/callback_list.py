@@ -1,5 +1,6 @@
 """The list of callbacks that `fit()` calls."""
 
+import contextlib
 import copy
 from collections import Counter
 from collections.abc import Iterator
@@ -11,7 +12,10 @@ from lightkeras.callbacks.batch_hooks import BATCH_HOOKS, listens
 from lightkeras.callbacks.interval_means import IntervalMeans
 from lightkeras.callbacks.keras_state import KerasState
 from lightkeras.runs.run import Run
+from lightkeras.training import weight_averaging
 from lightkeras.utils import internals
+
+KEEPERS = (keras.callbacks.EarlyStopping, keras.callbacks.ModelCheckpoint)
 
 
 class CallbackList(internals.SynchronousCallbackList):
@@ -134,7 +138,19 @@ class CallbackList(internals.SynchronousCallbackList):
         self._log(epoch)
         logs = {} if logs is None else logs
         for callback in self.callbacks:
-            self._watch(callback, callback.on_epoch_end, epoch, logs)
+            with self._judged_weights(callback):
+                self._watch(callback, callback.on_epoch_end, epoch, logs)
+
+    def on_train_end(self, logs=None):
+        """Ends training; where a callback sets weights, their averages are set too, which they become after `fit`."""
+        with weight_averaging.follow(self.model.optimizers.averages()):
+            for callback in self.callbacks:
+                with self._judged_weights(callback):
+                    callback.on_train_end(logs)
+
+    def _judged_weights(self, callback: keras.callbacks.Callback):
+        """Shows the averages to Keras' callbacks that keep the best weights: validation judged the averages."""
+        return self.model.averaged_weights() if isinstance(callback, KEEPERS) else contextlib.nullcontext()
 
     def _log(self, epoch: int) -> None:
         if record := self.interval.take(epoch):
