@@ -1,5 +1,6 @@
 """One process, two logical CPUs: what MirroredStrategy needs where there is no GPU."""
 
+import gc
 import os
 
 # isort: off
@@ -17,6 +18,11 @@ PATHS = [os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")]
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, PATHS))  # child processes import `helpers` too
 LONGEST_FIRST = (  # so that two processes with `--dist loadfile` end together
     "tests/test_invariance.py",
+    "tests/tasks/captioning/test_task.py",
+    "tests/lightkeras/tuning/test_tuner.py",
+    "tests/lightkeras/runs/test_kill.py",
+    "tests/test_readme.py",
+    "tests/benchmarks/test_harness.py",
 )
 
 SMOKE = (  # files and tests of `pytest -m smoke`
@@ -55,6 +61,12 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.smoke)
     rank = {path: number for number, path in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: rank.get(item.location[0], len(rank)))  # stable: the order within files stays
+
+
+def pytest_collection_finish():
+    """What is imported stays: collections of garbage, many in a search, pass over it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import promise
+from helpers import costs, promise
 from helpers.promise import STEPS, TASKS, WITH_BATCH_NORM, assert_same, data_of, trained
 
 from lightkeras.distribution import launch
@@ -50,6 +50,13 @@ def folder(tmp_path_factory):
     made = tmp_path_factory.mktemp("data")
     promise.write_data(made)
     return made
+
+
+@pytest.fixture(autouse=True)
+def memory():
+    """A training is not kept in memory after its test."""
+    yield
+    costs.free_memory()
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tensorflow.python.framework import ops
 
 METER: "pytest.StashKey[Meter]" = pytest.StashKey()
 
@@ -40,10 +41,21 @@ class Meter:
 
 
 def free_memory() -> None:
-    """Collects what nothing refers to, and returns free memory to the system, where it can be told to."""
+    """Collects what nothing refers to, and returns free memory to the system, where it can be told to.
+
+    No function that was traced before may be differentiated afterwards.
+    """
+    _forget_custom_gradients()
     gc.collect()
     if sys.platform == "linux":
         ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def _forget_custom_gradients() -> None:
+    """Empties TensorFlow's table of `tf.custom_gradient`s: it would keep every graph that has one for ever."""
+    table = ops.gradient_registry._registry
+    for name in [name for name in table if name.startswith("CustomGradient-")]:
+        del table[name]
 
 
 def _processor_seconds() -> float:

@@ -3,6 +3,7 @@
 It reads jobs from stdin, a line of JSON each, and answers each with a line: how its processes ended.
 """
 
+import gc
 import json
 import os
 import signal
@@ -170,5 +171,6 @@ def run(job: dict) -> list[int]:
 
 
 if __name__ == "__main__":
+    gc.freeze()  # what the forks share stays shared, and is not searched
     for line in sys.stdin:
         print(json.dumps(run(json.loads(line))), flush=True)

@@ -1,5 +1,6 @@
 """Like kill_server.py, for searches: each is a fork of this process, which has imported everything and run nothing."""
 
+import gc
 import json
 import os
 import sys
@@ -53,6 +54,7 @@ def child(job: dict) -> int:
 
 
 if __name__ == "__main__":
+    gc.freeze()  # what the forks share stays shared, and is not searched
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:

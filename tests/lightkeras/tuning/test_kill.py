@@ -45,6 +45,7 @@ def read_search(folder: Path) -> dict:
     """Reads everything that a search leaves, without clocks and names of runs."""
     oracle = json.loads((folder / "oracle.json").read_text())
     oracle["oracle"].pop("run_times"), oracle["oracle"].pop("display")
+    oracle["oracle"]["tried_so_far"].sort()  # KerasTuner has a set, whose order is that of its history
     trials = pandas.read_csv(folder / "trials.csv", dtype={"trial": str, "continues": str})
     best = (folder / "best_config.yaml").read_text().replace(str(folder), "")
     return {"oracle": oracle, "trials": trials.drop(columns=["seconds", "run"]).to_dict("list"), "best": best}
