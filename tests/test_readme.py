@@ -31,6 +31,16 @@ NOT_RUN = (".", "python3", "ruff")  # of the set-up
 DONE: set[str] = set()
 
 
+def test_the_tests_that_the_table_names_exist():
+    file, missing = "", []
+    for path, name in re.findall(r"`((?:[\w/]+\.py)?)::(test_\w+)`", (ROOT / "tests/README.md").read_text()):
+        file = path or file
+        place = ROOT / "tests" / ("" if file.startswith("tasks/") else "lightkeras") / file
+        if f"def {name}(" not in place.read_text(encoding="utf-8"):
+            missing.append(f"{file}::{name}")
+    assert not missing
+
+
 def ids(page: Path) -> str:
     return str(page)
 
