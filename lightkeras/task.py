@@ -17,7 +17,7 @@ from lightkeras.runs.state import load_task
 from lightkeras.training import step
 from lightkeras.training.logs import Logs, MetricSums
 from lightkeras.training.loop import Loop, Source, StepsPerCall, StreamSource
-from lightkeras.training.optimizers import NamedOptimizers, UpdateSettings
+from lightkeras.training.optimizers import NamedOptimizers, SeveralOptimizers, UpdateSettings
 from lightkeras.utils import internals
 from lightkeras.utils.checks import ArgumentError, lightkeras_error, require
 from lightkeras.utils.hparams import HyperparametersMixin
@@ -253,7 +253,7 @@ class TaskModule(HyperparametersMixin, internals.CompleteModel):
         optimizer = next(iter(self.optimizers.values()), "sgd")
         self.compile(optimizer=optimizer, run_eagerly=run_eagerly, jit_compile=False, auto_scale_loss=False)
         if len(self.optimizers) != 1:
-            self.optimizer = None
+            self.optimizer = SeveralOptimizers(self.optimizers) if self.optimizers else None
         loop = functools.partial(
             Loop, strategy=self.distribute_strategy, run_eagerly=run_eagerly, jit_compile=jit_compile
         )

@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 import keras
+import numpy as np
 
 from lightkeras.callbacks.limit import to_seconds
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
@@ -68,6 +69,9 @@ class TrainerArguments(HyperparametersMixin):
         self.check_val_every_n_epoch, self.num_sanity_val_steps = check_val_every_n_epoch, num_sanity_val_steps
         self.log_every_n_steps = log_every_n_steps
         vars(self).update(seed=seed, callbacks=callbacks)
+        for name, value in vars(self).items():
+            if isinstance(value, np.generic):
+                setattr(self, name, value.item())
         _check(self)
         self.callbacks: list[keras.callbacks.Callback] = list(callbacks or [])
         self.max_seconds = to_seconds(max_time)
@@ -163,19 +167,35 @@ def _check_checkpoints(given: TrainerArguments, saves: bool) -> None:
         require(value is None or not saves, name, expected, value)
 
 
+INSTEAD = {  # of Keras' callbacks that would disturb a run
+    keras.callbacks.BackupAndRestore: 'without BackupAndRestore, which would undo a resume: use ckpt_path="auto"',
+    keras.callbacks.SwapEMAWeights: "without SwapEMAWeights: validation uses the averages already",
+    keras.callbacks.CallbackList: "without CallbackList: pass its callbacks one by one",
+}
+
+
 def _check_callbacks(given: TrainerArguments) -> None:
     expected = "a list of keras.callbacks.Callback objects"
     require(isinstance(given.callbacks, list | tuple | None), "callbacks", expected, given.callbacks, TypeError)
-    for callback in given.callbacks or ():
-        require(isinstance(callback, keras.callbacks.Callback), "callbacks", expected, callback, TypeError)
+    callbacks = given.callbacks or ()
+    for index, callback in enumerate(callbacks):
+        made = expected if not isinstance(callback, type) else f"{expected}: call {callback.__name__}(...)"
+        made += "" if isinstance(callback, type) else _explain_foreign(callback)
+        require(isinstance(callback, keras.callbacks.Callback), "callbacks", made, callback, TypeError)
+        twice = any(callback is one for one in callbacks[:index])
+        require(not twice, "callbacks", "a list with each object once", callback)
         saves = isinstance(callback, ModelCheckpoint) and not given.enable_checkpointing
         require(not saves, "callbacks", "without a ModelCheckpoint with enable_checkpointing=False", callback)
-        backs_up = isinstance(callback, keras.callbacks.BackupAndRestore)
-        instead = 'without BackupAndRestore, which would undo a resume: use ckpt_path="auto"'
-        require(not backs_up, "callbacks", instead, callback)
-        swaps = isinstance(callback, keras.callbacks.SwapEMAWeights)
-        require(not swaps, "callbacks", "without SwapEMAWeights: validation uses the averages already", callback)
-    _check_checkpoints(given, any(isinstance(callback, ModelCheckpoint) for callback in given.callbacks or ()))
+        for kind, instead in INSTEAD.items():
+            require(not isinstance(callback, kind), "callbacks", instead, callback)
+    _check_checkpoints(given, any(isinstance(callback, ModelCheckpoint) for callback in callbacks))
+
+
+def _explain_foreign(callback: Any) -> str:
+    """Says what to do with the callback of another library."""
+    package = type(callback).__module__.split(".")[0]
+    known = ("lightning", "pytorch_lightning", "transformers", "torch", "fastai")
+    return f", not of {package}: lightkeras and keras have counterparts" if package in known else ""
 
 
 def require_pair(task: Any, data: Any) -> None:

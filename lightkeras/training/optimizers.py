@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -222,6 +222,35 @@ class NamedOptimizers(Mapping[str, keras.optimizers.Optimizer]):
         for name, scale in self.loss_scales.items():
             named.update({f"loss_scale/{name}/{v.name}": v for v in scale.variables})
         return named
+
+
+class SeveralOptimizers:
+    """What `model.optimizer` is for a task with several optimizers, to callbacks that look at it.
+
+    It has what is true of them all. A learning rate or anything else belongs to one: `model.optimizers[NAME]`.
+
+    Args:
+        optimizers: The optimizers by name.
+    """
+
+    def __init__(self, optimizers: Mapping[str, keras.optimizers.Optimizer]):
+        self._named = optimizers
+
+    @property
+    def iterations(self) -> int:
+        """The most updates that one of them made."""
+        return max(int(optimizer.iterations.numpy()) for optimizer in self._named.values())
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the configuration of each, its keys as `NAME_key`."""
+        configs = {name: optimizer.get_config() for name, optimizer in self._named.items()}
+        return {f"{name}_{key}": value for name, config in configs.items() for key, value in config.items()}
+
+    def __getattr__(self, name: str):
+        raise AttributeError(
+            f"Expected an optimizer by its name: model.optimizers[NAME] of {', '.join(self.__dict__['_named'])}. "
+            f"Received: model.optimizer.{name}"
+        )
 
 
 def _require_supported(name: str, optimizer: keras.optimizers.Optimizer) -> None:
