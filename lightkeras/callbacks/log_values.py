@@ -8,7 +8,7 @@ import numpy as np
 
 from lightkeras.utils.checks import ArgumentError
 
-_KINDS = ("int", "uint", "float", "bfloat", "bool")
+_KINDS = {"int": int, "uint": int, "float": float, "bfloat": float, "bool": bool}  # by the beginning of a dtype
 
 
 def as_number(value: Any) -> int | float | bool | None:
@@ -23,10 +23,8 @@ def as_number(value: Any) -> int | float | bool | None:
         dtype = keras.backend.standardize_dtype(value.dtype)
     except ValueError:
         return None
-    if not dtype.startswith(_KINDS):
-        return None
-    number = np.asarray(value).item()
-    return number if isinstance(number, bool | int | float) else float(number)
+    kinds = [kind for prefix, kind in _KINDS.items() if dtype.startswith(prefix)]
+    return kinds[0](value) if kinds else None
 
 
 def numbers_of(logs: dict[str, Any]) -> dict[str, Any]:
