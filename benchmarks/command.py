@@ -4,12 +4,12 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from benchmarks import report
 from benchmarks.harness import Entry
 from lightkeras.utils.checks import require, require_choice
+from lightkeras.utils.paths import local_path
 
 PRECISIONS = ("32", "bf16-mixed", "16-mixed")
 XLA = {"auto": "auto", "on": True, "off": False}
@@ -64,9 +64,9 @@ def parser(name: str, about: str, defaults: dict[str, Any], rounds: int) -> argp
     layout = argparse.RawDescriptionHelpFormatter
     made = argparse.ArgumentParser(prog=f"lightkeras bench {name}", description=about, formatter_class=layout)
     made.add_argument("--rounds", type=_positive, default=rounds, help=f"timed rounds, interleaved ({rounds})")
-    made.add_argument("--out", type=Path, default=Path(f"bench_{name}.json"), help="file for every sample")
-    made.add_argument("--plot", type=Path, help="PNG file for the tables as a picture")
-    made.add_argument("--compare", type=Path, help="an earlier report; exit code 1 if one is slower now")
+    made.add_argument("--out", type=local_path, default=local_path(f"bench_{name}.json"), help="file for every sample")
+    made.add_argument("--plot", type=local_path, help="PNG file for the tables as a picture")
+    made.add_argument("--compare", type=local_path, help="an earlier report; exit code 1 if one is slower now")
     made.add_argument("--threshold", type=float, default=0.1, help="of --compare: share that counts as slower (0.1)")
     made.add_argument("--relative", action="store_true", help="compare the ratios, not the times")
     made.add_argument("--only", nargs="+", metavar="NAME", help="only competitors whose names have one of these")

@@ -3,29 +3,32 @@
 import contextlib
 import functools
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from lightkeras.data import AddressedDataset, DataModule
-from lightkeras.distribution.replicas import draw_by_replica, num_replicas, sum_over_workers
+from lightkeras.data import DataModule
+from lightkeras.distribution.replicas import draw_by_replica, num_replicas
 from lightkeras.metrics import WeightedMean
+from lightkeras.runs.portable import PortableTask
 from lightkeras.runs.state import load_task
 from lightkeras.training import step
+from lightkeras.training.keras_methods import KerasMethods
+from lightkeras.training.layer_state import finish_build
 from lightkeras.training.logs import Logs, MetricSums
 from lightkeras.training.loop import Loop, Source, StepsPerCall, StreamSource
 from lightkeras.training.optimizers import NamedOptimizers, SeveralOptimizers, UpdateSettings
+from lightkeras.training.taken_names import reject_taken_name
 from lightkeras.utils import internals
-from lightkeras.utils.checks import ArgumentError, lightkeras_error, require
-from lightkeras.utils.hparams import HyperparametersMixin
+from lightkeras.utils.checks import ArgumentError, lightkeras_error
 from lightkeras.utils.lightning import TASK_ATTRIBUTES, TASK_METHODS, replace_attributes
 
 
 @replace_attributes(TASK_ATTRIBUTES)
-class TaskModule(HyperparametersMixin, internals.CompleteModel):
+class TaskModule(PortableTask, KerasMethods):
     """A task: model, losses, optimizers. A subclass overrides
 
     - `configure_model(data)`: creates the layers, from what the data knows (the size of its vocabulary),
@@ -74,6 +77,11 @@ class TaskModule(HyperparametersMixin, internals.CompleteModel):
         self._spec: Any = None
         self._building = False
         self._averaged = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not self.__dict__.get("_compiling"):  # Keras assigns to the names of its own
+            reject_taken_name(TaskModule, name, value)
+        super().__setattr__(name, value)
 
     # ---- what a task overrides
 
@@ -195,6 +203,7 @@ class TaskModule(HyperparametersMixin, internals.CompleteModel):
         finally:
             self._building = False
         self.built = True
+        finish_build(self)
         if num_replicas(self.distribute_strategy) > 1:
             self._require_variables_under_strategy()
             for layer in internals.flatten_layers(self):
@@ -251,16 +260,25 @@ class TaskModule(HyperparametersMixin, internals.CompleteModel):
             source: Gives the training batches; None for the iterator that `fit()` passes.
         """
         optimizer = next(iter(self.optimizers.values()), "sgd")
-        self.compile(optimizer=optimizer, run_eagerly=run_eagerly, jit_compile=False, auto_scale_loss=False)
+        self._compiling = True
+        keras.Model.compile(self, optimizer, run_eagerly=run_eagerly, jit_compile=False, auto_scale_loss=False)
+        self._compiling = False
         if len(self.optimizers) != 1:
             self.optimizer = SeveralOptimizers(self.optimizers) if self.optimizers else None
         loop = functools.partial(
             Loop, strategy=self.distribute_strategy, run_eagerly=run_eagerly, jit_compile=jit_compile
         )
-        calls = [StepsPerCall(steps_per_execution) for _ in range(2)]
-        self.train_loop = loop(self.train_step, self.train_sums, calls[0], source or StreamSource(None))
+        calls = [StepsPerCall(steps_per_execution) for _ in range(3)]
+        self.train_loop = loop(self._make_update, self.train_sums, calls[0], source or StreamSource(None))
         self.test_loop = loop(self.test_step, self.test_sums, calls[1], StreamSource(None))
+        self._apart_loop = loop(self.test_step, self.test_sums, calls[2], StreamSource(None))
         self.train_function = self.test_function = self.predict_function = None
+
+    def _make_update(self, batch) -> step.Metrics:
+        """Calls `train_step`, and warns of variables that no loss in it depends on."""
+        metrics = self.train_step(batch)
+        self.optimizers.warn_of_unreached()
+        return metrics
 
     def make_train_function(self, force: bool = False) -> None:
         """Keras' hook: sets the function that `fit()` calls for every step; `force` traces the step again."""
@@ -275,7 +293,10 @@ class TaskModule(HyperparametersMixin, internals.CompleteModel):
         self.test_function = self._call_test_loop
 
     def _call_train_loop(self, iterator) -> Logs:
+        if self.train_loop.calls.starts:
+            self.optimizers.require_same_trainable()
         self.global_step += self.train_loop.call(iterator, self.global_step)
+        self.optimizers.settle_trainable()
         return Logs(self.train_sums)
 
     def _call_test_loop(self, iterator) -> Logs:
@@ -300,11 +321,6 @@ class TaskModule(HyperparametersMixin, internals.CompleteModel):
         if not done:
             self.train_sums.reset()
 
-    def begin_evaluation(self, steps: int) -> None:
-        """Prepares `evaluate()` on `steps` batches."""
-        self.test_sums.reset()
-        self.test_loop.calls.begin(steps)
-
     @property
     def writes_samples(self) -> bool:
         """Whether the task overrides `write_samples`."""
@@ -320,29 +336,6 @@ class TaskModule(HyperparametersMixin, internals.CompleteModel):
         """The metrics of an evaluation: those of `test_step` and of `score`."""
         return [*self.test_sums.kinds, *self.score_names]
 
-    def evaluate_dataset(self, dataset: AddressedDataset, steps: int, callbacks=None) -> dict[str, float]:
-        """Returns the metrics of `test_step` and of `score` on the first `steps` batches."""
-        self.begin_evaluation(steps)
-        stream = dataset.cached_stream(self.distribute_strategy, steps, by_replica=True)
-        logs = self.evaluate(stream, steps=steps, verbose=0, return_dict=True, callbacks=callbacks)
-        return {**logs, **self._scores(dataset, steps)}
-
-    def _scores(self, dataset: AddressedDataset, steps: int) -> dict[str, float]:
-        """Adds up the scores of all workers, in one collective, and divides."""
-        if not self.score_names:
-            return {}
-        strategy = self.distribute_strategy
-        scores = self.score(dataset.cached_stream(strategy, steps, by_replica=False))
-        expected = f"the names that `score` returns: {sorted(scores)}"
-        require(set(scores) == set(self.score_names), "score_names", expected, self.score_names)
-        sums = [scores[name].sums for name in self.score_names]
-        total = sum_over_workers(strategy, np.concatenate(sums))
-        parts = np.split(total, np.cumsum([len(part) for part in sums])[:-1])
-        return {
-            name: type(scores[name]).from_sums(part).result()
-            for name, part in zip(self.score_names, parts, strict=True)
-        }
-
     def reset_metrics(self) -> None:
         """Does nothing: `begin_epoch` and `begin_evaluation` reset (Keras resets at each evaluation too)."""
 
@@ -354,18 +347,21 @@ class TaskModule(HyperparametersMixin, internals.CompleteModel):
     # ---- state
 
     @classmethod
-    def load_from_checkpoint(cls, ckpt_path: str | os.PathLike) -> Self:
+    def load_from_checkpoint(cls, ckpt_path: str | os.PathLike, trust: Iterable[str] = ()) -> Self:
         """Loads a trained task from a run's folder (its best checkpoint) or a checkpoint's folder.
 
-        The folder is enough: it holds the arguments, the vocabulary and the weights. The data is not read.
+        The folder is enough: it holds the arguments, the vocabulary and the weights. The data is not read. The class
+        that you call is used if it has the saved name, whatever its module was in training.
 
         Args:
             ckpt_path: The folder.
+            trust: Packages that may be imported if the checkpoint names classes of them. Imported modules, lightkeras,
+                registered tasks, and the package of this class are always trusted.
 
         Raises:
-            CheckpointError: It holds no whole checkpoint, or one of another task.
+            CheckpointError: It holds no whole checkpoint, one of another task, or names a class that is not trusted.
         """
-        return load_task(ckpt_path, cls)
+        return load_task(ckpt_path, cls, trust)
 
     def state_variables(self) -> dict[str, keras.Variable]:
         """Returns every variable of the run by name: weights, seed generators, optimizer slots, loss scales."""

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from lightkeras.callbacks.assemble import assemble
@@ -16,6 +15,7 @@ from lightkeras.callbacks.callback_list import CallbackList
 from lightkeras.callbacks.validation import Validation
 from lightkeras.checkpoint import Checkpoint
 from lightkeras.data import AddressedDataset, DataModule, stages
+from lightkeras.data.failures import name_example
 from lightkeras.distribution.replicas import is_chief, num_replicas, one_cpu
 from lightkeras.distribution.strategies import make_strategy, make_worker_strategy
 from lightkeras.runs import folder, state
@@ -152,7 +152,7 @@ class Trainer(TrainerArguments):
         with strategy.scope(), use_precision(self.precision):
             parts = num_replicas(strategy) * self.micro_batches
             train, steps = stages.training(data, self.limit_train_batches, self.overfit_batches, parts)
-            self._build(task, data, train, steps)
+            self._build(task, data, train, steps, saved or weights)
             if weights:
                 state.restore_trained(task, data, weights)
             if saved:
@@ -163,7 +163,7 @@ class Trainer(TrainerArguments):
             self._try_out_validation(callbacks, resumed=saved is not None)
             resumed = saved.state if saved else {}
             del saved, weights  # their arrays
-            return self._run(task, source, callbacks, resumed)
+            return self._run(task, train, source, callbacks, resumed)
 
     def validate(self, task: TaskModule, data: DataModule, ckpt_path: str | None = None) -> dict[str, float]:
         """Returns the metrics on the validation data, by their `val_` names; see `test`."""
@@ -187,9 +187,7 @@ class Trainer(TrainerArguments):
         If batches are grouped by length and so differ in width, outputs are padded with zeros to the widest.
         """
         with self._ready(task, data, "predict", self.limit_predict_batches, ckpt_path) as (dataset, steps):
-            stream = dataset.replica_stream(task.distribute_strategy, epochs=1, steps=steps)
-            outputs = task.predict(stream, steps=steps, verbose=0, callbacks=self._evaluation_callbacks(task, steps))
-        return keras.tree.map_structure(lambda rows: dataset.in_order(_pad(rows)), outputs)
+            return task.predict_dataset(dataset, steps, self._evaluation_callbacks(task, steps))
 
     # ---- before training
 
@@ -198,6 +196,9 @@ class Trainer(TrainerArguments):
             make_worker_strategy()  # first of all: TensorFlow must not have run any operation
 
     def _prepare(self, task: TaskModule, data: DataModule, stage: str) -> tf.distribute.Strategy:
+        order = keras.config.image_data_format()
+        expected = '"channels_last": call keras.config.set_image_data_format, or change keras.json'
+        require(order == "channels_last", "image_data_format", expected, order)
         strategy = self._choose_strategy(task)
         xla_on_many = self.jit_compile is True and num_replicas(strategy) > 1
         require(not xla_on_many, "jit_compile", 'False or "auto" on several devices', self.jit_compile)
@@ -224,14 +225,17 @@ class Trainer(TrainerArguments):
         require(as_built, "precision", f"one of a task which is built already: {policies}", self.precision)
         return built
 
-    def _build(self, task: TaskModule, data: DataModule, train: AddressedDataset, steps: int) -> None:
+    def _build(
+        self, task: TaskModule, data: DataModule, train: AddressedDataset, steps: int, saved: Checkpoint | None
+    ) -> None:
         if not task.built:
             seed_everything(self.seed)
-            state.build(task, data, train.element_spec)
+            state.build(task, data, train.element_spec, saved)
         settings = UpdateSettings(
             self.micro_batches, self.gradient_clip_val, self.gradient_clip_algorithm, self.log_gradient_norm
         )
-        task.build_optimizers(settings, steps, self._total_steps(steps))
+        with internals.names_from_the_start():
+            task.build_optimizers(settings, steps, self._total_steps(steps))
         task.global_step = 0
 
     def _total_steps(self, steps: int) -> int | None:
@@ -295,15 +299,18 @@ class Trainer(TrainerArguments):
 
     # ---- training
 
-    def _run(self, task: TaskModule, source: Source, callbacks: CallbackList, resumed: dict) -> keras.callbacks.History:
+    def _run(
+        self, task: TaskModule, train: AddressedDataset, source: Source, callbacks: CallbackList, resumed: dict
+    ) -> keras.callbacks.History:
         run, epoch = callbacks.run, task.global_step // task.steps_per_epoch
         is_over = self._is_over(task, callbacks, resumed.get("stopped_by"))
         self.interrupted, self.callback_metrics = None, callbacks.latest
         try:
-            self.history = task.fit(
-                source.dataset, initial_epoch=epoch, epochs=epoch if is_over else run.epochs or 10**9,
-                steps_per_epoch=task.steps_per_epoch, verbose=0, shuffle=False, callbacks=callbacks,
-            )  # fmt: skip
+            with name_example(train, self.seed, lambda: self._position(task)):
+                self.history = task.fit(
+                    source.dataset, initial_epoch=epoch, epochs=epoch if is_over else run.epochs or 10**9,
+                    steps_per_epoch=task.steps_per_epoch, verbose=0, shuffle=False, callbacks=callbacks,
+                )  # fmt: skip
         except BaseException as error:
             callbacks.on_exception(error)
             raise
@@ -315,6 +322,11 @@ class Trainer(TrainerArguments):
             how = f" Resume it with ckpt_path={str(self.run_dir)!r}." if saved else ""
             messages.info("Interrupted by %s after update %d.%s", name, task.global_step, how)
         return self.history
+
+    def _position(self, task: TaskModule) -> tuple[int, int, int]:
+        """Returns epoch, step and number of the batches of the present call."""
+        epoch, step = divmod(task.global_step, task.steps_per_epoch)
+        return epoch, step, task.train_loop.calls.count
 
     def _is_over(self, task: TaskModule, callbacks: CallbackList, stopped_by: str | None) -> bool:
         """Says so if there is nothing to do: all updates are made, or a callback ended the run for good."""
@@ -345,7 +357,7 @@ class Trainer(TrainerArguments):
         used = stages.evaluation(data, DATASETS[stage], limit)
         with strategy.scope(), use_precision(self.precision):
             if not task.built:
-                state.build(task, data, used.dataset.element_spec)
+                state.build(task, data, used.dataset.element_spec, saved)
             if saved:
                 state.restore_trained(task, data, saved)
             self._compile(task)
@@ -361,8 +373,3 @@ class Trainer(TrainerArguments):
         metrics = {f"{prefix}_{name}": value for name, value in logs.items()}
         self.callback_metrics = dict(metrics)
         return metrics
-
-
-def _pad(rows) -> np.ndarray:
-    """Pads the outputs of all batches with zeros: those of differing width come as a ragged tensor."""
-    return np.asarray(rows.to_tensor() if isinstance(rows, tf.RaggedTensor) else rows)

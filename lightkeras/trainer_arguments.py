@@ -55,7 +55,7 @@ class TrainerArguments(HyperparametersMixin):
     ):  # fmt: skip
         self.max_epochs, self.max_steps, self.max_time = max_epochs, max_steps, max_time
         self.accelerator, self.devices, self.strategy = accelerator, devices, strategy
-        self.precision = ALIASES.get(precision, precision) if isinstance(precision, str | int) else precision
+        self.precision: Any = ALIASES.get(precision, precision) if isinstance(precision, str | int) else precision
         self.micro_batches, self.log_gradient_norm = micro_batches, log_gradient_norm
         self.gradient_clip_val, self.gradient_clip_algorithm = gradient_clip_val, gradient_clip_algorithm
         self.deterministic, self.run_eagerly = deterministic, run_eagerly
@@ -126,7 +126,10 @@ def _check_length(given: TrainerArguments) -> None:
 def _check_update(given: TrainerArguments) -> None:
     require_choice("precision", given.precision, PRECISIONS)
     require_int("micro_batches", given.micro_batches)
-    require_number("gradient_clip_val", given.gradient_clip_val, optional=True, below=math.inf)
+    require_number("gradient_clip_val", given.gradient_clip_val, optional=True)
+    require(
+        given.gradient_clip_val != math.inf, "gradient_clip_val", "a finite number or None", given.gradient_clip_val
+    )
     require_choice("gradient_clip_algorithm", given.gradient_clip_algorithm, CLIP_ALGORITHMS)
     require(
         given.gradient_clip_val is not None or given.gradient_clip_algorithm == "norm", "gradient_clip_val",

@@ -13,7 +13,10 @@ from lightkeras.callbacks.interval_means import IntervalMeans
 from lightkeras.callbacks.keras_state import KerasState
 from lightkeras.callbacks.log_values import numbers_of, to_json
 from lightkeras.runs.run import Run
+from lightkeras.training import weight_averaging
 from lightkeras.utils import internals
+
+KEEPERS = (keras.callbacks.EarlyStopping, keras.callbacks.ModelCheckpoint)
 
 
 class CallbackList(internals.SynchronousCallbackList):
@@ -145,7 +148,19 @@ class CallbackList(internals.SynchronousCallbackList):
         logs = {} if logs is None else logs
         for callback in self.callbacks:
             only_numbers = isinstance(callback, keras.callbacks.History)
-            self._watch(callback, callback.on_epoch_end, epoch, numbers_of(logs) if only_numbers else logs)
+            with self._judged_weights(callback):
+                self._watch(callback, callback.on_epoch_end, epoch, numbers_of(logs) if only_numbers else logs)
+
+    def on_train_end(self, logs=None):
+        """Ends training; where a callback sets weights, their averages are set too, which they become after `fit`."""
+        with weight_averaging.follow(self.model.optimizers.averages()):
+            for callback in self.callbacks:
+                with self._judged_weights(callback):
+                    callback.on_train_end(logs)
+
+    def _judged_weights(self, callback: keras.callbacks.Callback):
+        """Shows the averages to Keras' callbacks that keep the best weights: validation judged the averages."""
+        return self.model.averaged_weights() if isinstance(callback, KEEPERS) else contextlib.nullcontext()
 
     def _log(self, epoch: int) -> None:
         if record := self.interval.take(epoch):

@@ -19,6 +19,7 @@ from lightkeras.callbacks.throughput import Throughput
 from lightkeras.callbacks.validation import Validation
 from lightkeras.data import DataModule, stages
 from lightkeras.utils.checks import require
+from lightkeras.utils.messages import logger
 
 if TYPE_CHECKING:
     from lightkeras.task import TaskModule
@@ -54,6 +55,10 @@ def _checkpoint(trainer: "Trainer", task: "TaskModule", validation: Validation |
 def make_validation(trainer: "Trainer", task: "TaskModule", data: DataModule) -> Validation | None:
     """Makes the validation of a run; None without validation data."""
     if not trainer.limit_val_batches or (trainer.overfit_batches and not task.evaluates):
+        return None
+    if not task.evaluates:
+        if data.val_dataset() is not None:
+            logger.info("Validation is left out: %s has no `test_step(batch)`.", type(task).__name__)
         return None
     found = stages.validation(data, trainer.limit_val_batches, trainer.overfit_batches)
     if found is None:

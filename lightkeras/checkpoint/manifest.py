@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lightkeras.checkpoint.archive import expect, read_file, write_file
-from lightkeras.checkpoint.storage import MANIFEST, CheckpointError, Files
+from lightkeras.checkpoint.storage import MANIFEST, SHARD_NAME, CheckpointError, Files
 from lightkeras.utils.checks import require
 
 FORMAT = 1
@@ -54,7 +54,29 @@ def read_manifest(path: str) -> dict[str, Any]:
     if version != FORMAT:
         raise CheckpointError(f"Expected {file} to be of checkpoint format {FORMAT}. Received: {version!r}")
     expect(file, "SHA-256", manifest.pop("sha256", None), _manifest_checksum(manifest))
+    _require_layout(file, manifest)
     return manifest
+
+
+def _require_layout(file: str, manifest: dict[str, Any]) -> None:
+    """Rejects a manifest that `write_manifest` has not written, with a right checksum all the same."""
+    types = {"step": int, "state": dict, "shards": list}
+    for name, kind in types.items():
+        value = manifest.get(name)
+        if not isinstance(value, kind):
+            raise CheckpointError(f"Expected {file} to have {name!r}, a {kind.__name__}. Received: {value!r}")
+    for shard in manifest["shards"]:
+        entry = shard if isinstance(shard, dict) else {}
+        if not SHARD_NAME.fullmatch(str(entry.get("name"))):
+            raise CheckpointError(
+                f"Expected {file} to name files in the checkpoint's folder. Received: {entry.get('name')!r}"
+            )
+        listed = entry.get("arrays")
+        whole = isinstance(listed, list) and all(
+            isinstance(array, dict) and {"name", "dtype", "shape"} <= array.keys() for array in listed
+        )
+        if not whole or not {"bytes", "sha256"} <= entry.keys():
+            raise CheckpointError(f"Expected {file} to list arrays of {entry['name']}. Received: {list(entry)}")
 
 
 def _manifest_checksum(manifest: dict[str, Any]) -> str:

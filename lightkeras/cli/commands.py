@@ -10,12 +10,12 @@ from rich.console import Console
 
 from lightkeras.checkpoint import Checkpoint
 from lightkeras.cli.parsing import Command, make_parser, make_training_parser, parse, print_config, run_of_config
-from lightkeras.configuration import Parser, instantiate, read_part
+from lightkeras.configuration import Parser, add_part, instantiate, read_part
 from lightkeras.distribution.accelerator import make_logical_cpus
 from lightkeras.runs import state as run_state
 from lightkeras.runs.folder import open_checkpoint, task_name
 from lightkeras.trainer import Trainer
-from lightkeras.utils.checks import require
+from lightkeras.utils.checks import new_file
 from lightkeras.utils.paths import as_path
 from lightkeras.verifier.checks import CHECKS
 from lightkeras.verifier.run_checks import check
@@ -45,7 +45,7 @@ def _fit(command: Command) -> int:
     )
     config = parse(parser, command)
     if command.print_config:
-        print_config(config, command)
+        print_config(parser, config, command)
         return 0
     run = instantiate(parser, config)
     trainer, ckpt_path = run.trainer, _in_run_of_config(config.ckpt_path, command)
@@ -77,12 +77,12 @@ def _load_trained(command: Command) -> tuple[Parser, Any]:
     """Returns a parser with the options of Trainer and data of the training, and the checkpoint (None for help)."""
     saved = None if command.asks_for_help else _open_checkpoint(command)
     if saved is not None and not command.names_data:
-        command.data_class, given = read_part("data", saved.state["data"])
+        command.data_class, given = read_part("data", saved.state["data"], command.trust)
         command.values["data"] = {**given, **command.values.get("data", {})}
     parser = make_parser(command)
     _add_checkpoint(parser)
     parser.add_class_arguments(Trainer, "trainer")
-    parser.add_class_arguments(command.data_class, "data")
+    add_part(parser, "data", command.data_class)
     command.values.pop("task", None)  # the checkpoint has its arguments
     if command.name == "predict":
         parser.add_argument("--out", type=str, default="predictions.npz", help="new file for the arrays")
@@ -92,7 +92,7 @@ def _load_trained(command: Command) -> tuple[Parser, Any]:
 def _use(command: Command, parser: Parser, saved: Checkpoint, config: Any) -> Any:
     """Returns the result of `Trainer.COMMAND` for the saved task, built for the Trainer's devices and precision."""
     run = instantiate(parser, config)
-    task, _, _ = run_state.load_run(saved, command.task_class)
+    task, _, _ = run_state.load_run(saved, command.task_class, command.trust)
     run.data.load_state_dict(saved.state["data_state"])
     return getattr(run.trainer, command.name)(task, run.data, saved.path)
 
@@ -109,8 +109,7 @@ def _predict(command: Command) -> int:
         return _own_predict(command)
     parser, saved = _load_trained(command)
     config = parse(parser, command)
-    path = Path(config.out)
-    require(not path.exists(), "--out", "a new file", str(path), FileExistsError)
+    path = new_file("--out", config.out)
     _save_predictions(_use(command, parser, saved, config), path)
     return 0
 
@@ -126,7 +125,7 @@ def _own_predict(command: Command) -> int:
     parser.add_method_arguments(command.task_class, "predict_command")
     command.values = {key: value for key, value in command.values.items() if key not in ("task", "data")}
     config = parse(parser, command)
-    task = run_state.load_task(_open_checkpoint(command), command.task_class)
+    task = run_state.load_task(_open_checkpoint(command), command.task_class, command.trust)
     names = list(inspect.signature(command.task_class.predict_command).parameters)[1:]  # without self
     texts = task.predict_command(**{name: config[name] for name in names})
     for text in [texts] if isinstance(texts, str) else texts:
@@ -151,11 +150,11 @@ def _check(command: Command) -> int:
     add("--only", nargs="+", default=None, metavar="CHECK", help=f"only these of {', '.join(CHECKS)}")
     add("--group", type=str | None, default=None, help="entry of a batch that no two splits may share")
     add("--deterministic", action="store_true", help="use deterministic operations: results are equal to the bit")
-    parser.add_class_arguments(command.task_class, "task")
-    parser.add_class_arguments(command.data_class, "data")
+    add_part(parser, "task", command.task_class)
+    add_part(parser, "data", command.data_class)
     command.values.pop("trainer", None)
     config = parse(parser, command)
-    pair = parser.instantiate(config)
+    pair = instantiate(parser, config)
     options = {name: config[name] for name in ("only", "group", "deterministic")}
     report = check(pair.task, pair.data, **options)
     Console().print(report)

@@ -6,7 +6,9 @@ file, a later file over an earlier one, and any file over the preset.
 
 import argparse
 import dataclasses
+import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,13 @@ import yaml
 from jsonargparse import Namespace
 
 from lightkeras.cli import registry
-from lightkeras.configuration import BASES, Parser, add_arguments, import_part, read_part, to_plain, to_written
+from lightkeras.configuration import BASES, Parser, add_arguments, parsed_values, read_part, split_held, to_written
 from lightkeras.runs.folder import is_run, task_name
 from lightkeras.task import TaskModule
-from lightkeras.utils.checks import ArgumentError, UsageError, nearest
+from lightkeras.utils import entry_points
+from lightkeras.utils.checks import UsageError, nearest
 from lightkeras.utils.paths import as_path
+from lightkeras.utils.trust import TrustError, import_class, trusting
 
 TRAINING = ("fit", "tune", "find_lr", "find_batch_size")  # the commands that have presets
 
@@ -36,6 +40,7 @@ class Command:
         options: The options that are left for the command's parser.
         config: The last config file, or None.
         print_config: Whether the configuration is printed and nothing is done.
+        trust: Packages whose classes the files may name.
     """
 
     name: str
@@ -46,6 +51,7 @@ class Command:
     options: list[str]
     config: str | None
     print_config: bool
+    trust: tuple[str, ...] = ()
 
     @property
     def asks_for_help(self) -> bool:
@@ -63,6 +69,7 @@ def _first_parser() -> argparse.ArgumentParser:
     parser = _FirstParser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     parser.add_argument("--config", action="append", default=[])
     parser.add_argument("--preset", default=None)
+    parser.add_argument("--trust", action="append", default=[])
     parser.add_argument("--ckpt_path")
     parser.add_argument("--print_config", action="store_true", default=False)
     parser.add_argument("--trainer.default_root_dir", dest="root")
@@ -78,17 +85,24 @@ def read_command(name: str, arguments: list[str]) -> Command:
     named = [] if arguments[0].startswith("-") else arguments[:1]
     found, options = _first_parser().parse_known_args(arguments[len(named) :])
     configs = [_load(path) for path in found.config]
-    task_class = find_task(named[0]) if named else _task_of(configs, arguments)
+    task_class = find_task(named[0]) if named else _task_of(configs, arguments, found.trust)
+    trust = trusting([*found.trust, *_packages(options)], *([task_class] if named else []))
     if name in TRAINING:
         configs.insert(0, _read_preset(task_class, [*configs, {"preset": found.preset}]))
-    values, data_class = merge(configs, task_class)
+    values, data_class = merge(configs, task_class, trust)
     if "root" in found:
         values.setdefault("trainer", {})["default_root_dir"] = found.root
     if "ckpt_path" in found:
         values["ckpt_path"] = found.ckpt_path
     config = found.config[-1] if found.config else None
     kinds = task_class, data_class or task_class.data_module, data_class is not None
-    return Command(name, *kinds, values, options, config, found.print_config)
+    return Command(name, *kinds, values, options, config, found.print_config, trusting(trust, task_class))
+
+
+def _packages(options: list[str]) -> list[str]:
+    """Lists the packages of the import paths in options: whoever writes a command trusts what is in it."""
+    values = " ".join(option.partition("=")[2] or option for option in options)
+    return re.findall(r"(?<![\w./\\-])([A-Za-z_]\w*)\.\w", values)
 
 
 class _Loader(yaml.SafeLoader):
@@ -116,7 +130,7 @@ def _load(path: str) -> dict[str, Any]:
     return values
 
 
-def _task_of(configs: list[dict], arguments: list[str]) -> type[TaskModule]:
+def _task_of(configs: list[dict], arguments: list[str], trust: list[str]) -> type[TaskModule]:
     tasks = [config.get("task") or {} for config in configs]
     paths = [task["class_path"] for task in tasks if "class_path" in task]
     if not paths:
@@ -124,7 +138,7 @@ def _task_of(configs: list[dict], arguments: list[str]) -> type[TaskModule]:
             f"Expected a task, or a --config that names one as `task: {{class_path: ...}}`. "
             f"Received: {' '.join(arguments)}"
         )
-    return find_task(paths[-1])
+    return import_class(paths[-1], TaskModule, trust)
 
 
 def find_task(name: str) -> type[TaskModule]:
@@ -141,12 +155,13 @@ def find_task(name: str) -> type[TaskModule]:
             f"Received: {name!r}.{nearest(name, known)}"
         )
     try:
-        return import_part("task", known.get(name, name))
-    except ArgumentError as error:
+        path = known.get(name, name)
+        return import_class(path, TaskModule, [path.rpartition(".")[0]])
+    except TrustError as error:
         raise UsageError(str(error)) from error
     except ImportError as error:
         package = name.split(".")[0]
-        if name in known or package not in registry.shipped_packages():
+        if name in known or package not in entry_points.shipped_packages():
             raise
         raise UsageError(
             f"Expected a class of your own in a module that is not named {package!r}, as a package of lightkeras is. "
@@ -154,12 +169,15 @@ def find_task(name: str) -> type[TaskModule]:
         ) from error
 
 
-def merge(configs: list[dict], task_class: type[TaskModule]) -> tuple[dict[str, Any], type | None]:
+def merge(
+    configs: list[dict], task_class: type[TaskModule], trust: Iterable[str]
+) -> tuple[dict[str, Any], type | None]:
     """Merges configurations, each over the ones before.
 
     Args:
         configs: Configurations in either form, with any other options.
         task_class: The task, which must be the one that they name, if they name one.
+        trust: Packages whose classes they may name.
 
     Returns:
         The values, with the arguments of task and data alone, and the data's class or None.
@@ -168,7 +186,7 @@ def merge(configs: list[dict], task_class: type[TaskModule]) -> tuple[dict[str, 
     for config in configs:
         merged.update({key: value for key, value in config.items() if key not in ("trainer", *BASES)})
         merged["trainer"] = {**merged.get("trainer", {}), **(config.get("trainer") or {})}
-        parts = {part: read_part(part, config.get(part)) for part in BASES}
+        parts = {part: read_part(part, config.get(part), trust) for part in BASES}
         if parts["task"][0] not in (None, task_class):
             raise UsageError(
                 f"Expected a config of {task_class.__name__}. Received: one of {parts['task'][0].__name__}"
@@ -209,6 +227,9 @@ def make_parser(command: Command) -> Parser:
     parser = Parser(prog=f"lightkeras {command.name} {task_name(command.task_class)}", allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of the options below")
     parser.add_argument("--debug", action="store_true", help="show the traceback of every error")
+    parser.add_argument("--trust", metavar="PACKAGE", help="let files name classes of this package too")
+    command.values, held = split_held(command.values, command.options)
+    parser.prepare(command.trust, held)
     return parser
 
 
@@ -229,9 +250,10 @@ def parse(parser: Parser, command: Command) -> Namespace:
     return parser.parse_args(command.options, namespace=parser.parse_object(command.values))
 
 
-def print_config(config: Namespace, command: Command) -> None:
+def print_config(parser: Parser, config: Namespace, command: Command) -> None:
     """Prints the configuration, as config.yaml holds it."""
-    plain = {part: to_plain(config[part]) for part in ("trainer", *BASES)}
+    found = parsed_values(parser, config)
+    plain = {part: found[part] for part in ("trainer", *BASES)}
     print(
         yaml.safe_dump(to_written(plain, command.task_class, command.data_class), sort_keys=False, allow_unicode=True)
     )

@@ -1,20 +1,13 @@
-"""The commands, and the tasks and benchmarks that packages register as entry points, ours like anyone's.
-
-A package registers its own in setup.cfg, or in the same form in pyproject.toml::
-
-    [options.entry_points]
-    lightkeras.tasks =
-        my_task = package.module:MyTask
-    lightkeras.benchmarks =
-        my_benchmark = package.module:main
+"""The commands, and the tasks and benchmarks that they know (see `utils.entry_points`).
 
 This module needs the standard library alone.
 """
 
 import importlib
-import importlib.metadata
 import sys
 from pathlib import Path
+
+from lightkeras.utils import entry_points
 
 COMMANDS = {
     "fit": "train a task",
@@ -32,28 +25,12 @@ COMMANDS = {
 
 def tasks() -> dict[str, str]:
     """Returns the import path "package.module.Class" of each registered task, by name."""
-    return _registered("lightkeras.tasks")
+    return entry_points.registered("lightkeras.tasks")
 
 
 def benchmarks() -> dict[str, str]:
     """Returns the import path "package.module.function" of each registered benchmark, by name."""
-    return _registered("lightkeras.benchmarks")
-
-
-def _registered(group: str) -> dict[str, str]:
-    points = importlib.metadata.entry_points(group=group)
-    return {point.name: point.value.replace(":", ".") for point in points}
-
-
-def shipped_packages() -> list[str]:
-    """Returns the top-level packages that are installed with lightkeras."""
-    points = [
-        point
-        for group in ("tasks", "benchmarks")
-        for point in importlib.metadata.entry_points(group=f"lightkeras.{group}")
-    ]
-    ours = {point.value.split(".")[0] for point in points if getattr(point.dist, "name", "") == "lightkeras"}
-    return ["lightkeras", *sorted(ours)]
+    return entry_points.registered("lightkeras.benchmarks")
 
 
 def search_current_folder_last() -> None:
@@ -61,7 +38,7 @@ def search_current_folder_last() -> None:
     folder = str(Path(__file__).parents[2])
     sys.path.insert(0, folder)
     try:
-        for package in shipped_packages():
+        for package in entry_points.shipped_packages():
             importlib.import_module(package)
     finally:
         sys.path.remove(folder)

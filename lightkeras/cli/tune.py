@@ -5,7 +5,7 @@ from typing import Any
 
 from lightkeras.callbacks.limit import to_seconds
 from lightkeras.cli.parsing import Command, make_training_parser, parse, print_config
-from lightkeras.configuration import Parser, instantiate, to_plain
+from lightkeras.configuration import Parser, instantiate, parsed_values
 from lightkeras.runs.folder import task_name
 from lightkeras.tuning import Tuner
 from lightkeras.tuning.batch_size_finder import Try, find_batch_size
@@ -49,15 +49,15 @@ def _tune(command: Command) -> int:
     _add_search(parser)
     config = parse(parser, command)
     if command.print_config:
-        print_config(config, command)
+        print_config(parser, config, command)
         return 0
-    given = to_plain(config)
+    given = parsed_values(parser, config)
     groups: dict[str, Any] = {name: given[name] for name in ("task", "data", "trainer")}
     groups["trainer"].update(enable_progress_bar=False, enable_model_summary=False)
     folder = config.folder or f"tuning/{task_name(command.task_class)}"
     tuner = Tuner(
         command.task_class, given["space"], folder=folder, data_class=command.data_class,
-        max_time=to_seconds(config.max_time), **groups, **{name: config[name] for name in OWN},
+        max_time=to_seconds(config.max_time), trust=command.trust, **groups, **{name: config[name] for name in OWN},
     )  # fmt: skip
     tuner.search(config.workers)
     if tuner_role() != "worker":
@@ -111,7 +111,7 @@ def _find_batch_size(command: Command) -> int:
         help="halvings of the gap between the largest size that fits and the smallest that does not",
     )
     add("--isolate", type=bool, default=True, help="run each size in its own process")
-    given = to_plain(parse(parser, command))
+    given = parsed_values(parser, parse(parser, command))
     names = ("task", "data", "trainer", "start", "most", "refine", "isolate")
     options = {name: given[name] for name in names} | {"data_class": command.data_class, "tried": _print_try}
     try:

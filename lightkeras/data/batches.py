@@ -1,11 +1,8 @@
 """A batch: a dict of tensors with the batch axis first, and the weight of every row."""
 
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
-
-from lightkeras.utils.checks import require
 
 Batch = dict[str, tf.Tensor]
 WEIGHT = "weight"
@@ -38,14 +35,6 @@ def add_weight(batch: Batch, indices: tf.Tensor) -> Batch:
     if WEIGHT in batch:
         raise ValueError(f'Expected a batch without "{WEIGHT}", which is added. Received: {sorted(batch)}')
     return {**batch, WEIGHT: tf.cast(indices >= 0, tf.float32)}
-
-
-def to_tensor(array: Any) -> tf.Tensor | tf.RaggedTensor:
-    """Copies an array of examples to the current device; ragged ones must have two axes (examples, time)."""
-    if isinstance(array, tf.RaggedTensor):
-        require(array.shape.rank == 2, "arrays", "ragged with two axes (examples, time)", f"ragged {array.shape}")
-        return tf.nest.map_structure(tf.identity, array, expand_composites=True)
-    return tf.convert_to_tensor(array)
 
 
 def gather_rows(tensor: tf.Tensor | tf.RaggedTensor, indices: tf.Tensor, *width: tf.Tensor) -> tf.Tensor:

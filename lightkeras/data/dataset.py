@@ -24,7 +24,8 @@ from lightkeras.data.addressing import (
     encode_padding,
     permutation,
 )
-from lightkeras.data.batches import Batch, add_weight, examples_to_read, fetch_batch, gather_rows, to_tensor
+from lightkeras.data.arrays import to_tensor
+from lightkeras.data.batches import Batch, add_weight, examples_to_read, fetch_batch, gather_rows
 from lightkeras.data.bucketing import check_lengths, choose_widths
 from lightkeras.utils import internals
 from lightkeras.utils.checks import nearest_multiples, require, require_int
@@ -90,12 +91,16 @@ class AddressedDataset:
     ) -> "AddressedDataset":  # fmt: skip
         """Examples in memory: arrays by name, the example axis first and equally long in all of them.
 
+        They may be NumPy arrays, tensors, lists, columns or tables of pandas. Floating-point numbers become
+        float32, as in Keras' `fit`. A missing value, or values of several kinds or shapes, raise a ValueError that
+        names the entry and the example; NaN in an array raises a warning.
+
         A `tf.RaggedTensor` (size, None) holds sequences. Batches are then grouped by the longest sequence of each
         example, and all sequences of a batch are padded with zeros to one width.
         """
         require(isinstance(arrays, dict), "arrays", "a dict of arrays by name", type(arrays).__name__, TypeError)
         with tf.device("CPU"):  # batches are gathered there: the arrays fill no GPU
-            tensors = {name: to_tensor(array) for name, array in arrays.items()}
+            tensors = {name: to_tensor(name, array) for name, array in arrays.items()}
         sizes = {name: int(tensor.shape[0]) if tensor.shape.rank else 0 for name, tensor in tensors.items()}
         require(len(set(sizes.values())) == 1, "arrays", "arrays with one common first axis", sizes)
         ragged = [t.row_lengths().numpy() for t in tensors.values() if isinstance(t, tf.RaggedTensor)]
@@ -201,17 +206,17 @@ class AddressedDataset:
         """Puts one row per row of every batch, padding included, into the order of the examples.
 
         Args:
-            rows: Outputs for all batches of a data set that is not shuffled, one after the other: (rows, ...).
+            rows: Outputs for the first batches of a data set that is not shuffled, one after the other: (rows, ...).
 
         Returns:
-            An array (size, ...): the outputs for example 0, 1, ...
+            An array (size, ...): the outputs for example 0, 1, ...; fewer if these are not all batches.
 
         Raises:
             ValueError: The data set is shuffled.
         """
         require(not self.shuffle, "shuffle", "False for rows to be put in order", self.shuffle)
         table = self.indices(0, 0)
-        table = table[table != ABSENT]
+        table = table[table != ABSENT][: len(rows)]
         real = np.flatnonzero(table >= 0)
         return np.asarray(rows)[real[np.argsort(table[real])]]
 

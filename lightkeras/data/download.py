@@ -17,7 +17,6 @@ import sys
 import urllib.parse
 import urllib.request
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from typing import IO
 
@@ -25,10 +24,10 @@ from rich import progress
 
 from lightkeras.utils.checks import LightkerasError, require, require_int
 from lightkeras.utils.files import locked
+from lightkeras.utils.paths import local_path
 
 _TIMEOUT = 30.0  # seconds without a byte
 _CHUNK = 1 << 18  # bytes
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError)  # raised for a bad archive
 _HEX_DIGITS = {"md5": 32, "sha256": 64}
 
 
@@ -91,7 +90,7 @@ def find_data(source: str | os.PathLike, download: Download) -> pathlib.Path:
     """
     if source == "download":
         return fetch(download)
-    path = pathlib.Path(source).expanduser()
+    path = local_path(source)
     require(path.exists(), "source", '"download", "sample", or an existing file or folder', source)
     return path
 
@@ -137,7 +136,7 @@ def _own_file(download: Download) -> pathlib.Path | None:
     root = os.environ.get("LIGHTKERAS_DATA")
     if not root:
         return None
-    folder = pathlib.Path(root).expanduser()
+    folder = local_path(root)
     require(folder.is_dir(), "LIGHTKERAS_DATA", "an existing folder", root)
     path = folder / download.folder / download.name
     return path if path.exists() else None
@@ -145,8 +144,8 @@ def _own_file(download: Download) -> pathlib.Path | None:
 
 def _cache_folder(cache: str | os.PathLike | None) -> pathlib.Path:
     if cache is not None:
-        return pathlib.Path(cache).expanduser()
-    return pathlib.Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "datasets"
+        return local_path(cache)
+    return local_path(os.environ.get("KERAS_HOME") or "~/.keras") / "datasets"
 
 
 def _basename(url: str) -> str:
@@ -282,7 +281,11 @@ def _extract(download: Download, archive: pathlib.Path, target: pathlib.Path) ->
             what, remedy = f"{member} in {archive}", f"delete {archive} to download it again"
             _check_digest(download.member_checksum, staging / member, what, remedy)
         (staging / member).rename(target)
-    except _DAMAGED as error:
+    except DownloadError:
+        raise
+    except OSError as error:
+        raise DownloadError(f"Expected {archive} to be extracted. Received: {error}") from error
+    except Exception as error:  # damaged archives make `zipfile` and its decoders raise errors of any kind
         raise DownloadError(
             f"Expected {archive} to be a zip archive. Received: {error!r}, delete it to download it again"
         ) from error

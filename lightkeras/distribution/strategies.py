@@ -37,7 +37,9 @@ def check_devices(devices: int | str | list[int], strategy: str | tf.distribute.
         require(devices == "auto", "devices", '"auto" beside a `tf.distribute.Strategy`, which has its own', devices)
         return
     ddp = isinstance(strategy, str) and strategy.startswith(("ddp", "dp", "fsdp", "deepspeed"))
-    require(not ddp, "strategy", '"mirrored" (replicas of one process) or "multi_worker" (several)', strategy)
+    require(
+        not ddp, "strategy", "one of 'auto', 'mirrored' (replicas in one process), 'multi_worker' (several)", strategy
+    )
     require_choice("strategy", strategy, STRATEGIES)
     if strategy == "multi_worker":
         require(devices == "auto", "devices", '"auto" with strategy="multi_worker": all of each worker', devices)

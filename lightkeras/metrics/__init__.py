@@ -8,7 +8,7 @@ imported on first use: NLTK takes a second, and a training without texts does no
 import importlib
 
 _HOMES = {
-    "bleu": ("BLEU", "tokenize_13a"),
+    "bleu": ("BLEU", "CharacterBLEU", "ChineseBLEU", "tokenize_13a"),
     "caption_tokens": ("tokenize_caption",),
     "captions": ("CIDErD", "CaptionBLEU", "DocumentFrequencies", "ROUGEL"),
     "chrf": ("ChrF",),
@@ -19,6 +19,7 @@ _HOMES = {
     "gan_evaluation": ("classifier_score", "evaluate_gan"),
     "image_classifier": ("LabelledImages",),
     "pixels": ("PixelFrechetDistance",),
+    "scripts": ("bleu_for", "lacks_spaces"),
     "statistics": ("CorpusMetric",),
     "sums": ("BitsPerCharacter", "WeightedMean", "Perplexity"),
 }  # fmt: skip

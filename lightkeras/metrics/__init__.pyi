@@ -1,6 +1,8 @@
 """The public names with their homes, for editors and type checkers; `__init__.py` imports them when first used."""
 
 from lightkeras.metrics.bleu import BLEU as BLEU
+from lightkeras.metrics.bleu import CharacterBLEU as CharacterBLEU
+from lightkeras.metrics.bleu import ChineseBLEU as ChineseBLEU
 from lightkeras.metrics.bleu import tokenize_13a as tokenize_13a
 from lightkeras.metrics.caption_tokens import tokenize_caption as tokenize_caption
 from lightkeras.metrics.captions import ROUGEL as ROUGEL
@@ -19,6 +21,8 @@ from lightkeras.metrics.gan_evaluation import classifier_score as classifier_sco
 from lightkeras.metrics.gan_evaluation import evaluate_gan as evaluate_gan
 from lightkeras.metrics.image_classifier import LabelledImages as LabelledImages
 from lightkeras.metrics.pixels import PixelFrechetDistance as PixelFrechetDistance
+from lightkeras.metrics.scripts import bleu_for as bleu_for
+from lightkeras.metrics.scripts import lacks_spaces as lacks_spaces
 from lightkeras.metrics.statistics import CorpusMetric as CorpusMetric
 from lightkeras.metrics.sums import BitsPerCharacter as BitsPerCharacter
 from lightkeras.metrics.sums import Perplexity as Perplexity

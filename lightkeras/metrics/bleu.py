@@ -10,6 +10,10 @@ from nltk.translate import bleu_score
 from lightkeras.metrics.statistics import CorpusMetricWithSignature, check_corpus, signed_header
 
 ORDER = 4
+_CHINESE = re.compile(  # sacreBLEU's ranges; \u2001 to \u2a6d in place of the rare characters from U+20000 on, as there
+    "([\u3400-\u4db5\u4e00-\u9fbb\uf900-\ufa2d\ufa30-\ufa6a\ufa70-\ufad9\u2001-\u2a6d\uff00-\uffef\u2e80-\u2fdf"
+    "\u2ff0-\u303f\u3100-\u312f\u31a0-\u31bf\u31c0-\u31ef\u3200-\u33ff\ufe10-\ufe1f\ufe30-\ufe4f])"
+)
 _ENTITIES = {"&quot;": '"', "&amp;": "&", "&lt;": "<", "&gt;": ">"}  # in mteval-v13a's order
 _RULES = (
     (re.compile(r"([!-&(-+/:-@\[-`{-~])"), r" \1 "),  # ASCII punctuation but ' , - and .
@@ -24,7 +28,20 @@ def tokenize_13a(text: str) -> list[str]:
     text = text.rstrip().replace("<skipped>", "").replace("-\n", "").replace("\n", " ")
     for entity, character in _ENTITIES.items():
         text = text.replace(entity, character)
-    text = f" {text} "
+    return _split_signs(f" {text} ")
+
+
+def tokenize_zh(text: str) -> list[str]:
+    """Splits a sentence into Chinese characters, and all else into tokens, like sacreBLEU's `zh`."""
+    return _split_signs(_CHINESE.sub(r" \1 ", text.strip()))
+
+
+def tokenize_char(text: str) -> list[str]:
+    """Splits a sentence into its characters without spaces, like sacreBLEU's `char`."""
+    return list("".join(text.split()))
+
+
+def _split_signs(text: str) -> list[str]:
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)
     return text.split()
@@ -48,7 +65,8 @@ class BLEU(CorpusMetricWithSignature):
 
     The tokens are those of mteval-v13a, the n-grams go up to 4, zero counts are smoothed as in mteval ("exp": Chen and
     Cherry 2014, method 3), without effective order. The tests compare it with sacreBLEU (Post 2018) and its defaults:
-    the values are equal. `signature` names the settings.
+    the values are equal. `signature` names the settings. A language that puts no spaces between words needs
+    `ChineseBLEU` or `CharacterBLEU`; `bleu_for` chooses.
 
         bleu = BLEU.from_sentences(["the cat sat"], [["the cat sat", "a cat was sitting"]])
         print(f"{bleu.result():.2f}", bleu.signature)
@@ -56,6 +74,7 @@ class BLEU(CorpusMetricWithSignature):
 
     sizes = (CorpusMetricWithSignature.header + 2 + 2 * ORDER,)
     tags = "eff:no|tok:13a|smooth:exp"
+    tokenize = staticmethod(tokenize_13a)
 
     @classmethod
     def from_sentences(cls, hypotheses: Iterable[str], references: Iterable, lowercase: bool = False) -> "BLEU":
@@ -72,7 +91,7 @@ class BLEU(CorpusMetricWithSignature):
         pairs = check_corpus(hypotheses, references)
 
         def tokens(text):
-            return tokenize_13a(text.lower() if lowercase else text)
+            return cls.tokenize(text.lower() if lowercase else text)
 
         counts = np.sum([ngram_statistics(tokens(h), list(map(tokens, refs))) for h, refs in pairs], axis=0)
         return cls([*signed_header(pairs, lowercase), *counts])
@@ -86,3 +105,17 @@ class BLEU(CorpusMetricWithSignature):
         smoothed = bleu_score.SmoothingFunction().method3(precisions)
         penalty = bleu_score.brevity_penalty(reference_length, length)
         return 100 * penalty * math.exp(math.fsum(math.log(p) for p in smoothed) / ORDER)
+
+
+class ChineseBLEU(BLEU):
+    """BLEU of Chinese: each character is a token, as in sacreBLEU's tokenization `zh`."""
+
+    tags = "eff:no|tok:zh|smooth:exp"
+    tokenize = staticmethod(tokenize_zh)
+
+
+class CharacterBLEU(BLEU):
+    """BLEU of characters, as in sacreBLEU's tokenization `char`: for Japanese, Thai and others without spaces."""
+
+    tags = "eff:no|tok:char|smooth:exp"
+    tokenize = staticmethod(tokenize_char)

@@ -3,14 +3,15 @@
 import hashlib
 import os
 import pathlib
-import zipfile
 from typing import NamedTuple
 
 import keras
 import numpy as np
 
+from lightkeras.data.npz import read_npz
 from lightkeras.utils.checks import ArgumentError, require
 from lightkeras.utils.files import write_atomically
+from lightkeras.utils.paths import local_path
 
 VERSION = 1  # increased with every change of architecture or training
 EPOCHS = 3
@@ -84,10 +85,11 @@ def check_labelled(name: str, data: LabelledImages, shape: tuple[int, ...] | Non
 
 
 def _load(model: keras.Model, path: pathlib.Path) -> None:
+    names = [f"{number}" for number in range(len(model.weights))]
     try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            model.set_weights([file[f"{number}"] for number in range(len(model.weights))])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_npz(path, names)
+        model.set_weights([arrays[name] for name in names])
+    except (OSError, ValueError, KeyError) as error:
         raise ArgumentError(f"Expected {path} to hold a classifier. Delete it to train it again. {error}") from error
 
 
@@ -100,8 +102,8 @@ def _save(model: keras.Model, path: pathlib.Path) -> None:
 
 def _cache_folder(cache: str | os.PathLike | None) -> pathlib.Path:
     if cache is not None:
-        return pathlib.Path(cache).expanduser()
-    return pathlib.Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "lightkeras"
+        return local_path(cache)
+    return local_path(os.environ.get("KERAS_HOME") or "~/.keras") / "lightkeras"
 
 
 def _digest(train: LabelledImages) -> str:
@@ -119,10 +121,11 @@ def _network(shape: tuple[int, int, int], classes: int) -> keras.Model:
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32")(images)
     for number, filters in enumerate((16, 32)):
         x = keras.layers.Conv2D(
-            filters, 5, padding="same", activation="relu", kernel_initializer=seeded(number), dtype="float32"
-        )(x)
-        x = keras.layers.MaxPooling2D(padding="same", dtype="float32")(x)
-    x = keras.layers.Flatten(dtype="float32")(x)
+            filters, 5, padding="same", data_format="channels_last", activation="relu",
+            kernel_initializer=seeded(number), dtype="float32",
+        )(x)  # fmt: skip
+        x = keras.layers.MaxPooling2D(padding="same", data_format="channels_last", dtype="float32")(x)
+    x = keras.layers.Flatten(data_format="channels_last", dtype="float32")(x)
     features = keras.layers.Dense(FEATURES, "relu", kernel_initializer=seeded(2), dtype="float32", name="features")(x)
     dropped = keras.layers.Dropout(0.3, seed=3, dtype="float32")(features)
     logits = keras.layers.Dense(classes, kernel_initializer=seeded(4), dtype="float32", name="logits")(dropped)

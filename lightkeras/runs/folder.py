@@ -12,8 +12,9 @@ from lightkeras import checkpoint
 from lightkeras.checkpoint import Checkpoint, CheckpointError
 from lightkeras.utils import internals
 from lightkeras.utils.checks import lightkeras_error
-from lightkeras.utils.hparams import class_path, describe
+from lightkeras.utils.hparams import describe
 from lightkeras.utils.paths import Folder, as_path, copy_files
+from lightkeras.utils.trust import class_path
 
 CHECKPOINTS = "checkpoints"  # in the run's folder
 AFTER_ERROR = "after_error"  # in the run's folder: the state that an error left
@@ -41,9 +42,10 @@ def trainer_config(trainer: Any) -> tuple[dict[str, Any], list[str]]:
 def _described(callback) -> dict | None:
     """What makes the callback again, or None: its arguments are not recorded (made in Python), or no plain values."""
     try:
-        return describe(callback) if hasattr(callback, "init_args") else None
-    except TypeError:
+        arguments = json.loads(json.dumps(callback.init_args)) if hasattr(callback, "init_args") else None
+    except (TypeError, ValueError):
         return None
+    return None if arguments is None else {"class_path": class_path(type(callback)), "init_args": arguments}
 
 
 def open_run(trainer: Any, task: Any, data: Any, ckpt_path: str | None) -> Folder:
@@ -59,11 +61,11 @@ def open_run(trainer: Any, task: Any, data: Any, ckpt_path: str | None) -> Folde
     if run is not None and ckpt_path == checkpoint.latest_checkpoint(run / CHECKPOINTS):
         return run
     arguments, left_out = trainer_config(trainer)
-    folder = _new_folder(as_path(trainer.default_root_dir) / task_name(type(task)))
     config = {"trainer": arguments, "task": describe(task), "data": describe(data)}
     note = f"# Not in this file, since made in Python: {', '.join(left_out)}\n" if left_out else ""
     plain = json.loads(json.dumps(config, default=_plain))
     text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    folder = _new_folder(as_path(trainer.default_root_dir) / task_name(type(task)))
     (folder / "config.yaml").write_text(note + text, encoding="utf-8")
     if run is not None:
         _copy_logs(run, folder)

@@ -1,7 +1,7 @@
 """A whole run as arrays and JSON, and back.
 
-The state holds every weight, optimizer slot and seed generator (arrays), and the position, the partial sums of the
-epoch, every callback's state, and the recorded arguments of task and data (JSON).
+The state holds every weight, optimizer slot and seed generator, and what layers keep beside variables (arrays), and the
+position, the partial sums of the epoch, every callback's state, and the recorded arguments of task and data (JSON).
 """
 
 import json
@@ -16,8 +16,10 @@ import tensorflow as tf
 from lightkeras.checkpoint import Checkpoint, CheckpointError
 from lightkeras.data import DataModule
 from lightkeras.runs.folder import open_checkpoint
+from lightkeras.training import layer_state
 from lightkeras.utils import internals
-from lightkeras.utils.hparams import class_path, describe, import_class, instantiate
+from lightkeras.utils.hparams import describe, read_arguments
+from lightkeras.utils.trust import TrustError, class_path, import_class, is_imported, trusting
 
 if TYPE_CHECKING:
     from lightkeras.task import TaskModule
@@ -28,6 +30,7 @@ CHANGEABLE = ("task", "data", "seed", "data_state")  # may differ in a resumed r
 def capture(task: "TaskModule", data: DataModule, callbacks: dict, seed: int) -> tuple[dict[str, np.ndarray], dict]:
     """Copies the state of the run to the host: (arrays, JSON state)."""
     arrays = {name: _host_copy(variable) for name, variable in task.state_variables().items()}
+    arrays |= layer_state.capture(task)
     arrays["sums/values"] = task.train_sums.values.numpy()
     arrays["sums/non_finite"] = task.train_sums.non_finite.numpy()
     known = {**identity(task, data, seed), "data_state": data.state_dict()}
@@ -63,6 +66,7 @@ def restore_weights(task: "TaskModule", saved: Checkpoint) -> None:
         if [Path(name).name for name in variables] == [Path(name).name for name in arrays]:
             arrays = dict(zip(variables, arrays.values(), strict=True))  # their numbers count the generators too
     _assign(variables, arrays, saved.path)
+    layer_state.restore(task, saved.arrays, saved.path)
     task.optimizers.start_averages()
 
 
@@ -72,8 +76,11 @@ def restore_trained(task: "TaskModule", data: DataModule, saved: Checkpoint) -> 
     Raises:
         CheckpointError: The checkpoint is of another task class, or its data state (vocabulary) differs.
     """
-    now = {"task": class_path(type(task)), "data_state": json.loads(json.dumps(data.state_dict()))}
-    then = {"task": saved.state["task"]["class_path"], "data_state": saved.state["data_state"]}
+    named = saved.state["task"]["class_path"]
+    moved = "__main__" in (named.partition(".")[0], type(task).__module__) or "<locals>" in named
+    same = moved and named.rpartition(".")[2] == type(task).__name__
+    now = {"task": named if same else class_path(type(task)), "data_state": json.loads(json.dumps(data.state_dict()))}
+    then = {"task": named, "data_state": saved.state["data_state"]}
     if found := [f"{name}: {change}" for name, change in differences(now, then)]:
         raise CheckpointError(f"Expected {saved.path} to be of this task and data. Received: {'; '.join(found)}")
     restore_weights(task, saved)
@@ -109,47 +116,72 @@ def restore(task: "TaskModule", saved: Checkpoint, keep_rates: bool = False) -> 
     rates = {id(internals.learning_rate_variable(optimizer)) for optimizer in optimizers} if keep_rates else set()
     variables = {name: v for name, v in task.state_variables().items() if id(v) not in rates}
     _assign(variables, saved.arrays, saved.path)
+    layer_state.restore(task, saved.arrays, saved.path)
     task.global_step = saved.state["step"]
     task.train_sums.values = tf.constant(saved.arrays["sums/values"])
     task.train_sums.non_finite = tf.constant(saved.arrays["sums/non_finite"])
 
 
-def load_task(saved: Checkpoint | str | os.PathLike, expected: type) -> "TaskModule":
+def load_task(
+    saved: Checkpoint | str | os.PathLike, expected: type["TaskModule"], trust: Iterable[str] = ()
+) -> "TaskModule":
     """Loads a trained task; see `TaskModule.load_from_checkpoint`.
 
     Args:
         saved: The opened checkpoint, or the folder of a checkpoint or run.
         expected: The class that the task must have.
+        trust: Packages whose classes the checkpoint may name (see `utils.trust`).
     """
-    task, data, saved = load_run(saved, expected)
-    build(task, data, element_spec(saved.state))
+    task, data, saved = load_run(saved, expected, trust)
+    build(task, data, element_spec(saved.state), saved)
     restore_weights(task, saved)
-    task.global_step = saved.state["step"]
+    task.global_step, task.seed = saved.state["step"], saved.state["seed"]
     return task
 
 
-def load_run(saved: Checkpoint | str | os.PathLike, expected: type) -> tuple["TaskModule", DataModule, Checkpoint]:
+def load_run(
+    saved: Checkpoint | str | os.PathLike, expected: type["TaskModule"], trust: Iterable[str] = ()
+) -> tuple["TaskModule", DataModule, Checkpoint]:
     """Instantiates task and data from a checkpoint, not built yet; returns the opened checkpoint too."""
     saved = saved if isinstance(saved, Checkpoint) else open_checkpoint(saved)
-    _require_class(saved, "task", expected)
-    _require_class(saved, "data", DataModule)
-    task, data = instantiate(saved.state["task"]), instantiate(saved.state["data"])
+    try:
+        task_class = _task_class(saved.state["task"]["class_path"], expected, trust)
+        trust = trusting(trust, task_class)
+        data_class = _data_class(saved.state["data"]["class_path"], task_class, trust)
+        arguments = [read_arguments(saved.state[part]["init_args"], trust) for part in ("task", "data")]
+    except TrustError as error:
+        raise CheckpointError(
+            f"Expected a checkpoint of {class_path(expected)}. Received: {saved.path}. {error}"
+        ) from error
+    task, data = task_class(**arguments[0]), data_class(**arguments[1])
     data.load_state_dict(saved.state["data_state"])
     return task, data, saved
 
 
-def _require_class(saved: Checkpoint, part: str, base: type) -> None:
-    """Rejects a checkpoint whose manifest names a class that is no `base`: nothing is called before."""
-    path = saved.state[part]["class_path"]
-    kind = import_class(path)
-    if not (isinstance(kind, type) and issubclass(kind, base)):
-        raise CheckpointError(f"Expected a checkpoint of {class_path(base)}. Received: {saved.path}, of {path}")
+def _task_class(path: str, expected: type["TaskModule"], trust: Iterable[str]) -> type["TaskModule"]:
+    """Returns the class `expected` if it has the saved name: its module may have another name than in training."""
+    if path.rpartition(".")[2] == expected.__name__:
+        return expected
+    return import_class(path, expected, trusting(trust, expected))
 
 
-def build(task: "TaskModule", data: DataModule, spec: dict[str, tf.TensorSpec]) -> None:
-    """Creates the task's layers and variables under the current strategy."""
-    task.configure_model(data)
-    task.build_from(spec)
+def _data_class(path: str, task_class: type["TaskModule"], trust: Iterable[str]) -> type[DataModule]:
+    """Returns the class of the data: the task's own where the saved one is of a script or notebook."""
+    own = task_class.data_module
+    same_name = path.rpartition(".")[2] == own.__name__ and own is not DataModule
+    return own if same_name and not is_imported(path) else import_class(path, DataModule, trust)
+
+
+def build(
+    task: "TaskModule", data: DataModule, spec: dict[str, tf.TensorSpec], saved: Checkpoint | None = None
+) -> None:
+    """Creates the task's layers and variables under the current strategy, for the state of `saved` if given."""
+    with internals.names_from_the_start():
+        task.configure_model(data)
+        if saved:
+            layer_state.prepare(task, saved.arrays)
+        task.build_from(spec)
+    task.remember_data(data)
 
 
 def _require_same_metrics(task: "TaskModule", saved: Checkpoint) -> None:

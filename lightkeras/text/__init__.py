@@ -3,7 +3,7 @@
 from lightkeras.text.characters import CharacterVocabulary
 from lightkeras.text.ids import END, FIRST_WORD, PAD, START, UNKNOWN
 from lightkeras.text.subwords import SubwordVocabulary
-from lightkeras.text.tokenize import JOIN, detokenize, normalize_text, read_text, tokenize
+from lightkeras.text.tokenize import JOIN, detokenize, normalize_text, read_text, split_lines, tokenize
 from lightkeras.text.words import WordVocabulary
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "detokenize",
     "normalize_text",
     "read_text",
+    "split_lines",
     "tokenize",
 ]

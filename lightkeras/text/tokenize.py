@@ -2,12 +2,14 @@
 
 import codecs
 import functools
+import io
 import pathlib
 import re
 import unicodedata
 from collections.abc import Iterable
 
-from lightkeras.utils.checks import ArgumentError
+from lightkeras.utils.checks import ArgumentError, lightkeras_error
+from lightkeras.utils.paths import as_path
 
 JOIN = "\uffed"  # a halfwidth black square: `tokenize` puts it on the side where a sign touches a word
 
@@ -16,22 +18,38 @@ def read_text(path: str | pathlib.Path) -> str:
     r"""Reads a UTF-8 file unchanged (`\r\n` stays `\r\n`), except for a byte order mark at the start.
 
     Raises:
-        ValueError: The file is empty, or not UTF-8. The message names line, column (both from 1) and byte offset (from
-            0) of the first bad byte.
+        ValueError: The file is empty, not UTF-8, or has a NUL character, as UTF-16 and files that are no text have. The
+            message names line, column (both from 1) and byte offset (from 0) of the first bad byte.
         OSError: The file cannot be read.
     """
-    data = pathlib.Path(path).read_bytes()
+    try:
+        data = as_path(path).read_bytes()
+    except OSError as error:
+        raise lightkeras_error(type(error))(
+            f"Expected a text file. Received: {path} ({error.strerror or error})"
+        ) from error
     text_start = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0
     if len(data) == text_start:
         raise ArgumentError(f"Expected a text file that is not empty. Received: {path}, 0 characters")
+    bad = data.find(b"\0")
     try:
-        return str(memoryview(data)[text_start:], "utf-8")
+        text = str(memoryview(data)[text_start:], "utf-8")
     except UnicodeDecodeError as error:
         bad = text_start + error.start
-        line_start = max(data.rfind(b"\n", 0, bad) + 1, text_start)
-        line, column = data.count(b"\n", 0, bad) + 1, len(data[line_start:bad].decode()) + 1
-        where = f"{path}, line {line}, column {column} (byte {bad}): 0x{data[bad]:02x}"
-        raise ArgumentError(f"Expected UTF-8 text. Received: {where}") from error
+    if bad < 0:
+        return text
+    line_start = max(data.rfind(b"\n", 0, bad) + 1, text_start)
+    line, column = data.count(b"\n", 0, bad) + 1, len(data[line_start:bad].decode()) + 1
+    where = f"{path}, line {line}, column {column} (byte {bad}): 0x{data[bad]:02x}"
+    raise ArgumentError(f"Expected UTF-8 text. Received: {where}")
+
+
+def split_lines(text: str) -> list[str]:
+    r"""Splits at `\n`, `\r\n` and `\r`, as Python reads text files.
+
+    Unlike `str.splitlines`, it keeps form feeds and Unicode's line separators (U+0085, U+2028) within their line.
+    """
+    return [line.removesuffix("\n") for line in io.StringIO(text, newline=None)]
 
 
 def normalize_text(text: str) -> str:

@@ -13,6 +13,7 @@
 `fit()` calls once per step. The first call makes several steps at once, and the calls for these steps return at once.
 """
 
+import copy
 import functools
 import time
 from collections.abc import Callable
@@ -37,7 +38,7 @@ class StepsPerCall:
 
     Attributes:
         done: Steps of the epoch that are made.
-        count: Steps of the last call.
+        count: Steps of the last call, and during one, of this.
         seconds: Time until the last call returned (the device may still be busy).
         stops: Calls end at multiples of these numbers of updates of the run.
         epoch_stops: Calls end at multiples of these numbers of updates of an epoch.
@@ -56,6 +57,11 @@ class StepsPerCall:
         """Begins an epoch (or evaluation) of `total` steps, of which `done` are made, after `before` other steps."""
         self.total, self.done, self._before, self._call, self._ran = total, done, before, 0, -1
 
+    @property
+    def starts(self) -> bool:
+        """Whether the next call is the first of an epoch."""
+        return self._call == 0
+
     def due(self, call: int) -> bool:
         """Returns whether the call of this number has a step to make."""
         return call >= self.done
@@ -70,9 +76,9 @@ class StepsPerCall:
         if not self.due(call):
             return
         count = min(self._steps, self.total - self.done, self._steps_to_stop())
-        began = time.perf_counter()
+        self.count, began = count, time.perf_counter()
         function(count)
-        self.count, self.seconds = count, time.perf_counter() - began
+        self.seconds = time.perf_counter() - began
         self.done, self._ran = self.done + count, call
         if self._auto:
             self._adapt(count, self.seconds)
@@ -176,6 +182,12 @@ class Loop:
     def forget(self) -> None:
         """Drops the compiled functions: the next call traces the step again."""
         self._runs = functools.cache(self._make)
+
+    def counting(self, sums: MetricSums, calls: StepsPerCall) -> "Loop":
+        """Returns a loop with the same compiled functions, and with `sums` and `calls` of its own."""
+        loop = copy.copy(self)
+        loop._sums, loop.calls = sums, calls
+        return loop
 
     def call(self, iterator: Any, update: int = 0) -> int:
         """Handles one call of Keras.

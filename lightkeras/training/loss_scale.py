@@ -5,6 +5,7 @@ gradient is divided again in float32. Both are powers of two: where nothing unde
 """
 
 import math
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
@@ -52,12 +53,15 @@ class LossScale:
         """What the gradient of the loss sum is multiplied by now: float32 ()."""
         return tf.convert_to_tensor(self.scale) / self._rows
 
-    def apply(self, optimizer: keras.optimizers.Optimizer, gradients: list[tf.Tensor], finite: tf.Tensor) -> None:
+    def apply(
+        self, optimizer: keras.optimizers.Optimizer, gradients: list[tf.Tensor], finite: tf.Tensor,
+        variables: Sequence[keras.Variable] | None = None,
+    ) -> None:  # fmt: skip
         """Applies the gradients if they are `finite`, and else changes nothing of the optimizer; sets the next scale.
 
         Called in the replica context, with what is the same on every replica.
         """
-        run_if(finite, optimizer.apply, gradients)
+        run_if(finite, lambda tensors: optimizer.apply(tensors, variables), gradients)
         scale, good = tf.convert_to_tensor(self.scale), tf.convert_to_tensor(self.good_updates) + 1
         grows = good >= GROWTH
         self.scale.assign(tf.where(finite, tf.where(grows, 2 * scale, scale), scale / 2))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -76,15 +77,27 @@ class NamedOptimizers(Mapping[str, keras.optimizers.Optimizer]):
         for name, optimizer in self._optimizers.items():
             _require_supported(name, optimizer)
         self._variables, self.loss_scales = variables, {}
+        self._built: dict[str, list[keras.Variable]] = {}
+        self._reached: dict[str, set[int]] = {}
+        self._known: dict[int, str] = {}
+        self._settled = self._warned = False
         if float16:
             self.loss_scales = {name: LossScale(rows) for name in self}
 
     def build(self) -> None:
-        """Creates the slots of every optimizer; weight averages start at the weights."""
+        """Creates the slots of every optimizer; weight averages start at the weights.
+
+        Raises:
+            ValueError: An optimizer has nothing to train.
+        """
         for name, optimizer in self.items():
-            optimizer.build(self.variables(name))
+            variables = self._variables(name)
+            require(bool(variables), f"optimizers[{name!r}]", "of a layer with trainable variables", variables)
+            self._built[name] = list(variables)
+            optimizer.build(variables)
             internals.expect_reduced_gradients(optimizer)
             weight_averaging.prepare(optimizer)
+        self._known, self._settled = self._trainable(), False
         self.swap_averages = weight_averaging.make_swap(self._strategy, self.averages())
 
     def __getitem__(self, name: str) -> keras.optimizers.Optimizer:
@@ -97,8 +110,8 @@ class NamedOptimizers(Mapping[str, keras.optimizers.Optimizer]):
         return len(self._optimizers)
 
     def variables(self, name: str) -> list[keras.Variable]:
-        """Returns the variables that optimizer `name` trains."""
-        return self._variables(name)
+        """Returns the variables that optimizer `name` trains: those that were trainable when it was built."""
+        return self._built[name] if name in self._built else self._variables(name)
 
     def log_name(self, name: str, what: str) -> str:
         """Names a value of optimizer `name` in the logs: `what`, or `NAME_what` where there are several optimizers."""
@@ -117,17 +130,74 @@ class NamedOptimizers(Mapping[str, keras.optimizers.Optimizer]):
         """Sums the weight regularizers of the optimizer's variables, per example as Keras counts them."""
         return sum(v.regularizer(v) for v in self.variables(name) if v.regularizer is not None)
 
+    # ---- variables that are frozen, or without a gradient
+
+    def _trainable(self) -> dict[int, str]:
+        """Returns the paths of the variables that the optimizers would train if they were built now."""
+        return {id(variable): variable.path for name in self for variable in self._variables(name)}
+
+    def settle_trainable(self) -> None:
+        """Takes what is trainable after the first call for what stays so: a step may set `trainable` itself."""
+        if not self._settled:
+            self._known, self._settled = self._trainable(), True
+
+    def require_same_trainable(self) -> None:
+        """Rejects what a callback froze or unfroze: the compiled step and the optimizers' slots are made already.
+
+        Raises:
+            ValueError: The variables are named.
+        """
+        now = self._trainable()
+        changed = [path for key, path in {**self._known, **now}.items() if (key in now) != (key in self._known)]
+        if changed:
+            raise ArgumentError(
+                "Expected the trainable variables to stay the same in a run. Received: `trainable` changed for "
+                f"{', '.join(changed)}. End the run, change it, and `fit` the same task again: its weights stay."
+            )
+
+    def note_reached(self, name: str, reached: list[bool]) -> None:
+        """Notes which variables of optimizer `name` a loss depends on, while a step is traced.
+
+        Raises:
+            ValueError: It depends on none.
+        """
+        if not any(reached):
+            raise ArgumentError(
+                f"Expected the loss of optimizer {name!r} to depend on its variables. Received: no gradient for "
+                f"{', '.join(variable.path for variable in self.variables(name))}"
+            )
+        self._reached.setdefault(name, set()).update(index for index, found in enumerate(reached) if found)
+
+    def warn_of_unreached(self) -> None:
+        """Warns, once, of variables that no loss of a whole step depends on: they stay as they are, as in Keras."""
+        left = [
+            variable.path
+            for name, reached in self._reached.items()
+            for index, variable in enumerate(self.variables(name))
+            if index not in reached
+        ]
+        if left and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"No loss depends on {', '.join(left)}: they are not trained. Set `trainable = False` on them if that "
+                "is meant.",
+                stacklevel=2,
+            )
+
     # ---- one update
 
-    def update(self, name: str, sums: list[tf.Tensor], weight: tf.Tensor) -> Update:
+    def update(self, name: str, sums: list[Any], weight: tf.Tensor) -> Update:
         """Divides, clips and applies the gradients of one optimizer; called in the replica context.
 
         Args:
             name: The optimizer's.
-            sums: All-reduced sums of the gradients of its variables, times the loss scale.
+            sums: All-reduced sums of the gradients of its variables, times the loss scale; None where there is none.
             weight: The weight of the whole global batch, float32 ().
         """
-        scale = self.loss_scales.get(name)
+        scale, variables = self.loss_scales.get(name), None
+        if any(one is None for one in sums):
+            variables = [variable for variable, one in zip(self.variables(name), sums, strict=True) if one is not None]
+            sums = [one for one in sums if one is not None]
         factor = tf.math.divide_no_nan(1.0, weight * scale.factor() if scale else weight)
         clip_val, by_norm = self.settings.gradient_clip_val, self._clips_by_norm
         # never compiled: XLA would sum on one core
@@ -139,9 +209,9 @@ class NamedOptimizers(Mapping[str, keras.optimizers.Optimizer]):
         def apply(factor, *sums):
             gradients = self._clip_elements([gradient * tf.cast(factor, gradient.dtype) for gradient in sums])
             if scale:
-                scale.apply(self[name], gradients, finite)
+                scale.apply(self[name], gradients, finite, variables)
             else:
-                self[name].apply(gradients)
+                self[name].apply(gradients, variables)
 
         if self._is_worth_compiling(name):
             apply = tf.function(apply, jit_compile=True, autograph=False)

@@ -17,7 +17,7 @@ from lightkeras.utils.checks import ArgumentError, lightkeras_error
 
 GRADIENT_NORM = "gradient_norm"
 Metrics = dict[str, WeightedMean]
-Gradients = dict[str, list[tf.Tensor]]  # by optimizer name, in the order of its variables
+Gradients = dict[str, list[Any]]  # by optimizer name, in the order of its variables; None where there is none
 LossFunction = Callable[..., Any]  # (batch, training) -> (sum, weight), or a dict of them by name
 Batch = dict[str, tf.Tensor]
 
@@ -58,7 +58,7 @@ def minimize(loss_function: Callable[[Batch], Metrics], batch: Batch, optimizers
     """
     gradients, metrics = accumulate(loss_function, batch, optimizers)
     weights = {name: metrics[loss_name(name)].weight for name in gradients}
-    gradients, weights = all_reduce_sum((gradients, weights))
+    gradients, weights = _on_known(all_reduce_sum, (gradients, weights))
     updates = {name: optimizers.update(name, sums, weights[name]) for name, sums in gradients.items()}
     if optimizers.settings.log_gradient_norm:
         for name, update in updates.items():
@@ -110,15 +110,22 @@ def _split(name: str, rows: tf.Tensor, count: int) -> tf.Tensor:
     return tf.ensure_shape(parts, (count, known and known // count, *rows.shape[1:]))  # (micro-batches, rows, ...)
 
 
-def _add(left, right):
-    """Adds two structures of tensors (`tf.nest` takes metrics apart into their sums)."""
-    return tf.nest.map_structure(tf.add, left, right)
+def _on_known(function: Callable[[list[tf.Tensor]], list[tf.Tensor]], structure: Any) -> Any:
+    """Applies `function` to the list of the tensors in `structure`; what is None stays so."""
+    flat = tf.nest.flatten(structure)
+    done = iter(function(_known(flat)))
+    return tf.nest.pack_sequence_as(structure, [None if one is None else next(done) for one in flat])
+
+
+def _known(structure: Any) -> list[tf.Tensor]:
+    return [one for one in tf.nest.flatten(structure) if one is not None]
 
 
 def _add_up(function, indices):
     total = function(indices[0])
     for index in indices[1:]:
-        total = _add(total, function(index))
+        part = _known(function(index))
+        total = _on_known(lambda known, part=part: [tf.add(*pair) for pair in zip(known, part, strict=True)], total)
     return total
 
 
@@ -127,12 +134,15 @@ def _add_up_in_graph(function, count: int):
     shapes = (
         tf.function(function, autograph=False).get_concrete_function(tf.TensorSpec((), tf.int32)).structured_outputs
     )
-    zeros = tf.nest.map_structure(lambda like: tf.zeros(like.shape, like.dtype), shapes)
 
     def body(index, total):
-        return index + 1, _add(total, function(index))
+        return index + 1, [tf.add(*pair) for pair in zip(total, _known(function(index)), strict=True)]
 
-    return tf.while_loop(lambda index, _: index < count, body, (0, zeros), maximum_iterations=count)[1]
+    def add_up(known):
+        zeros = [tf.zeros(like.shape, like.dtype) for like in known]
+        return tf.while_loop(lambda index, _: index < count, body, (0, zeros), maximum_iterations=count)[1]
+
+    return _on_known(add_up, shapes)
 
 
 def differentiate(
@@ -141,7 +151,7 @@ def differentiate(
     """Computes the gradients of the loss sums, dense and scaled, and the sums, from one shared forward pass.
 
     Raises:
-        ValueError: The function returns no loss of any optimizer, or a variable has no gradient.
+        ValueError: The function returns no loss of any optimizer, or the loss reaches no variable of its optimizer.
     """
     with tf.GradientTape(persistent=len(optimizers) > 1) as tape:
         metrics = loss_function(batch)
@@ -154,17 +164,15 @@ def differentiate(
     return gradients, {**metrics, **{loss_name(n): loss._replace(total=totals[n]) for n, loss in losses.items()}}
 
 
-def _gradient(tape: tf.GradientTape, total: tf.Tensor, name: str, optimizers: NamedOptimizers) -> list[tf.Tensor]:
+def _gradient(tape: tf.GradientTape, total: tf.Tensor, name: str, optimizers: NamedOptimizers) -> list[Any]:
     variables, scale = optimizers.variables(name), optimizers.loss_scales.get(name)
     gradients = tape.gradient(total, [variable.value for variable in variables], scale and scale.factor())
-    missing = [variable.path for variable, gradient in zip(variables, gradients, strict=True) if gradient is None]
-    if missing:
-        raise ArgumentError(
-            f"Expected the loss of optimizer {name!r} to depend on all its variables. Received: no gradient for "
-            f"{', '.join(missing)}. Set `trainable = False` on variables that are not trained."
-        )
-    dense = [tf.convert_to_tensor(gradient) for gradient in gradients]  # an embedding's loses its static shape
-    return [tf.ensure_shape(gradient, v.shape) for gradient, v in zip(dense, variables, strict=True)]
+    optimizers.note_reached(name, [gradient is not None for gradient in gradients])
+    return [
+        # an embedding's gradient loses its static shape when it is made dense
+        None if gradient is None else tf.ensure_shape(tf.convert_to_tensor(gradient), variable.shape)
+        for gradient, variable in zip(gradients, variables, strict=True)
+    ]
 
 
 def pack(metrics: Metrics, names) -> tf.Tensor:

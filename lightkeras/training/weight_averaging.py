@@ -5,10 +5,12 @@ average = momentum * average + (1 - momentum) * weight; after its first update, 
 one: batch normalisation's statistics are moving averages already.
 """
 
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from lightkeras.utils import internals
@@ -46,6 +48,14 @@ def finish(found: Pairs) -> None:
     """Assigns the averages' values to their weights."""
     for weight, average in found:
         weight.assign(average)
+
+
+@contextlib.contextmanager
+def follow(found: Pairs) -> Iterator[None]:
+    """Assigns to its average each weight that is given another value in the `with` block."""
+    before = [np.array(weight) for weight, _ in found]
+    yield
+    start([pair for pair, value in zip(found, before, strict=True) if not np.array_equal(pair[0], value)])
 
 
 def make_swap(strategy: tf.distribute.Strategy, found: Pairs) -> Callable[[], None]:

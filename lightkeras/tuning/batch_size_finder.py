@@ -15,6 +15,7 @@ from lightkeras.task import TaskModule
 from lightkeras.utils.checks import lightkeras_error, require, require_int
 from lightkeras.utils.files import read_json, write_json
 from lightkeras.utils.processes import exit_with_parent, explain_exit, run_module, was_killed
+from lightkeras.utils.trust import environment
 
 MODULE = "lightkeras.tuning.batch_size_finder"
 UPDATES = 3  # of a try: the first ones allocate the memory that stays in use
@@ -71,12 +72,13 @@ def find_batch_size(
     require_int("refine", refine, minimum=0)
     data_class = data_class or task_class.data_module
     config = {"task": task or {}, "data": data or {}, "trainer": {**(trainer or {}), **TRAINER}}
-    config = Configuration(task_class, data_class).validate(config)
+    configuration = Configuration(task_class, data_class)
+    config = configuration.validate(config)
     require("batch_size" in config["data"], "data_class", "one with a `batch_size`", data_class.__name__)
     job = to_written(config, task_class, data_class)
 
     def try_size(size: int) -> Try:
-        found = (_try_isolated if isolate else _try_size)(job, size)
+        found = _try_isolated(job, size, configuration.trust) if isolate else _try_size(job, size)
         if tried:
             tried(found)
         return found
@@ -157,12 +159,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     return known or any(sign in text for sign in ("RESOURCE_EXHAUSTED", "OOM when allocating", "OUT_OF_MEMORY"))
 
 
-def _try_isolated(job: dict, size: int) -> Try:
+def _try_isolated(job: dict, size: int, trust: tuple[str, ...]) -> Try:
     """Does what `_try_size` does, in a process of its own."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_json(folder / "job.json", job)
-        code, received = run_module(MODULE, str(folder), str(size), log=folder / "log.txt")
+        code, received = run_module(
+            MODULE, str(folder), str(size), log=folder / "log.txt", environment=environment(trust)
+        )
         if received:
             raise KeyboardInterrupt
         found = read_json(folder / "try.json")

@@ -11,12 +11,12 @@ NAMES = "metric_names.json"
 MODULE = "lightkeras.tuning.child"
 
 
-def run_isolated_trial(folder: Path, seconds: float | None = None) -> dict:
+def run_isolated_trial(folder: Path, seconds: float | None, environment: dict[str, str]) -> dict:
     """Does what `run_trial` does, in a process of its own, to which SIGINT and SIGTERM are forwarded.
 
     If the process crashes or is killed (for its memory), the trial has failed, with the reason.
     """
-    code, received = run_module(MODULE, "trial", str(folder), str(seconds), log=folder / LOG)
+    code, received = run_module(MODULE, "trial", str(folder), str(seconds), log=folder / LOG, environment=environment)
     result = read_json(folder / RESULT)
     if result is not None:
         return result
@@ -28,9 +28,9 @@ def run_isolated_trial(folder: Path, seconds: float | None = None) -> dict:
     return result
 
 
-def find_isolated_metric_names(folder: Path) -> list[str]:
+def find_isolated_metric_names(folder: Path, environment: dict[str, str]) -> list[str]:
     """Does what `find_metric_names` does for the job in `folder`, in a process of its own."""
-    code, received = run_module(MODULE, "names", str(folder), "None", log=folder / LOG)
+    code, received = run_module(MODULE, "names", str(folder), "None", log=folder / LOG, environment=environment)
     if received:
         raise KeyboardInterrupt
     answer = read_json(folder / NAMES)

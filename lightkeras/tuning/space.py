@@ -23,6 +23,7 @@ from keras_tuner.engine import hyperparameters as kinds
 
 from lightkeras.utils import internals
 from lightkeras.utils.checks import ArgumentError, nearest, require
+from lightkeras.utils.paths import local_path
 
 KINDS = ("int", "float", "choice", "bool")
 SAMPLINGS = ("linear", "log")
@@ -41,8 +42,8 @@ def search_space(given: Any) -> keras_tuner.HyperParameters:
         FileNotFoundError: There is no such file.
     """
     if isinstance(given, str | Path):
-        require(Path(given).is_file(), "space", "a YAML file of ranges", str(given), FileNotFoundError)
-        given = yaml.safe_load(Path(given).read_text(encoding="utf-8"))
+        require(local_path(given).is_file(), "space", "a YAML file of ranges", str(given), FileNotFoundError)
+        given = yaml.safe_load(local_path(given).read_text(encoding="utf-8"))
     space = _with_grids(_declare_space(given))
     require(bool(space.space), "space", f"at least one argument to search ({', '.join(KINDS)}); it is empty", given)
     for parameter in space.space:

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from lightkeras.utils.checks import LightkerasError, nearest, require, require_c
 from lightkeras.utils.environment import has_gpu
 from lightkeras.utils.files import locked, read_json, write_json, write_text
 from lightkeras.utils.internals import tuner_role
+from lightkeras.utils.paths import local_path
+from lightkeras.utils.trust import environment
 
 SEARCH = "search.yaml"  # the search's identity, in its folder
 DRY_RUN = ".dry"  # folder of the run of one batch
@@ -67,6 +69,7 @@ class Tuner:
         isolate: Whether each trial has a process of its own; "auto": if there is a GPU. With True, the task's module
             must be importable.
         max_failures: Failed trials in a row that end the search.
+        trust: Packages whose classes the arguments may name (see `utils.trust`), beside those of task and data.
 
     Raises:
         ValueError: The space is empty, has an empty range, an unknown argument, or a value that the argument rejects.
@@ -79,7 +82,7 @@ class Tuner:
         algorithm: str = "random", objective: str | None = None, direction: str | None = None,
         max_trials: int | None = 20, max_time: float | None = None, max_epochs: float | None = None,
         factor: int = 3, iterations: int = 1, initial_points: int | None = None, seed: int = 0,
-        isolate: bool | str = "auto", max_failures: int = 3,
+        isolate: bool | str = "auto", max_failures: int = 3, trust: Iterable[str] = (),
     ):  # fmt: skip
         require_choice("algorithm", algorithm, ALGORITHMS)
         require_int("max_trials", max_trials, optional=True)
@@ -96,13 +99,14 @@ class Tuner:
         require_choice("isolate", isolate, (True, False, "auto"))
         require_int("max_failures", max_failures)
         self.task_class, self.data_class = task_class, data_class or task_class.data_module
-        self.folder, self.algorithm, self.seed = Path(folder), algorithm, seed
+        self.folder, self.algorithm, self.seed = local_path(folder), algorithm, seed
         self.max_trials, self.max_time, self.max_epochs = max_trials, max_time, max_epochs
         self.isolate, self.max_failures = has_gpu() if isolate == "auto" else isolate, max_failures
         self.space = search_space(getattr(task_class, "search_space", None) if space is None else space)
         self._algorithm_options = {"factor": factor, "iterations": iterations, "initial_points": initial_points}
         self.objective, self.direction = self._choose_objective(objective, direction)
-        self._configuration = Configuration(self.task_class, self.data_class)
+        self._configuration = Configuration(self.task_class, self.data_class, trust)
+        self._environment = environment(self._configuration.trust)
         self.config = self._validate_config({"task": task or {}, "data": data or {}, "trainer": trainer or {}})
         self.interrupted: int | None = None
         self.oracle = self._new_oracle()
@@ -187,7 +191,7 @@ class Tuner:
         if role == "chief":
             run_chief(self.oracle)
         elif workers > 1:
-            self.interrupted = run_workers(self.oracle, self.folder, workers, self.max_time)
+            self.interrupted = run_workers(self.oracle, self.folder, workers, self.max_time, self._environment)
         else:
             self._run_trials(self.oracle, "tuner0")
 
@@ -244,7 +248,7 @@ class Tuner:
             folder = self.folder / DRY_RUN
             folder.mkdir(exist_ok=True)
             write_json(folder / JOB, job)
-            names = find_isolated_metric_names(folder)
+            names = find_isolated_metric_names(folder, self._environment)
         else:
             names = find_metric_names(job)
         listed, hint = ", ".join(names), nearest(self.objective, names)
@@ -277,7 +281,7 @@ class Tuner:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / JOB, self._job(trial.hyperparameters.values, self.folder))
         left = self.oracle.seconds_left if seconds is None else seconds
-        return (run_isolated_trial if self.isolate else run_trial)(folder, left)
+        return run_isolated_trial(folder, left, self._environment) if self.isolate else run_trial(folder, left)
 
     def _job(self, values: dict[str, Any], folder: Path | None) -> dict:
         """Describes a trial, as JSON."""
@@ -333,28 +337,30 @@ class Tuner:
         run = newest_run(folder, task_name(self.task_class))
         if run is None:
             raise SearchError(f"Expected the run of the best trial in {folder}. Received: none is there")
-        return TaskModule.load_from_checkpoint(run)
+        return TaskModule.load_from_checkpoint(run, self._configuration.trust)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike, **limits: Any) -> "Tuner":
+    def load(cls, folder: str | os.PathLike, trust: Iterable[str] = (), **limits: Any) -> "Tuner":
         """Loads the search in a folder, with all its trials.
 
         Args:
             folder: The search's folder.
+            trust: Packages whose classes the search may name (see `utils.trust`).
             limits: max_trials, max_time, max_epochs, isolate and max_failures, to resume it.
 
         Raises:
             SearchError: The folder holds no search.
         """
-        path = Path(folder) / SEARCH
+        path = local_path(folder) / SEARCH
         if not path.exists():
             raise SearchError(f"Expected a search in {folder}. Received: there is no {path}")
         known = yaml.safe_load(path.read_text(encoding="utf-8"))
         names = ("algorithm", "objective", "direction", "seed", "factor", "iterations", "initial_points")
-        configuration, arguments = Configuration.read(known["config"])
+        configuration, arguments = Configuration.read(known["config"], trust)
         tuner = cls(
             configuration.task_class, keras_tuner.HyperParameters.from_config(known["space"]), folder=folder,
             data_class=configuration.data_class, **arguments, **{name: known[name] for name in names}, **limits,
+            trust=trust,
         )  # fmt: skip
         tuner.begin(changed=lambda: None)
         return tuner

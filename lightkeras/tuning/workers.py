@@ -60,7 +60,9 @@ def run_chief(oracle: PersistentOracle) -> None:
             time.sleep(0.5)
 
 
-def run_workers(oracle: PersistentOracle, folder: Path, count: int, seconds: float | None) -> int | None:
+def run_workers(
+    oracle: PersistentOracle, folder: Path, count: int, seconds: float | None, environment: dict[str, str]
+) -> int | None:
     """Starts workers on this machine, and is their chief until they end; a worker that dies is replaced.
 
     Returns:
@@ -71,7 +73,7 @@ def run_workers(oracle: PersistentOracle, folder: Path, count: int, seconds: flo
     """
     address = f"127.0.0.1:{free_ports(1)[0]}"
     with serve(oracle, address):
-        processes = {index: start_worker(folder, index, count, address, seconds) for index in range(count)}
+        processes = {index: start_worker(folder, index, count, address, seconds, environment) for index in range(count)}
         started, restarts = list(processes.values()), 0
 
         def wait() -> int:
@@ -85,7 +87,7 @@ def run_workers(oracle: PersistentOracle, folder: Path, count: int, seconds: flo
                     oracle.worker_lost(f"worker{index}", f"its worker ended with exit code {code}")
                     if restarts < MAX_RESTARTS:
                         restarts += 1
-                        processes[index] = start_worker(folder, index, count, address, oracle.seconds_left)
+                        processes[index] = start_worker(folder, index, count, address, oracle.seconds_left, environment)
                         started.append(processes[index])
             return 0
 
@@ -103,11 +105,14 @@ def was_asked_to_end(code: int) -> bool:
     return code in (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
-def start_worker(folder: Path, index: int, count: int, address: str, seconds: float | None) -> subprocess.Popen:
+def start_worker(
+    folder: Path, index: int, count: int, address: str, seconds: float | None, environment: dict[str, str]
+) -> subprocess.Popen:
     """Starts worker `index` of `count`, with its part of the GPUs."""
     host, port = address.split(":")
     name = f"worker{index}"
-    environment = {"KERASTUNER_TUNER_ID": name, "KERASTUNER_ORACLE_IP": host, "KERASTUNER_ORACLE_PORT": port}
+    peers = {"KERASTUNER_TUNER_ID": name, "KERASTUNER_ORACLE_IP": host, "KERASTUNER_ORACLE_PORT": port}
+    environment = {**environment, **peers}
     if gpus := _visible_gpus():
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(assign_gpus(gpus, index, count))
     log = folder / f"{name}.log"

@@ -10,6 +10,7 @@ The command line shows a `LightkerasError` in one line, and any other error with
 import difflib
 import functools
 import numbers
+import os
 import pathlib
 from collections.abc import Iterable
 from typing import Any
@@ -77,6 +78,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f' Did you mean "{close[0]}"?' if close else ""
 
 
+def listed(names: Iterable[str]) -> str:
+    """Joins the first five names, and counts the others; a name that would break the line is quoted."""
+    names = [name if name.isprintable() else repr(name) for name in names]
+    return ", ".join(names[:5]) + (f", and {len(names) - 5} more" if len(names) > 5 else "")
+
+
 def nearest_multiples(value: int, of: int) -> str:
     """`"60 or 66"` for 64 and 6: the nearest positive multiples below and above."""
     below = value // of * of
@@ -92,13 +99,14 @@ def require_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
         raise ArgumentError(f"Expected `{name}` to be one of {listed}. Received: {name}={value!r}.{hint}")
 
 
-def new_file(name: str, path: str) -> pathlib.Path:
-    """Returns `path` if a new file can be written there.
+def new_file(name: str, path: str | os.PathLike) -> pathlib.Path:
+    """Returns `path`, with the home folder in place of `~`, if a new file can be written there.
 
     Raises:
         FileExistsError: There is a file of that name.
         FileNotFoundError: There is no folder for it.
     """
-    require(not pathlib.Path(path).exists(), name, "a new file", str(path), FileExistsError)
-    require(pathlib.Path(path).parent.is_dir(), name, "a file in an existing folder", str(path), FileNotFoundError)
-    return pathlib.Path(path)
+    new = pathlib.Path(os.path.expanduser(path))
+    require(not new.exists(), name, "a new file", str(path), FileExistsError)
+    require(new.parent.is_dir(), name, "a file in an existing folder", str(path), FileNotFoundError)
+    return new

@@ -86,5 +86,5 @@ def locked(path: Path, *, wait: bool = True, message: str | None = None) -> Iter
 
 def sha256(path: str | os.PathLike) -> str:
     """Returns the SHA-256 checksum of a file in hexadecimal."""
-    with open(path, "rb") as file:
+    with open(os.path.expanduser(path), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,15 +1,17 @@
 """Records the arguments of a constructor, so that a run folder can make the object again."""
 
 import contextlib
+import copy
+import dataclasses
 import functools
-import importlib
 import inspect
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
-from lightkeras.utils.checks import lightkeras_error, nearest, require
+from lightkeras.utils.checks import lightkeras_error, require
 from lightkeras.utils.lightning import reject_arguments, reject_methods
+from lightkeras.utils.trust import class_path
+from lightkeras.utils.values import from_written, to_written
 
 
 class HParams(dict):
@@ -25,6 +27,8 @@ class HParams(dict):
 class HyperparametersMixin:
     """Records the constructor's arguments, as Lightning's `save_hyperparameters()` does.
 
+    They are recorded as they were given, whatever the constructor does with them. A `@dataclass` is recorded too.
+
     Attributes:
         replaced_methods, replaced_arguments: Names of Lightning's, and what replaces them here.
     """
@@ -35,18 +39,39 @@ class HyperparametersMixin:
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         reject_methods(cls, cls.replaced_methods)
-        if "__init__" in vars(cls):
-            cls.__init__ = _record(cls.__init__)
+        _record_calls(cls)
+
+    def __new__(cls, *args, **kwargs):
+        """Creates the instance; a decorator such as `@dataclass` may have given the class another constructor."""
+        for kind in cls.__mro__:
+            if issubclass(kind, HyperparametersMixin):
+                _record_calls(kind)
+        created: Any = super().__new__
+        return created(cls) if created is object.__new__ else created(cls, *args, **kwargs)
 
     @property
     def hparams(self) -> HParams:
         """A copy of the constructor's arguments by name, with defaults and those given to its parents' constructors."""
-        return HParams(self.__dict__.get("_hparams", {}))
+        return HParams(_copied(self.__dict__.get("_hparams", {})))
 
     @property
     def init_args(self) -> dict[str, Any]:
         """The constructor's own arguments by name, with defaults: they make the object again."""
-        return dict(self.__dict__.get("_init_args", {}))
+        return _copied(self.__dict__.get("_init_args", {}))
+
+
+def _copied(value: Any) -> Any:
+    """Copies containers, which a constructor may change, and what is in them; other objects stay the same."""
+    if type(value) is dict:
+        return {key: _copied(item) for key, item in value.items()}
+    return type(value)(map(_copied, value)) if type(value) in (list, tuple, set) else value
+
+
+def _record_calls(cls: type) -> None:
+    """Wraps the constructor that `cls` itself defines, unless it is wrapped already."""
+    init = vars(cls).get("__init__")
+    if init is not None and not hasattr(init, "records_arguments"):
+        type.__setattr__(cls, "__init__", _record(init))
 
 
 def _record(init: Callable) -> Any:
@@ -56,22 +81,49 @@ def _record(init: Callable) -> Any:
     @functools.wraps(init)
     def recorded(self, *args, **kwargs):
         reject_arguments(kwargs, signature.parameters, self.replaced_arguments)
+        kwargs |= _made_defaults(type(self), signature, args, kwargs)
         with contextlib.suppress(TypeError):  # arguments that do not fit: `init` says it better
-            values = _bind(init, args, kwargs)
-            self.__dict__.setdefault("_init_args", values)  # the first to be called is that of the instance's own class
-            self.__dict__["_hparams"] = {**values, **self.__dict__.get("_hparams", {})}
+            values = _bind(signature, args, kwargs)
+            _keep(self, values)
         init(self, *args, **kwargs)
 
-    vars(recorded)["__signature__"] = signature  # Keras looks at it
+    vars(recorded).update(__signature__=signature, records_arguments=True)  # Keras looks at the signature
     return recorded
 
 
-def _bind(init, args, kwargs) -> dict[str, Any]:
-    """Returns the arguments of a call of the constructor `init` by name, defaults included."""
-    bound = inspect.signature(init).bind(None, *args, **kwargs)
+def _keep(instance: HyperparametersMixin, values: dict[str, Any]) -> None:
+    kept = instance.__dict__
+    if "_init_args" not in kept:  # the first constructor to be called is that of the instance's own class
+        kept["_init_args"], kept["_written"] = _copied(values), {name: _written(v) for name, v in values.items()}
+    kept["_hparams"] = {**_copied(values), **kept.get("_hparams", {})}
+
+
+def _written(value: Any) -> Any:
+    """The written form of an argument as it is given, or the error of `describe`."""
+    try:
+        return to_written(value)
+    except (TypeError, RecursionError) as error:
+        return lightkeras_error(TypeError)(str(error))
+
+
+def _made_defaults(cls: type, signature: inspect.Signature, args: tuple, kwargs: dict) -> dict[str, Any]:
+    """Makes the defaults of a dataclass's factories here, so that they are recorded."""
+    factories = {
+        field.name: field.default_factory
+        for field in (dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ())
+        if field.init and field.default_factory is not dataclasses.MISSING
+    }
+    names = list(signature.parameters)[1:]
+    given = {*names[: len(args)], *kwargs}
+    return {name: make() for name, make in factories.items() if name in names and name not in given}
+
+
+def _bind(signature: inspect.Signature, args: tuple, kwargs: dict) -> dict[str, Any]:
+    """Returns the arguments of a call of a constructor by name, defaults included."""
+    bound = signature.bind(None, *args, **kwargs)
     bound.apply_defaults()
     values = dict(list(bound.arguments.items())[1:])
-    for name, parameter in inspect.signature(init).parameters.items():
+    for name, parameter in signature.parameters.items():
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             require(not values.pop(name), name, "empty: these arguments are recorded by name", args)
         elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
@@ -79,47 +131,27 @@ def _bind(init, args, kwargs) -> dict[str, Any]:
     return values
 
 
-def class_path(cls: type) -> str:
-    """Returns `"package.module.Class"` of a class."""
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def import_class(path: str) -> type:
-    """Imports the class at `"package.module.Class"`.
-
-    Raises:
-        ImportError: There is no such module, or it has no such class. An error within the module is raised as it is.
-    """
-    module, _, name = path.rpartition(".")
-    expected = f'Expected an importable class "package.module.Class". Received: "{path}"'
-    try:
-        found = importlib.import_module(module) if module else None
-    except ModuleNotFoundError as error:
-        if not f"{module}.".startswith(f"{error.name}."):
-            raise
-        raise lightkeras_error(ImportError)(f"{expected} ({error})") from error
-    if not hasattr(found, name):
-        raise lightkeras_error(ImportError)(f"{expected} (no {name!r} in {module!r}).{nearest(name, dir(found))}")
-    return getattr(found, name)
-
-
 def describe(instance: HyperparametersMixin) -> dict[str, Any]:
-    """Returns `{"class_path": ..., "init_args": ...}`, from which `instantiate` makes the object again.
+    """Returns `{"class_path": ..., "init_args": ...}` in the types of JSON; `read_arguments` reads
+    the arguments.
 
     Raises:
-        TypeError: An argument is no plain value (number, string, bool, None, list, dict), so no file can hold it.
+        TypeError: An argument has a type that no file can hold (see `utils.values`).
     """
-    for name, value in instance.init_args.items():
-        try:
-            json.dumps(value)
-        except TypeError as error:
+    arguments = instance.__dict__.get("_written", {})
+    for name, written in arguments.items():
+        if isinstance(written, Exception):
             raise lightkeras_error(TypeError)(
-                f"Expected the arguments of {type(instance).__name__} to be plain values, so that its run folder can "
-                f"make it again. Received: {name}={value!r}"
-            ) from error
-    return {"class_path": class_path(type(instance)), "init_args": instance.init_args}
+                f"Expected the arguments of {type(instance).__name__} to be of types that its run folder can hold. "
+                f"Received: {name}={instance.init_args[name]!r:.200}. {written}"
+            )
+    return {"class_path": class_path(type(instance)), "init_args": copy.deepcopy(arguments)}
 
 
-def instantiate(description: dict[str, Any]) -> Any:
-    """Makes the object that `describe` described."""
-    return import_class(description["class_path"])(**description["init_args"])
+def read_arguments(init_args: dict[str, Any], trust: Iterable[str] = ()) -> dict[str, Any]:
+    """Returns the constructor's arguments that `describe` wrote; `trust` is as in `utils.trust.import_class`.
+
+    Raises:
+        TrustError: An argument is of a class that may not be imported.
+    """
+    return {name: from_written(value, trust) for name, value in init_args.items()}

@@ -3,6 +3,7 @@
 A new release that renames one of them breaks here, and in the test of that name.
 """
 
+import collections
 import contextlib
 from collections.abc import Iterator
 from typing import Any
@@ -25,6 +26,11 @@ def seed_generators(layer: keras.layers.Layer) -> list[keras.random.SeedGenerato
     return list(layer._seed_generators)
 
 
+def seed_states(layer: keras.layers.Layer) -> list[keras.Variable]:
+    """Returns the states of the seed generators of the layer and of all layers in it."""
+    return [generator.state for one in flatten_layers(layer) for generator in seed_generators(one)]
+
+
 def clear_losses(layer: keras.layers.Layer) -> None:
     """Forgets the losses that layers added in earlier calls."""
     layer._clear_losses()
@@ -33,6 +39,25 @@ def clear_losses(layer: keras.layers.Layer) -> None:
 def added_losses(layer: keras.layers.Layer) -> list[Any]:
     """Returns the losses that the layer itself added (`add_loss`, `activity_regularizer`)."""
     return list(layer._losses)
+
+
+def has_own_state(layer: keras.layers.Layer) -> bool:
+    """Returns whether the layer's class saves or loads more than variables, by hooks of its own.
+
+    The hooks of Keras' layers for numbers (`Dense`, `Embedding`, convolutions) are about quantized variables.
+    """
+    hooks = ("save_own_variables", "load_own_variables", "save_assets", "load_assets")
+    return isinstance(layer, keras.layers.Discretization) or any(_is_own_hook(layer, hook) for hook in hooks)
+
+
+def has_own_build_config(layer: keras.layers.Layer) -> bool:
+    """Returns whether the layer's class has a `get_build_config` of its own."""
+    return _is_own_hook(layer, "get_build_config")
+
+
+def _is_own_hook(layer: keras.layers.Layer, hook: str) -> bool:
+    owner = getattr(getattr(type(layer), hook, None), "__module__", "keras.")
+    return not owner.startswith("keras.") or ".preprocessing." in owner
 
 
 class CompleteModel(keras.Model):
@@ -63,6 +88,24 @@ def save_backup(callback: keras.callbacks.BackupAndRestore) -> None:
 def to_snake_case(name: str) -> str:
     """Converts a class name to Keras' form for layers: `TextGeneration` to `text_generation`."""
     return keras.src.utils.naming.to_snake_case(name)
+
+
+@contextlib.contextmanager
+def names_from_the_start() -> Iterator[None]:
+    """Numbers the names of objects made in the `with` block as a new process would: `dense`, `dense_1`, ...
+
+    TensorFlow orders operations by their names when it optimizes a graph, and so the terms of sums. Afterwards,
+    no name that was given, in the block or before, is given again.
+    """
+    state, key = keras.src.backend.common.global_state, "object_name_uids"
+    before = state.get_global_attribute(key) or {}
+    state.set_global_attribute(key, collections.defaultdict(int))
+    try:
+        yield
+    finally:
+        after = state.get_global_attribute(key) or {}
+        merged = {name: max(before.get(name, 0), after.get(name, 0)) for name in {**before, **after}}
+        state.set_global_attribute(key, collections.defaultdict(int, merged))
 
 
 # ---- Keras: optimizers

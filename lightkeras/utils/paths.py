@@ -18,7 +18,7 @@ from lightkeras.utils.checks import require
 
 
 def as_path(path: "str | os.PathLike", name: str = "path") -> "Path | RemotePath":
-    """Converts to a `Path`, or to a `RemotePath` if there is a scheme.
+    """Converts to a `Path` with the home folder in place of `~`, or to a `RemotePath` if there is a scheme.
 
     Args:
         path: A path.
@@ -29,11 +29,16 @@ def as_path(path: "str | os.PathLike", name: str = "path") -> "Path | RemotePath
     """
     text = os.fspath(path)
     if "://" not in text:
-        return Path(text)
+        return local_path(text)
     known = sorted(filter(None, _gfile().get_registered_schemes()))
     expected = f"a local path, or one of TensorFlow's file systems {', '.join(f'{scheme}://' for scheme in known)}"
     require(text.split("://")[0] in known, name, f"{expected} (import tensorflow_io first for more)", text)
     return RemotePath(text)
+
+
+def local_path(path: "str | os.PathLike") -> Path:
+    """Converts to a `Path`, with the home folder in place of `~`."""
+    return Path(os.path.expanduser(path))  # unlike `Path.expanduser`, it keeps a name such as `~notes.txt`
 
 
 def _gfile() -> Any:

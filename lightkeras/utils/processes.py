@@ -20,22 +20,25 @@ def module_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
 
 
-def run_module(module: str, *arguments: str, log: Path) -> tuple[int, int | None]:
+def run_module(
+    module: str, *arguments: str, log: Path, environment: dict[str, str] | None = None
+) -> tuple[int, int | None]:
     """Runs `python -m module`; returns the exit code, and the signal that was forwarded to it, if any.
 
     Args:
         module: A module that can be imported.
         arguments: Its arguments; the id of this process is appended to them (see `exit_with_parent`).
         log: The module's output is appended to this file.
+        environment: More environment variables.
     """
-    process = start_module(module, *arguments, log=log)
+    process = start_module(module, *arguments, log=log, environment=environment)
     return forward_signals([process], process.wait)
 
 
 def start_module(
     module: str, *arguments: str, log: Path, environment: dict[str, str] | None = None
 ) -> subprocess.Popen:
-    """Starts `python -m module` as `run_module` does, with more environment variables; returns at once."""
+    """Starts `python -m module` as `run_module` does; returns at once."""
     command = module_command(module, *arguments, str(os.getpid()))
     variables = {**module_environment(), **(environment or {})}
     with log.open("ab") as file:

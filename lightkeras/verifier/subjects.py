@@ -16,6 +16,7 @@ from lightkeras.data.module import DataModule
 from lightkeras.task import TaskModule
 from lightkeras.trainer import seed_everything
 from lightkeras.utils import internals
+from lightkeras.verifier.comparison import Difference, compare_repeated
 from lightkeras.verifier.datasets import Padded, first_examples
 from lightkeras.verifier.short_run import ShortRun, train
 
@@ -142,6 +143,11 @@ class Subject:
             task = self.copy_task(1)
             traces = TraceCounter(task)
             return self.train_with_checkpoints(task, 1, traces), traces.after_first_epoch
+
+    @functools.cached_property
+    def repeated(self) -> Difference:
+        """The difference of two runs with one seed, in what are two processes to the global generators."""
+        return compare_repeated(self.train_unmodified(2), self.unmodified[0], self.allowed_if_repeated)
 
 
 # ---- changes to a task

@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 import lightkeras as lk
-from tasks.captioning.photos.annotations import Photo, listed
+from tasks.captioning.photos.annotations import Photo
 from tasks.captioning.photos.collection import PhotoCollection
 from tasks.captioning.photos.encoders import PIXELS, ROWS, Encoder, Network
 from tasks.captioning.photos.features import extract, feature_folder
@@ -47,16 +47,17 @@ class CaptionData(lk.DataModule):
     Args:
         source: "download" (COCO 2014's training photos) or "download-2017"; "coco", "flickr8k" or "coco+flickr8k" (the
             small sets in `LIGHTKERAS_DATA`; of both together, COCO's photos are all for training); a file of your own
-            (COCO's or Karpathy's JSON, or CSV of two columns, image file and caption) or a folder with such a file; or
-            "sample", 3,000 drawn scenes.
+            (COCO's or Karpathy's JSON, CSV of image file and caption, Flickr8k's `captions.txt` or
+            `Flickr8k.token.txt`, Flickr30k's `results.csv`) or a folder with such a file; or "sample", 3,000 drawn
+            scenes.
         encoder: A model of `keras.applications`, a `.keras` file with a model that returns a grid of features, or
             "small" for pixels. None: "small" for the sample, else "InceptionV3".
         encoder_weights: "imagenet", or a weights file for that model without its top.
         image_size: Pixels per side of the encoder's input; None for its usual size. A photo is resized to this square.
         preprocessing: "tf", "torch", "caffe" or "none"; None for the model's own, "tf" for a `.keras` file.
         features_dir: The folder for folders of features; None for `features` beside the downloaded data sets.
-        image_folder: The folder of the photos that a file of your own lists. None: `images` beside the file or beside
-            its folder, or else its folder.
+        image_folder: The folder of the photos that a file of your own lists. None: the folder `images` or `Images`
+            beside the file or beside its folder, the file's folder, or another one near it that has the photos.
         max_images: The largest number of photos, chosen at random but always the same. None for all: for "download"
             this means archives of 13 GB (2017: 19 GB). With a number, only these photos are downloaded, one by one.
         vocabulary_size: Number of the most frequent words of the training captions, without four special ids. None:
@@ -147,7 +148,7 @@ class CaptionData(lk.DataModule):
         else:
             self._pictures = PhotoCollection(self.photos_on_disk(), self.encoder, self.feature_folder)
         self.input_shape = self._pictures.features.shape
-        parts = split_photos(self._usable(), self._pictures.splits, self.fractions)
+        parts = split_photos(self._usable(), self._pictures.splits, self.fractions, self.source)
         self._splits = dict(zip(SPLITS, parts, strict=True))
         self._captions = self._pictures.captions
         self._make_captions()
@@ -156,7 +157,7 @@ class CaptionData(lk.DataModule):
         """The numbers of the readable photos."""
         reasons, count = self._pictures.features.unreadable, len(self._pictures.captions)
         if reasons:
-            named = listed([f"{self._pictures.name(i)} ({reason})" for i, reason in reasons.items()])
+            named = lk.utils.listed([f"{self._pictures.name(i)} ({reason})" for i, reason in reasons.items()])
             if not self.skip_corrupt:
                 raise lk.utils.ArgumentError(
                     "Expected every photo to be readable, or skip_corrupt=True to leave the others out. Received: "
@@ -269,7 +270,7 @@ class CaptionData(lk.DataModule):
             photos: Files, or pictures that Pillow has opened. All are held in memory.
 
         Raises:
-            OSError, SyntaxError, ValueError, EOFError: A file that is no photo, or a damaged one.
+            FileNotFoundError, lk.data.ImageError: A file does not exist, is no photo, or is damaged.
             ValueError: The encoder's file or settings differ from those of the loaded run.
         """
         self._check_encoder()

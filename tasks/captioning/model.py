@@ -22,6 +22,7 @@ class PixelGrid(keras.layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         common = {"strides": 2, "padding": "same", "activation": "relu", "kernel_initializer": "he_normal"}
+        common |= {"data_format": "channels_last"}  # whatever a user's keras.json says
         self.convolutions = [
             keras.layers.Conv2D(filters, kernel, name=f"convolution_{number}", **common)
             for number, (filters, kernel) in enumerate(zip(FILTERS, KERNELS, strict=True), 1)

@@ -15,7 +15,7 @@ import lightkeras as lk
 from tasks.captioning import figures
 from tasks.captioning.data import CaptionData
 from tasks.captioning.model import Captioner, uncovered
-from tasks.captioning.photos.pixels import UNREADABLE, read_image, read_photo
+from tasks.captioning.photos.pixels import read_image, read_photo
 
 COCO_SCORES = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "cider", "rouge_l")
 SAMPLES = 10  # photos of a sample
@@ -172,23 +172,9 @@ class Captioning(lk.TaskModule):
         lk.decoding.check_search(1, beam_size, n_best, length_penalty)
         found = []
         for chunk in _chunks(photos):
-            inputs = self.data.encode_pixels(np.stack([self._pixels(photo) for photo in chunk]))
+            inputs = self.data.encode_images(chunk)
             found += self.search_inputs(inputs, beam_size, length_penalty, n_best)
         return found
-
-    def _pixels(self, photo: Photo) -> np.ndarray:
-        """The encoder's input of a photo: uint8 (size, size, 3).
-
-        Raises:
-            ValueError: No photo, or a damaged one.
-            FileNotFoundError: The file does not exist.
-        """
-        try:
-            return read_image(photo, self.data.encoder.size)
-        except FileNotFoundError:
-            raise
-        except UNREADABLE as error:
-            raise lk.utils.ArgumentError(f"Expected {photo} to be a photo. Received: {error}") from error
 
     def search_inputs(
         self, inputs: np.ndarray, beam_size: int = 3, length_penalty: float = 1.0, n_best: int = 1
@@ -248,7 +234,7 @@ class Captioning(lk.TaskModule):
             **search: The options of `caption`.
         """
         ((best,),) = self.search([photo], **search)
-        figures.write_attention(Path(path), read_photo(photo, SHOWN), best.words, best.attention)
+        figures.write_attention(lk.utils.local_path(path), read_photo(photo, SHOWN), best.words, best.attention)
         return best
 
     def predict_command(
@@ -300,15 +286,16 @@ class Captioning(lk.TaskModule):
         pixels, broken = {}, []
         for path in files:
             try:
-                pixels[path] = self._pixels(path)
-            except ValueError as error:
+                pixels[path] = read_image(path, self.data.encoder.size)
+            except lk.data.ImageError as error:
                 broken.append(f"Left out: {error}")
         return pixels, broken
 
 
 def _files(folder: str) -> list[Path]:
-    lk.utils.require(Path(folder).is_dir(), "folder", "an existing folder", folder)
-    files = sorted(path for path in Path(folder).iterdir() if path.is_file() and not path.name.startswith("."))
+    place = lk.utils.local_path(folder)
+    lk.utils.require(place.is_dir(), "folder", "an existing folder", folder)
+    files = sorted(path for path in place.iterdir() if path.is_file() and not path.name.startswith("."))
     lk.utils.require(len(files) > 0, "folder", "a folder with photos", folder)
     return files
 

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 import lightkeras as lk
 
+LAST = "channels_last"  # whatever a user's keras.json says
 SLOPE = 0.3  # of the leaky ReLUs, for negative inputs
 
 
@@ -144,7 +145,7 @@ class Generator(keras.layers.Layer):
 
 
 def _transposed(filters, strides, **kwargs):
-    return keras.layers.Conv2DTranspose(filters, 5, strides, padding="same", use_bias=False, **kwargs)
+    return keras.layers.Conv2DTranspose(filters, 5, strides, padding="same", data_format=LAST, use_bias=False, **kwargs)
 
 
 class Discriminator(keras.layers.Layer):
@@ -161,7 +162,7 @@ class Discriminator(keras.layers.Layer):
     def __init__(self, image_shape, filters, dropout, **kwargs):
         super().__init__(**kwargs)
         self.convolutions = [
-            keras.layers.Conv2D(filters << number, 5, 2, padding="same", name=f"convolution_{number}")
+            keras.layers.Conv2D(filters << number, 5, 2, padding="same", data_format=LAST, name=f"convolution_{number}")
             for number in range(halvings(image_shape[0]))
         ]
         self.dropouts = [keras.layers.Dropout(dropout) for _ in self.convolutions]

@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--reference_name", default="", help="label of the dotted line")
     options = parser.parse_args(arguments)
     out = lk.utils.new_file("out", options.out)
-    write_curve(out, Path(options.run), options.reference, options.reference_name)
+    write_curve(out, lk.utils.local_path(options.run), options.reference, options.reference_name)
     print(f"Wrote {out}")
 
 

@@ -1,6 +1,6 @@
 """Pairs of sentences as ids, split so that no sentence is on two sides."""
 
-import pathlib
+import functools
 import warnings
 
 import numpy as np
@@ -115,7 +115,7 @@ class TranslationData(lk.DataModule):
         """Reads the pairs, splits them and, unless they were loaded, makes the vocabularies."""
         if self.pairs is None:
             self.pairs = self._read()
-            sides = split_pairs(self.pairs, self.val_fraction, self.test_fraction)
+            sides = split_pairs(self.pairs, self.val_fraction, self.test_fraction, self.source)
             self._places = {name: np.flatnonzero(sides == i) for i, name in enumerate(SPLITS)}
             self._references = self._places_by_source()
             if self.source_vocabulary is None:
@@ -135,7 +135,7 @@ class TranslationData(lk.DataModule):
 
     def _read_files(self) -> list[tuple[str, str]]:
         names = self.source.split(",")
-        if len(names) == 2 and not pathlib.Path(self.source).expanduser().exists():
+        if len(names) == 2 and not lk.utils.local_path(self.source).exists():
             return read_aligned([lk.data.find_data(name, SPA_ENG) for name in names], self.skip_bad_lines)
         return read_pairs(lk.data.find_data(self.source, SPA_ENG), self.skip_bad_lines)
 
@@ -155,6 +155,12 @@ class TranslationData(lk.DataModule):
         self.source_vocabulary, self.target_vocabulary = map(self._make_vocabulary, zip(*train, strict=True))
 
     def _make_vocabulary(self, texts) -> Vocabulary:
+        if self.vocabulary == "word" and lk.metrics.lacks_spaces(texts):
+            warnings.warn(
+                f'No spaces stand between the words of sentences such as {texts[0]!r}: with vocabulary="word", hardly '
+                'any of them has an id. Use vocabulary="subword", or separate the words by spaces.',
+                stacklevel=5,
+            )
         if self.vocabulary == "subword":
             return lk.text.SubwordVocabulary.from_texts(texts, self.vocabulary_size or SUBWORDS)
         return lk.text.WordVocabulary.from_tokens(map(lk.text.tokenize, texts), self.vocabulary_size, self.min_count)
@@ -175,6 +181,11 @@ class TranslationData(lk.DataModule):
         source = _ragged([], sources, self.max_length)
         target = _ragged([lk.text.START], targets, self.max_length)
         return {"source": source, "target": target, "index": places.astype(np.int32)}
+
+    @functools.cached_property
+    def bleu(self) -> type[lk.metrics.BLEU]:
+        """The BLEU for the target language."""
+        return lk.metrics.bleu_for(target for _, target in self.pairs)
 
     def train_dataset(self) -> lk.AddressedDataset:
         """Returns the training pairs, shuffled."""

@@ -27,11 +27,11 @@ def evaluate(task: Translation, split: str = "test", **search) -> dict:
     began = time.perf_counter()
     translations = task.translate(sources, **search)
     seconds = time.perf_counter() - began
-    bleu, chrf = (kind.from_sentences(translations, references) for kind in (lk.metrics.BLEU, lk.metrics.ChrF))
+    bleu, chrf = (kind.from_sentences(translations, references) for kind in (task.data.bleu, lk.metrics.ChrF))
     return {
         "bleu": bleu.result(), "bleu_signature": bleu.signature,
         "chrf": chrf.result(), "chrf_signature": chrf.signature,
-        "lowercase_bleu": lk.metrics.BLEU.from_sentences(translations, references, lowercase=True).result(),
+        "lowercase_bleu": task.data.bleu.from_sentences(translations, references, lowercase=True).result(),
         "sentences": len(sources), "seconds": seconds,
         "examples": list(zip(sources, translations, references, strict=True)),
     }  # fmt: skip

@@ -39,9 +39,10 @@ class Translation(lk.TaskModule):
     """Translates sentences: a recurrent encoder, and a decoder that attends to it (Bahdanau et al. 2015).
 
     The loss is nats per target token, with the sentence's end and without padding; `perplexity` and `token_accuracy`
-    are logged with it. Every evaluation also translates its sentences greedily: `bleu` and `chrf` (0 to 100) measure
-    the quality; `attention_entropy` (nats), `attention_coverage`, and the shares of `unknown` tokens and of `empty` and
-    `repeating` translations point to faults.
+    are logged with it. Every evaluation also translates its sentences greedily: `bleu` (of characters, if the target
+    language puts no spaces between words: `lk.metrics.bleu_for`) and `chrf` (0 to 100) measure the quality;
+    `attention_entropy` (nats), `attention_coverage`, and the shares of `unknown` tokens and of `empty` and `repeating`
+    translations point to faults.
 
     Args:
         embedding_dim: Width of the embeddings of both languages.
@@ -183,7 +184,7 @@ class Translation(lk.TaskModule):
                 found += [best for (best,) in self.searcher.search_batch(batch["source"].numpy()[kept])]
                 references += self.data.references_at(batch["index"].numpy()[kept])
         texts, nothing = [self.data.decode(one.ids) for one in found], lk.metrics.WeightedMean(0.0, 0.0)
-        quality = {"bleu": lk.metrics.BLEU, "chrf": lk.metrics.ChrF}
+        quality = {"bleu": self.data.bleu, "chrf": lk.metrics.ChrF}
         tokens = np.concatenate([[], *(one.ids for one in found)])
         return {
             **{n: kind.from_sentences(texts, references) if texts else kind.zero() for n, kind in quality.items()},
@@ -212,7 +213,7 @@ class Translation(lk.TaskModule):
             **search: The options of `translate`.
         """
         ((best,),) = self.search([text], **search)
-        figures.write_attention(Path(path), best.source_labels, best.labels, best.attention)
+        figures.write_attention(lk.utils.local_path(path), best.source_labels, best.labels, best.attention)
         return best.text
 
     def predict_command(
@@ -255,10 +256,13 @@ def _chunks(text: str | None, file: str | None) -> Iterator[list[str]]:
     if text is not None:
         yield [text]
     elif file is not None:
-        yield lk.text.read_text(file).splitlines()
+        yield lk.text.split_lines(lk.text.read_text(file))
     else:
-        for line in sys.stdin:
-            yield [line.removesuffix("\n")]
+        try:
+            for line in sys.stdin:
+                yield [line.removesuffix("\n")]
+        except UnicodeDecodeError as error:
+            raise lk.utils.ArgumentError(f"Expected UTF-8 text on standard input. Received: {error}") from error
 
 
 def _steps(one: lk.decoding.FoundSequence) -> tuple[np.ndarray, np.ndarray]:

@@ -11,13 +11,13 @@ training. Its output is lower case, so it is scored without regard to case.
 import argparse
 import json
 import time
-from pathlib import Path
 
 import keras
 import numpy as np
 
 import lightkeras as lk
 from benchmarks.peers.tutorials import translation as tutorial_translation
+from lightkeras.utils.paths import local_path
 from tasks.translation import TranslationData
 
 BATCH, LONGEST, REPORT = 64, 20, 100
@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, required=True, help="processor time of training")
     parser.add_argument("--source", default="download", help="as of the translation task's data")
     parser.add_argument("--limit", type=int, help="test sentences; all of them by default")
-    parser.add_argument("--out", type=Path, required=True, help="a new JSON file")
+    parser.add_argument("--out", type=local_path, required=True, help="a new JSON file")
     options = parser.parse_args(arguments)
     out = lk.utils.new_file("out", options.out)
     keras.utils.set_random_seed(0)

@@ -1,20 +1,21 @@
-"""Annotation files, which list the captions of each photo: COCO's JSON, Karpathy's JSON, and CSV."""
+"""Annotation files, which list the captions of each photo: COCO's JSON, Karpathy's JSON, and tables."""
 
 import collections
-import csv
 import dataclasses
-import io
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+import re
 from typing import Any
 
 import lightkeras as lk
+from tasks.captioning.photos.tables import read_table
 
 SPLITS = {"train": "train", "restval": "train", "val": "validation", "test": "test", "none": None}  # Karpathy's names
+_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can escape half a character
+LONGEST = 255  # bytes of a file name
 COCO_PARTS = ("train2014", "val2014", "train2017", "val2017")  # official files, not splits
-CSV_HEADERS = ("image", "image_name", "image_file", "file", "file_name", "filename", "photo")
+TABLES = (".csv", ".tsv", ".txt", ".token")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,13 +43,16 @@ def read_annotations(file: str | os.PathLike, folder: str | os.PathLike) -> list
 
     - COCO's JSON: `images` with `id` and `file_name`, `annotations` with `image_id` and `caption`.
     - Karpathy's JSON: `images` with `filename`, perhaps `filepath`, and `sentences` with `raw`.
-    - CSV of two columns: image file, caption; a row for each caption. A first row such as `image,caption` is a header.
+    - CSV of two columns: image file, caption; a row for each caption. A first row such as `image,caption` is a header,
+      and then captions with commas need no quotes (Flickr8k's `captions.txt`).
+    - Lines `a.jpg#0`, tab, caption (`Flickr8k.token.txt`); lines `a.jpg| 0| caption` after a header (Flickr30k's
+      `results.csv`).
 
     In JSON, an image may have a `split`: train, restval, val, test, none, or the name of an official COCO part, which
     is no split. The photos themselves need not exist.
 
     Args:
-        file: `.json` or `.csv`, UTF-8.
+        file: `.json`, `.csv`, `.tsv`, `.txt` or `.token`, UTF-8.
         folder: The folder of the photos, to which the file names are relative.
 
     Raises:
@@ -56,8 +60,8 @@ def read_annotations(file: str | os.PathLike, folder: str | os.PathLike) -> list
             listed, an image without a caption, an image listed twice, a file name that leaves the folder.
     """
     file, folder = pathlib.Path(file), pathlib.Path(folder)
-    lk.utils.require_choice("suffix of the annotations", file.suffix.lower(), (".json", ".csv"))
-    photos = _read_csv(file, folder) if file.suffix.lower() == ".csv" else _read_json(file, folder)
+    lk.utils.require_choice("suffix of the annotations", file.suffix.lower(), (".json", *TABLES))
+    photos = _read_json(file, folder) if file.suffix.lower() == ".json" else _read_table(file, folder)
     lk.utils.require(bool(photos), "annotations", "a file with captions", str(file))
     names = [str(photo.path.relative_to(folder)) for photo in photos]
     twice = [name for name, count in collections.Counter(names).items() if count > 1]
@@ -69,12 +73,7 @@ def read_annotations(file: str | os.PathLike, folder: str | os.PathLike) -> list
 
 def _reject(names: list[str], expected: str, what: str) -> None:
     if names:
-        raise lk.utils.ArgumentError(f"Expected {expected}. Received: {len(names)} {what}: {listed(names)}")
-
-
-def listed(names: list[str]) -> str:
-    """Joins the first five names, and counts the others."""
-    return ", ".join(names[:5]) + (f", and {len(names) - 5} more" if len(names) > 5 else "")
+        raise lk.utils.ArgumentError(f"Expected {expected}. Received: {len(names)} {what}: {lk.utils.listed(names)}")
 
 
 def _inside(folder: pathlib.Path, name: str, file: pathlib.Path) -> pathlib.Path:
@@ -83,35 +82,19 @@ def _inside(folder: pathlib.Path, name: str, file: pathlib.Path) -> pathlib.Path
         raise lk.utils.ArgumentError(
             f"Expected the file names in {file} to stay within their folder. Received: {name!r}"
         )
+    if "\0" in name or any(len(part.encode(errors="replace")) > LONGEST for part in path.parts):
+        raise lk.utils.ArgumentError(f"Expected the file names in {file} to be possible. Received: {name[:80]!r}")
     return folder / path
 
 
-# ---- CSV
+# ---- tables
 
 
-def _read_csv(file: pathlib.Path, folder: pathlib.Path) -> list[Photo]:
+def _read_table(file: pathlib.Path, folder: pathlib.Path) -> list[Photo]:
     captions = collections.defaultdict(list)
-    for line, row in _csv_rows(file):
-        header = line == 1 and row[0].strip().lower() in CSV_HEADERS
-        if not header:
-            if len(row) != 2:
-                raise lk.utils.ArgumentError(
-                    f"Expected two columns in {file}, an image file and a caption (in quotes where it has a comma). "
-                    f"Received: {len(row)} in line {line}"
-                )
-            captions[row[0].strip()].append(row[1])
+    for name, caption in read_table(file):
+        captions[name].append(caption)
     return [Photo(_inside(folder, name, file), _clean(texts)) for name, texts in captions.items()]
-
-
-def _csv_rows(file: pathlib.Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not empty, each with the line in which it ends."""
-    rows = csv.reader(io.StringIO(lk.text.read_text(file), newline=""), strict=True)  # or an open quote eats rows
-    try:
-        for row in rows:
-            if row:
-                yield rows.line_num, row
-    except csv.Error as error:
-        raise lk.utils.ArgumentError(f"Expected {file} to be CSV. Received: {error} in line {rows.line_num}") from error
 
 
 def _clean(texts: list[str]) -> tuple[str, ...]:
@@ -123,9 +106,10 @@ def _clean(texts: list[str]) -> tuple[str, ...]:
 
 
 def _read_json(file: pathlib.Path, folder: pathlib.Path) -> list[Photo]:
+    text = lk.text.read_text(file)
     try:
-        document = json.loads(lk.text.read_text(file))
-    except json.JSONDecodeError as error:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise lk.utils.ArgumentError(f"Expected {file} to be JSON. Received: {error}") from error
     images = _list(document, "images", file)
     if any("sentences" in image for image in images):
@@ -151,7 +135,10 @@ def _get(entry: dict, key: str, kind: type | tuple[type, ...], where: str) -> An
         received = f"{key}={entry[key]!r}" if key in entry else f"the keys {', '.join(entry)}"
         names = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
         raise lk.utils.ArgumentError(f'Expected {where} to have the key "{key}" ({names}). Received: {received}')
-    return entry[key]
+    value = entry[key]
+    if isinstance(value, str) and _SURROGATE.search(value):
+        raise lk.utils.ArgumentError(f"Expected {where} to have Unicode text. Received: {key}={value!r}")
+    return value
 
 
 def _split(image: dict, file: pathlib.Path) -> str | None:
@@ -164,7 +151,8 @@ def _split(image: dict, file: pathlib.Path) -> str | None:
 
 def _karpathy_photo(image: dict, folder: pathlib.Path, file: pathlib.Path) -> Photo:
     where = f"every image in {file}"
-    name = os.path.join(image.get("filepath") or "", _get(image, "filename", str, where))
+    place = _get(image, "filepath", str, where) if image.get("filepath") else ""
+    name = os.path.join(place, _get(image, "filename", str, where))
     texts = [_get(s, "raw", str, f"every sentence in {file}") for s in _get(image, "sentences", list, where)]
     return Photo(_inside(folder, name, file), _clean(texts), _split(image, file))
 
@@ -182,6 +170,8 @@ def _coco_photos(images: list[dict], annotations: list[dict], folder: pathlib.Pa
 
 
 def _coco_photo(image: dict, texts: list[str], folder: pathlib.Path, file: pathlib.Path) -> Photo:
-    path = _inside(folder, _get(image, "file_name", str, f"every image in {file}"), file)
-    size = (image["width"], image["height"]) if "width" in image and "height" in image else None
+    where = f"every image in {file}"
+    path = _inside(folder, _get(image, "file_name", str, where), file)
+    sides = {"width", "height"} <= set(image)
+    size = (_get(image, "width", int, where), _get(image, "height", int, where)) if sides else None
     return Photo(path, _clean(texts), _split(image, file), image.get("coco_url"), size)

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import inspect
-import os
 import pathlib
 import sys
 from collections.abc import Callable
@@ -98,7 +97,7 @@ class Encoder:
         if self.is_pixels:
             return {"model": PIXELS, "image_size": self.size, "dtype": self.dtype.name}
         name, file = ("encoder", self.name) if self.is_file else ("encoder_weights", self.weights)
-        lk.utils.require(file == "imagenet" or os.path.isfile(file), name, "an existing file", file)
+        lk.utils.require(file == "imagenet" or lk.utils.local_path(file).is_file(), name, "an existing file", file)
         weights = "imagenet" if file == "imagenet" else f"sha256:{lk.utils.sha256(file)}"
         own = "tf" if self.is_file else "its own"
         return {
@@ -113,12 +112,14 @@ class Encoder:
         """Loads and compiles the network; this takes seconds and may download ImageNet weights."""
         if self.is_pixels:
             return Network("pixels", (self.size, self.size, 3), lambda images: images)
-        before = keras.config.dtype_policy()
+        before = keras.config.dtype_policy(), keras.config.image_data_format()
         keras.config.set_dtype_policy("float32")  # features must not depend on the precision of the training
+        keras.config.set_image_data_format("channels_last")  # nor on a user's keras.json
         try:
             model = self._load()
         finally:
-            keras.config.set_dtype_policy(before)
+            keras.config.set_dtype_policy(before[0])
+            keras.config.set_image_data_format(before[1])
         shape = _grid(model, self.size, self.label)
         call = tf.function(
             lambda images: model(self._preprocessed(tf.cast(images, tf.float32)), training=False),
@@ -128,9 +129,10 @@ class Encoder:
 
     def _load(self) -> keras.Model:
         if self.is_file:
-            return keras.saving.load_model(self.name, compile=False)
+            return keras.saving.load_model(lk.utils.local_path(self.name), compile=False)
         make = getattr(keras.applications, self.name)
-        return make(include_top=False, weights=self.weights, input_shape=(self.size, self.size, 3))
+        weights = self.weights if self.weights == "imagenet" else str(lk.utils.local_path(self.weights))
+        return make(include_top=False, weights=weights, input_shape=(self.size, self.size, 3))
 
     def _preprocessed(self, images: tf.Tensor) -> tf.Tensor:
         """Pixels from 0 to 255, scaled for the model."""
@@ -138,8 +140,10 @@ class Encoder:
             return images
         if self.preprocessing is None and not self.is_file:
             home = sys.modules[getattr(keras.applications, self.name).__module__]
-            return home.preprocess_input(images)
-        return keras.applications.imagenet_utils.preprocess_input(images, mode=self.preprocessing or "tf")
+            return home.preprocess_input(images, data_format="channels_last")
+        return keras.applications.imagenet_utils.preprocess_input(
+            images, "channels_last", mode=self.preprocessing or "tf"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

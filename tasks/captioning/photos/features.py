@@ -23,6 +23,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import math
 import os
 import pathlib
 import sys
@@ -34,7 +35,7 @@ from rich import progress
 
 import lightkeras as lk
 from tasks.captioning.photos.encoders import ROWS, Encoder, Network
-from tasks.captioning.photos.pixels import UNREADABLE, read_image
+from tasks.captioning.photos.pixels import read_image
 from tasks.captioning.photos.sources import cache_folder
 
 PHOTOS = 256  # of a shard; a kill loses no more
@@ -69,9 +70,10 @@ class Shard:
         """Returns the note of the shard's `.json`, if the shard exists and belongs to exactly these photos."""
         try:
             note = json.loads(self.records.with_suffix(".json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
+        except (FileNotFoundError, ValueError, RecursionError):
             return None
-        same = note["photos"] == self.photos() and self.records.is_file()
+        whole = isinstance(note, dict) and {"bytes", "photos", "sha256", "unreadable"} <= set(note)
+        same = whole and note["photos"] == self.photos() and self.records.is_file()
         return note if same and self.records.stat().st_size == note["bytes"] else None
 
     def is_whole(self) -> bool:
@@ -92,7 +94,7 @@ class Shard:
         decoded = zip(self.paths, _decoded(pool, self.paths, encoder.size), strict=True)
         with tf.io.TFRecordWriter(str(partial)) as writer:
             while rows := list(itertools.islice(decoded, ROWS)):
-                unreadable.update({str(path): str(reason) for path, reason in rows if isinstance(reason, Exception)})
+                unreadable.update({str(path): reason for path, reason in rows if isinstance(reason, str)})
                 for features in _computed(network, encoder, [pixels for _, pixels in rows]):
                     writer.write(features.tobytes())
                 advance(len(rows))
@@ -103,7 +105,7 @@ class Shard:
 
 
 def _decoded(pool: concurrent.futures.Executor, paths: tuple[pathlib.Path, ...], size: int) -> Iterator:
-    """Yields the pixels of each photo or the error that it raised, in order; threads decode two batches ahead."""
+    """Yields the pixels of each photo or the reason it cannot be read, in order; threads decode two batches ahead."""
     waiting = collections.deque()
     for path in paths:
         waiting.append(pool.submit(_pixels, path, size))
@@ -113,14 +115,14 @@ def _decoded(pool: concurrent.futures.Executor, paths: tuple[pathlib.Path, ...],
         yield waiting.popleft().result()
 
 
-def _pixels(path: pathlib.Path, size: int) -> np.ndarray | Exception:
+def _pixels(path: pathlib.Path, size: int) -> np.ndarray | str:
     try:
         return read_image(path, size)
-    except UNREADABLE as error:
-        return error
+    except lk.data.ImageError as error:
+        return error.reason
 
 
-def _computed(network: Network, encoder: Encoder, rows: list[np.ndarray | Exception]) -> np.ndarray:
+def _computed(network: Network, encoder: Encoder, rows: list[np.ndarray | str]) -> np.ndarray:
     """The features of up to `ROWS` photos: (photos, slots, channels); zeros for unreadable ones."""
     images = np.zeros((ROWS, encoder.size, encoder.size, 3), np.uint8)
     readable = [place for place, pixels in enumerate(rows) if isinstance(pixels, np.ndarray)]
@@ -155,7 +157,7 @@ def extract(paths: list[pathlib.Path], encoder: Encoder, folder: str | os.PathLi
         ValueError: The folder has the features of another encoder or setting, or features are beyond float16.
         FileNotFoundError: A photo does not exist.
     """
-    folder = pathlib.Path(folder)
+    folder = lk.utils.local_path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     waiting = f"Waiting for another process that computes features in {folder}"
     with lk.utils.locked(folder / ".lock", message=waiting):
@@ -185,8 +187,13 @@ def read_manifest(folder: pathlib.Path, encoder: Encoder) -> dict:
     Raises:
         ValueError: The folder has the features of another encoder or setting.
     """
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    there, wanted = manifest["settings"], encoder.settings
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        there, wanted, _ = dict(manifest["settings"]), encoder.settings, tuple(map(int, manifest["shape"]))
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise lk.utils.ArgumentError(
+            f"Expected {folder / MANIFEST} to describe features. Received: {error!r}. Delete that folder"
+        ) from error
     other = [name for name in {**there, **wanted} if there.get(name) != wanted.get(name)]
     if other:
         raise lk.utils.ArgumentError(
@@ -221,8 +228,8 @@ def feature_folder(root: str | None, source: str, image_folder: str | None, enco
         image_folder: An argument of `CaptionData`.
         encoder: The encoder.
     """
-    folder = pathlib.Path(root).expanduser() if root else cache_folder() / "features"
-    path = pathlib.Path(source).expanduser()
+    folder = lk.utils.local_path(root) if root else cache_folder() / "features"
+    path = lk.utils.local_path(source)
     places = [str(path.resolve()), image_folder] if path.exists() else [source, os.environ.get("LIGHTKERAS_DATA")]
     digest = hashlib.sha256(json.dumps([places, encoder.settings], sort_keys=True).encode()).hexdigest()
     return folder / f"{path.stem}-{encoder.label}-{digest[:12]}"
@@ -260,6 +267,10 @@ class Features:
                 f"Expected {folder} to have the features of all {len(paths)} photos as they are now: call "
                 f"`prepare_data()` first. Received: {notes.count(None)} of {len(notes)} files that are missing or old"
             )
+        row = HEADER + math.prod(self.shape) * self.dtype.itemsize + FOOTER
+        wrong = [str(s.records) for s, note in zip(shards, notes, strict=True) if note["bytes"] != row * len(s.paths)]
+        expected = f"of {row} bytes for each photo, as the shape {self.shape} in {folder / MANIFEST} says"
+        lk.utils.require(not wrong, "features", expected, wrong[:1])
         self._files = [shard.records for shard in shards]
         reasons = {path: reason for note in notes for path, reason in note["unreadable"].items()}
         self.unreadable = {i: reasons[str(path)] for i, path in enumerate(paths) if str(path) in reasons}

@@ -11,16 +11,16 @@ import sys
 import urllib.request
 import warnings
 
-from PIL import Image
 from rich import progress
 
 import lightkeras as lk
-from tasks.captioning.photos.annotations import Photo, listed, read_annotations
-from tasks.captioning.photos.pixels import UNREADABLE
+from tasks.captioning.photos.annotations import TABLES, Photo, read_annotations
+from tasks.captioning.photos.tables import find_layout
 
 COCO = "http://images.cocodataset.org"
 TIMEOUT = 30.0  # seconds without a byte
 CONNECTIONS = 16
+SOME = 20  # photos that are looked for to find their folder
 
 
 def _annotations(year: int, size: int, checksum: str) -> lk.data.Download:
@@ -77,7 +77,7 @@ def find_photos(source: str, image_folder: str | None, max_images: int | None, s
     if missing and not skip_missing:
         raise lk.utils.ArgumentError(
             f"Expected every photo to exist, or skip_corrupt=True to leave the others out. Received: "
-            f"{len(missing)} of {len(chosen)} missing: {listed(missing)}"
+            f"{len(missing)} of {len(chosen)} missing: {lk.utils.listed(missing)}"
         )
     if missing:
         warnings.warn(f"Left out {len(missing)} of {len(chosen)} photos that are missing", stacklevel=2)
@@ -95,40 +95,64 @@ def _listed(source: str, image_folder: str | None) -> list[Photo]:
     if source == BOTH:  # COCO's photos are few and carry no split: all are for training
         coco = [dataclasses.replace(photo, split="train") for photo in _listed("coco", None)]
         return coco + _listed("flickr8k", None)
-    file = _subset(source) if source in SUBSETS else _annotation_file(pathlib.Path(source).expanduser())
-    return read_annotations(file, _image_folder(file, image_folder))
+    file = _subset(source) if source in SUBSETS else _annotation_file(lk.utils.local_path(source))
+    photos = read_annotations(file, "")
+    folder = _image_folder(file, image_folder, [photo.path for photo in photos[:SOME]])
+    return [dataclasses.replace(photo, path=folder / photo.path) for photo in photos]
 
 
 def _subset(source: str) -> pathlib.Path:
     root = os.environ.get("LIGHTKERAS_DATA")
     expected = f"set to a folder with {SUBSETS[source]} for source={source!r}"
     lk.utils.require(bool(root), "LIGHTKERAS_DATA", expected, root)
-    file = pathlib.Path(root).expanduser() / SUBSETS[source]
+    file = lk.utils.local_path(root) / SUBSETS[source]
     lk.utils.require(file.is_file(), "LIGHTKERAS_DATA", expected, root)
     return file
 
 
 def _annotation_file(path: pathlib.Path) -> pathlib.Path:
-    """`path`, or the only file with captions in it or in its folder `annotations`."""
+    """`path`, or the only file with captions in it, or else in its subfolders."""
     choices = ", ".join(f'"{name}"' for name in (*EDITIONS, *SUBSETS, BOTH, "sample"))
     lk.utils.require(path.exists(), "source", f"{choices}, or an existing file or folder", str(path))
     if path.is_file():
         return path
-    found = sorted(
-        f for folder in (path, path / "annotations") for end in ("json", "csv") for f in folder.glob(f"*.{end}")
-    )
-    lk.utils.require(len(found) == 1, "source", "a folder with one .json or .csv file with captions (or that file)",
-                  f"{path} with {', '.join(f.name for f in found) or 'none'}")  # fmt: skip
+    found = _caption_files(path) or [file for folder in _subfolders(path) for file in _caption_files(folder)]
+    expected = "a folder with one file with captions (.json, .csv, captions.txt, Flickr8k.token.txt), or that file"
+    received = f"{path} with {', '.join(str(f.relative_to(path)) for f in found) or 'none'}"
+    lk.utils.require(len(found) == 1, "source", expected, received)
     return found[0]
 
 
-def _image_folder(file: pathlib.Path, given: str | None) -> pathlib.Path:
+def _caption_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The files in a folder that may have captions; of a text file, the first line decides."""
+    files = sorted(path for path in folder.glob("*") if path.is_file() and not path.name.startswith("."))
+    files = [path for path in files if path.suffix.lower() in (".json", ".csv") or _has_layout(path)]
+    words = [path for path in files if ".lemma." not in path.name]  # Flickr8k has its captions in base forms, too
+    return words or files
+
+
+def _has_layout(path: pathlib.Path) -> bool:
+    if path.suffix.lower() not in TABLES:
+        return False
+    with path.open("rb") as file:
+        return find_layout(file.readline(4096).decode("utf-8-sig", "replace")) is not None
+
+
+def _subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(path for path in folder.glob("*") if os.path.isdir(path) and not path.name.startswith((".", "__")))
+
+
+def _image_folder(file: pathlib.Path, given: str | None, some: list[pathlib.Path]) -> pathlib.Path:
+    """The folder of the photos: `given`, or one near the file, first of all `images`, that has one of `some` photos."""
     if given is not None:
-        folder = pathlib.Path(given).expanduser()
+        folder = lk.utils.local_path(given)
         lk.utils.require(folder.is_dir(), "image_folder", "an existing folder", given)
         return folder
-    beside = (file.parent / "images", file.parent.parent / "images")
-    return next((folder for folder in beside if folder.is_dir()), file.parent)
+    near = [*_subfolders(file.parent), *_subfolders(file.parent.parent)]
+    images = [folder for folder in near if folder.name.lower() == "images"]
+    choices = [*images, file.parent, *near]
+    holding = (folder for folder in choices if any(os.path.isfile(folder / photo) for photo in some))
+    return next(holding, choices[0])
 
 
 # ---- official photos
@@ -149,7 +173,7 @@ def _downloaded(source: str, max_images: int | None) -> list[Photo]:
 
 def cache_folder() -> pathlib.Path:
     """Returns the folder of all data sets: `$KERAS_HOME/datasets`, by default `~/.keras/datasets`."""
-    return pathlib.Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "datasets"
+    return lk.utils.local_path(os.environ.get("KERAS_HOME") or "~/.keras") / "datasets"
 
 
 def _fetch_each(photos: list[Photo], folder: pathlib.Path) -> None:
@@ -175,15 +199,13 @@ def _fetch(photo: Photo) -> None:
     try:
         with urllib.request.urlopen(photo.url, timeout=TIMEOUT) as response:
             content = response.read()
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-            size = image.size
-    except (*UNREADABLE, http.client.HTTPException) as error:
+        size = lk.data.open_image(io.BytesIO(content)).size
+    except (OSError, lk.data.ImageError, http.client.HTTPException) as error:
         raise lk.data.DownloadError(
             f"Could not download {photo.url} ({error}). The photos so far are kept: call again to resume. Without "
             'the network: use a folder of your own, or source="sample"'
         ) from error
-    if photo.size not in (None, size):
+    if photo.size not in (None, size, size[::-1]):  # the official size may be that before it is turned upright
         raise lk.data.DownloadError(f"Expected {photo.url} to have {photo.size} pixels. Received: {size}")
     with lk.utils.write_atomically(photo.path) as partial:
         partial.write_bytes(content)

@@ -9,7 +9,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def split_photos(
-    usable: np.ndarray, splits: list[str | None] | None, fractions: tuple[float, float]
+    usable: np.ndarray, splits: list[str | None] | None, fractions: tuple[float, float], source: str = "photos"
 ) -> list[np.ndarray]:
     """Splits photos by the split that they carry, or else by a fixed permutation.
 
@@ -17,6 +17,7 @@ def split_photos(
         usable: The numbers of the photos, (photos,).
         splits: The split that each photo carries, by its number; None if there are none.
         fractions: Shares of the photos for validation and test, for photos that carry no split.
+        source: Where they come from, for the message of an error.
 
     Returns:
         The numbers of the photos for training, validation and test.
@@ -28,7 +29,7 @@ def split_photos(
     if any(carried):
         without = sum(split is None for split in carried)
         expected = "given for all photos or for none"
-        lk.utils.require(not without, "split", expected, f"{without} of {len(carried)} photos without")
+        lk.utils.require(not without, "split", expected, f"{without} of {len(carried)} photos of {source} without")
         parts = [usable[[split == name for split in carried]] for name in SPLITS]
     else:
         order = usable[np.random.Generator(np.random.Philox(key=KEY)).permutation(len(usable))]
@@ -36,5 +37,5 @@ def split_photos(
         train = max(len(usable) - val - test, 0)
         parts = [np.sort(part) for part in np.split(order, [train, train + val])]
     for name, part in zip(SPLITS, parts, strict=True):
-        lk.utils.require(len(part) > 0, "source", f"photos for {', '.join(SPLITS)}", f"none for {name}")
+        lk.utils.require(len(part) > 0, "source", f"photos for {', '.join(SPLITS)}", f"{source}, none for {name}")
     return parts

@@ -39,14 +39,15 @@ def read_aligned(paths: list[pathlib.Path], skip_bad_lines: bool = False) -> lis
 
 
 def _lines(path: pathlib.Path, lenient: bool) -> list[str]:
-    r"""The lines of a file, ended by `\n` or `\r\n`; if `lenient`, bytes that are not UTF-8 become lone surrogates."""
+    """The lines of a file; if `lenient`, bytes that are not UTF-8 become lone surrogates."""
     if path.is_dir():
         raise lk.utils.ArgumentError(f"Expected a file of pairs. Received: {path}, a folder")
     if lenient:
         text = path.read_bytes().decode(errors="surrogateescape").removeprefix("\ufeff")
     else:
         text = lk.text.read_text(path)
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+    lk.utils.require(text != "", "source", "a file with pairs", str(path))
+    return lk.text.split_lines(text)
 
 
 def _check_pairs(rows: list[list[str]], columns: int, path: str, skip_bad_lines: bool) -> list[tuple[str, str]]:
@@ -68,6 +69,8 @@ def _problem(row: list[str], columns: int) -> str | None:
     """The fault of a line, or None."""
     if any(map(_UNDECODED.search, row)):
         return "not UTF-8"
+    if any("\0" in cell for cell in row):
+        return "a NUL character"
     if len(row) != columns:
         return f"{len(row) - 1} tabs, not {columns - 1}"
     empty = [str(number) for number, cell in enumerate(row[:2], 1) if not cell.strip()]

@@ -11,7 +11,9 @@ from scipy.sparse.csgraph import connected_components
 import lightkeras as lk
 
 
-def split_pairs(pairs: list[tuple[str, str]], val_fraction: float, test_fraction: float) -> np.ndarray:
+def split_pairs(
+    pairs: list[tuple[str, str]], val_fraction: float, test_fraction: float, source: str = "pairs"
+) -> np.ndarray:
     """Assigns every pair to a split: 0 training, 1 validation, 2 test; int (pairs,).
 
     Pairs that share a source or a target, except for case, accents, digits and punctuation, get the same split. The
@@ -22,6 +24,7 @@ def split_pairs(pairs: list[tuple[str, str]], val_fraction: float, test_fraction
         pairs: Distinct pairs (source, target).
         val_fraction: Share of the distinct sources for validation.
         test_fraction: Share of the distinct sources for the test.
+        source: Where they come from, for the message of an error.
 
     Raises:
         ValueError: A split would have no pair.
@@ -40,7 +43,7 @@ def split_pairs(pairs: list[tuple[str, str]], val_fraction: float, test_fraction
     counts = np.bincount(side, minlength=3)
     lk.utils.require(
         counts.min() > 0, "source", "3 groups of pairs or more that share no sentence, for training, validation, test",
-        f"{len(pairs)} pairs in {len(names)} groups",
+        f"{source}, {len(pairs)} pairs in {len(names)} groups",
     )  # fmt: skip
     return side[groups]
 

@@ -5,6 +5,7 @@ import time
 
 import keras
 import numpy as np
+import pandas
 import pytest
 import tensorflow as tf
 from helpers.toys import quiet, weights
@@ -194,6 +195,81 @@ def test_bad_arguments_are_named(make, error, message):
     with pytest.raises(error, match=r"^Expected .* Received: ") as caught:
         make()
     assert message in str(caught.value)
+
+
+FRAME = pandas.DataFrame(
+    {"age": [1, 2, 3], "name": ["a", "b", "c"], "size": [0.5, 1.5, 2.5], "old": [True, False, True]}
+)
+
+
+@pytest.mark.parametrize(
+    ("array", "dtype", "expected"),
+    [
+        (np.array([0.1, 2, 3]), tf.float32, [0.1, 2, 3]),
+        (np.float16([1, 2, 3]), tf.float32, [1, 2, 3]),
+        (np.array([1, 2, 3]), tf.int64, [1, 2, 3]),
+        ([1, 2, 3], tf.int32, [1, 2, 3]),
+        (FRAME[["age", "size"]], tf.float32, [[1, 0.5], [2, 1.5], [3, 2.5]]),
+        (FRAME[["age", "old"]], tf.int64, [[1, 1], [2, 0], [3, 1]]),
+        (FRAME["name"], tf.string, [b"a", b"b", b"c"]),
+        (FRAME["name"].astype("category"), tf.string, [b"a", b"b", b"c"]),
+        (FRAME["age"].astype("Int64"), tf.int64, [1, 2, 3]),
+        (FRAME["old"].astype("boolean"), tf.bool, [True, False, True]),
+        (FRAME["size"].astype(object), tf.float32, [0.5, 1.5, 2.5]),
+        (pandas.Series([np.ones(2), np.zeros(2), np.ones(2)]), tf.float32, [[1, 1], [0, 0], [1, 1]]),
+        (tf.RaggedTensor.from_row_lengths(np.arange(3.0), [1, 0, 2]), tf.float32, None),
+    ],
+)
+def test_arrays_are_cast_as_keras_does(array, dtype, expected):
+    dataset = lk.AddressedDataset.from_arrays({"x": array}, 3, shuffle=False)
+    (batch,) = batches(dataset, epochs=1)
+    assert dataset.element_spec["x"].dtype == dtype
+    if expected is not None:
+        np.testing.assert_array_equal(batch["x"], np.array(expected, batch["x"].dtype))
+
+
+MISSING = FRAME.astype({"age": "Int64", "size": "Float64"})
+MISSING.loc[2, "size"] = None
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (
+            pandas.DataFrame({"a": [1.0, 2.0], "b": [3.0, np.nan]}),
+            "1 examples with some, the first in example 1, column 'b'",
+        ),
+        (MISSING[["age", "size"]], "no missing values.*the first in example 2, column 'size'"),
+        (pandas.Series(["a", None, "c"]), "no missing values.*the first in example 1"),
+        (pandas.Series([1, None, 3], dtype="Int64"), "no missing values.*example 1"),
+        (np.array(["a", None], object), "no missing values.*example 1"),
+        (np.ma.array([1.0, 2.0, 3.0], mask=[0, 0, 1]), "no missing values.*example 2"),
+        ([1.0, None], "no missing values.*example 1"),
+        (pandas.Series([1, "b", 3]), "one kind and shape. Received: a number in example 0, text in example 1"),
+        ([1, 2, "c"], "a number in example 0, text in example 2"),
+        (FRAME[["age", "name"]], "a number in example 0, column 'age', text in example 0, column 'name'"),
+        ([[1, 2], [3, 4], [5]], r"an array of shape \(2,\) in example 0, an array of shape \(1,\) in example 2"),
+        (pandas.Series([{}, {}]), "numbers, booleans, strings or arrays. Received: a dict in example 0"),
+        (np.array(["2020-01-01"], "datetime64[D]"), r"numbers, booleans or strings. Received: datetime64\[D\]"),
+        (np.array([0.0, 1e300]), "within float32. Received: 1e\\+300 in example 1"),
+        (3.0, "an array with the examples first"),
+        ((x for x in "ab"), "Expected the entry 'x' to be an array of numbers"),
+    ],
+)
+def test_what_is_no_array_is_named_by_entry_and_example(array, message):
+    with pytest.raises(lk.utils.ArgumentError, match=message) as caught:
+        lk.AddressedDataset.from_arrays({"y": np.zeros(3), "x": array}, 2)
+    assert "'x'" in str(caught.value) and "Traceback" not in str(caught.value)
+
+
+def test_nan_is_told_before_training():
+    values = np.zeros((9, 2))
+    values[[4, 7], 1] = np.nan
+    with pytest.warns(UserWarning, match="The entry 'x' is NaN in 2 of 9 examples, the first is example 4"):
+        lk.AddressedDataset.from_arrays({"x": values}, 2)
+    ragged = tf.RaggedTensor.from_row_lengths([0.0, np.nan, np.nan, 1.0], [1, 0, 2, 1])
+    with pytest.warns(UserWarning, match="is NaN in 1 of 4 examples, the first is example 2"):
+        lk.AddressedDataset.from_arrays({"x": ragged}, 2)
 
 
 def test_a_batch_that_replicas_cannot_share_is_refused():

@@ -16,15 +16,19 @@ from lightkeras.metrics import (
     BLEU,
     ROUGEL,
     CaptionBLEU,
+    CharacterBLEU,
+    ChineseBLEU,
     ChrF,
     CIDErD,
     DocumentFrequencies,
     WeightedMean,
     attention_coverage,
     attention_entropy,
+    bleu_for,
     distinct_share,
     empty_share,
     is_repeating,
+    lacks_spaces,
     repeating_share,
     tokenize_13a,
     tokenize_caption,
@@ -76,6 +80,40 @@ def test_any_text_has_sacrebleus_figure_and_settings(kind, reference, lowercase,
     metric = ours(kind, corpus, lowercase=lowercase)
     assert metric.result() == pytest.approx(score, abs=1e-9)
     assert metric.signature == signature.partition("|version:")[0] + IMPLEMENTATION
+
+
+EASTERN = st.sampled_from([*"我喜欢猫。，！「」ａ1…“ －☆㎏ のカ", "ไทย ", "cat ", "3.5", "\U00020001", " "])
+EASTERN_TEXTS = st.one_of(st.lists(EASTERN, max_size=12).map("".join), TEXTS)
+
+
+@pytest.mark.parametrize("kind, tokenize", [(ChineseBLEU, "zh"), (CharacterBLEU, "char")])
+@settings(max_examples=150, deadline=None)
+@given(
+    corpus=st.lists(st.tuples(EASTERN_TEXTS, st.lists(EASTERN_TEXTS, min_size=1, max_size=2)), min_size=1, max_size=4)
+)
+def test_texts_without_spaces_have_sacrebleus_figure_and_settings(kind, tokenize, corpus):
+    score, signature = sacre(sacrebleu.BLEU, corpus, tokenize=tokenize)
+    metric = ours(kind, corpus)
+    assert metric.result() == pytest.approx(score, abs=1e-9)
+    assert metric.signature == signature.partition("|version:")[0] + IMPLEMENTATION
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "without"),
+    [
+        ("我喜欢猫，也喜欢狗。", ChineseBLEU, True),
+        ("我 喜欢 猫 ，也 喜欢 狗 。", ChineseBLEU, False),
+        ("私は猫が好きです。", CharacterBLEU, True),
+        ("ฉันชอบแมวและสุนัข", CharacterBLEU, True),
+        ("ខ្ញុំចូលចិត្តឆ្មា", CharacterBLEU, True),
+        ("나는 고양이를 좋아한다.", BLEU, False),
+        ("I like the word 猫, which is a cat.", BLEU, False),
+        ("Donaudampfschifffahrtsgesellschaft", BLEU, False),
+        ("", BLEU, False),
+    ],
+)
+def test_the_bleu_for_a_language(text, kind, without):
+    assert bleu_for([text]) is kind and lacks_spaces([text]) is without
 
 
 def test_translations_have_sacrebleus_figure():

@@ -342,13 +342,63 @@ def test_a_named_optimizer_without_a_loss_is_refused():
         made(task, in_order(points()))
 
 
-def test_a_variable_that_the_loss_does_not_reach_is_named():
-    def layers():
-        return {**linear()(), "unused": keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="lonely")])}
+def with_unused():
+    return {**linear()(), "unused": keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="lonely")])}
 
-    task = made(Small(layers, squares), in_order(points()))
-    with pytest.raises(ValueError, match=r"no gradient for .*lonely/kernel, .*lonely/bias\. Set `trainable = False`"):
+
+LONELY_CUTS = [{}, {"micro_batches": 2}, {"gradient_clip_val": 0.1}, {"devices": 2}, {"log_gradient_norm": True}]
+
+
+@pytest.mark.parametrize("cut", LONELY_CUTS)
+def test_variables_that_no_loss_reaches_are_named_once_and_stay(cut):
+    data = in_order(points(), 4)
+    plain = made(Small(linear(), squares, lambda: keras.optimizers.AdamW(0.1)), data, **cut)
+    task = made(Small(with_unused, squares, lambda: keras.optimizers.AdamW(0.1)), data, **cut)
+    before = weights(task)
+    logs = updated(plain, data, 2)
+    with pytest.warns(UserWarning, match=r"No loss depends on .*lonely/kernel, .*lonely/bias: they are not") as told:
+        logs_too = updated(task, data, 2)
+    assert len(told) == 1 and dict(logs) == dict(logs_too)
+    np.testing.assert_array_equal(weights(task)[0], weights(plain)[0])
+    for ours, theirs in zip(weights(task)[1:], before[1:], strict=True):
+        np.testing.assert_array_equal(ours, theirs)  # no weight decay either, as in Keras
+
+
+def test_a_variable_that_one_of_two_losses_reaches_is_not_named():
+    def second(task, batch, training):
+        return tf.reduce_sum(task.unused(batch["x"][:, :2]) * batch["weight"][:, None]), tf.reduce_sum(batch["weight"])
+
+    def train(task, batch):
+        first = task.minimize(task.losses_of, batch)
+        task.minimize(lambda batch, training: second(task, batch, training), batch)
+        return first
+
+    task = made(Small(with_unused, squares, train=train), in_order(points()))
+    before = weights(task)
+    updated(task, in_order(points()))
+    assert all((ours != theirs).any() for ours, theirs in zip(weights(task), before, strict=True))
+
+
+def test_a_loss_that_reaches_nothing_is_refused():
+    def stopped(task, batch, training):
+        total, weight = squares(task, batch, training)
+        return tf.stop_gradient(total), weight
+
+    task = made(Small(linear(), stopped), in_order(points()))
+    with pytest.raises(
+        ValueError, match=r"loss of optimizer 'loss' to depend on its variables.*no gradient for .*kernel"
+    ):
         updated(task, in_order(points()))
+
+
+def test_an_optimizer_of_a_frozen_layer_is_refused():
+    def layers():
+        made = linear()()
+        made["network"].trainable = False
+        return made
+
+    with pytest.raises(ValueError, match=r"Expected `optimizers\['loss'\]` to be of a layer with trainable variables"):
+        made(Small(layers, squares), in_order(points()))
 
 
 def test_an_optimizer_without_a_layer_of_its_name_is_refused():

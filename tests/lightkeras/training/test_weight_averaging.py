@@ -242,3 +242,34 @@ def test_a_stopped_run_goes_on_to_the_same_bits(root):
     for name, array in arrays.items():
         np.testing.assert_array_equal(resumed[name], array, err_msg=name)
     assert len(later) == 2 and later == validations[-2:]
+
+
+# ---- callbacks that keep the best weights
+
+
+class WorseAndWorse(PointsData):
+    """Validation data with the labels exchanged: the first epoch is the best."""
+
+    def val_dataset(self):
+        return lk.AddressedDataset.from_arrays({"x": self.x[:10], "y": 1 - self.y[:10]}, 4, shuffle=False)
+
+
+def test_the_best_epochs_averages_are_restored(tmp_path):
+    stop = keras.callbacks.EarlyStopping("val_loss", mode="min", patience=2, restore_best_weights=True)
+    path = str(tmp_path / "best.keras")
+    keep = keras.callbacks.ModelCheckpoint(path, monitor="val_loss", mode="min", save_best_only=True)
+    task, data = Averaged(), WorseAndWorse()
+    told = quiet(max_epochs=9, callbacks=[stop, keep]).fit(task, data).history["val_loss"]
+    assert len(told) == 3 and min(told) == told[0] < told[-1]
+    assert quiet().validate(task, data)["val_loss"] == told[0]
+    assert quiet().validate(keras.models.load_model(path), data)["val_loss"] == told[0]
+
+
+def test_weights_that_a_callback_sets_at_the_end_stay():
+    class Zero(lk.Callback):
+        def on_train_end(self, logs=None):
+            self.model.set_weights([np.zeros_like(weight) for weight in self.model.get_weights()])
+
+    task = Averaged()
+    quiet(max_steps=3, callbacks=[Zero()]).fit(task, PointsData())
+    assert not any(weight.any() for weight in task.get_weights())

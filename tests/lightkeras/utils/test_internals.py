@@ -297,3 +297,37 @@ def test_ask_for_trial(chief):
     assert internals.ask_for_trial(chief, "0", timeout=10.0) is None
     with pytest.raises(grpc.RpcError):
         internals.ask_for_trial(chief, "7", timeout=10.0)
+
+
+KEEPERS = (keras.layers.Normalization, keras.layers.StringLookup, lambda: keras.layers.Discretization(num_bins=2))
+NUMERIC = (lambda: keras.layers.Dense(1), lambda: keras.layers.Conv2D(1, 1), lambda: keras.layers.Embedding(1, 1))
+
+
+class Own(keras.layers.Dense):
+    def load_own_variables(self, store):
+        pass
+
+
+def test_has_own_state():
+    assert all(internals.has_own_state(make()) for make in (*KEEPERS, lambda: Own(1)))
+    assert not any(internals.has_own_state(make()) for make in (*NUMERIC, keras.Sequential))
+
+
+def test_has_own_build_config():
+    assert internals.has_own_build_config(keras.layers.Normalization())
+    assert not any(internals.has_own_build_config(make()) for make in (*NUMERIC, keras.Sequential))
+
+
+def test_seed_states():
+    model = keras.Sequential([keras.layers.Dropout(0.5, seed=3), keras.layers.Dense(1)])
+    (state,) = internals.seed_states(model)
+    assert state is model.layers[0].seed_generator.state
+
+
+def test_names_from_the_start():
+    keras.layers.Dense(1)
+    before = keras.layers.Dense(1).name
+    with internals.names_from_the_start():
+        names = [keras.layers.Dense(1).name for _ in range(2)]
+    assert names == ["dense", "dense_1"]
+    assert keras.layers.Dense(1).name not in (before, *names)  # a model may hold all of them

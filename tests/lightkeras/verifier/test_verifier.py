@@ -339,6 +339,28 @@ def test_a_task_without_evaluation_skips_its_check():
     assert [result.status for result in report.results] == ["SKIP", "PASS"]
 
 
+class Rounding(Correct):
+    """Every copy rounds a little differently, as sums do whose order is not fixed."""
+
+    copies = 0
+
+    def configure_model(self, data):
+        super().configure_model(data)
+        Rounding.copies += 1
+        self.noise = 1 + 2e-5 * Rounding.copies
+
+    def nats(self, batch, training):
+        return super().nats(batch, training) * self.noise
+
+
+def test_a_resumed_run_that_differs_as_any_two_runs_do_is_no_false_alarm():
+    report = check(Rounding(), Points(), only=["same_seed", "resume"])
+    same_seed, resume = report.results
+    assert same_seed.status == "FAIL" and 1e-6 < same_seed.measured < 1e-3
+    assert "an operation that adds up in any order" in same_seed.note
+    assert resume.status == "SKIP" and "two runs from the start differ too" in resume.note
+
+
 def test_deterministic_operations_require_equality_to_the_bit():
     result = check(WithLayer(), Points(), only=["same_seed"], deterministic=True)["same_seed"]
     assert (result.status, result.measured, result.allowed) == ("PASS", 0.0, 0.0)
@@ -383,6 +405,8 @@ def test_more_padding_has_the_content_of_other_rows():
 def test_difference_agrees_with_allclose():
     assert difference([1.0, 2.0], [1.0, 2.5]) == 0.2
     assert difference([1.0], [0.0]) == np.inf and difference([1.0], [0.0], floor=0.5) == 2.0
+    assert difference([1e-9, 0.5], [0.0, 0.5], floor=None) == pytest.approx(2e-9)  # a zero but for rounding
+    assert difference([1, 10**9], [0, 10**9], floor=None) == np.inf  # the state of a seed generator
     assert difference([0.0, np.nan, np.inf], [0.0, np.nan, np.inf]) == 0.0
     assert difference([np.nan], [1.0]) == np.inf and difference([1.0], [1.0, 2.0]) == np.inf
     assert metrics_difference([{"a": 1.0, "b": 3.0}], [{"b": 2.0, "a": 1.0}]) == [0.5]

@@ -124,6 +124,12 @@ def changed(document, value, *keys):
         (changed(COCO, "valid", "images", 1, "split"), 'Received: split.*"val"'),
         ({"images": [], "annotations": []}, "a file with captions"),
         ('{"images": [', "to be JSON. Received: Expecting value"),
+        ("[" * 100_000, "to be JSON. Received: maximum recursion depth"),
+        ('{"images": [' + "1" * 5000, "to be JSON. Received: Exceeds the limit"),
+        (changed(COCO, "\ud800", "annotations", 0, "caption"), "Unicode text. Received: caption="),
+        (changed(COCO, "a\0b", "images", 1, "file_name"), "file names in .* to be possible"),
+        (changed(COCO, "a" * 300, "images", 1, "file_name"), "file names in .* to be possible"),
+        (changed(KARPATHY, 5, "images", 0, "filepath"), 'the key "filepath" .str.'),
     ],
 )
 def test_json_of_another_shape(tmp_path, document, message):
@@ -149,11 +155,72 @@ def test_csv_of_another_shape(tmp_path, text, message):
 
 
 def test_other_files(tmp_path):
-    with pytest.raises(ValueError, match=r"one of '.json', '.csv'"):
-        read_annotations(written(tmp_path / "c.txt", ""), tmp_path)
+    with pytest.raises(ValueError, match=r"one of '.json', '.csv', '.tsv', '.txt', '.token'"):
+        read_annotations(written(tmp_path / "c.doc", ""), tmp_path)
     (tmp_path / "c.csv").write_bytes(b"a.jpg,caf\xe9\n")
     with pytest.raises(ValueError, match="UTF-8"):
         read_annotations(tmp_path / "c.csv", tmp_path)
+
+
+FLICKR30K = """image_name| comment_number| comment
+a.jpg| 0| A dog | with a "bar, runs .
+a.jpg| 4   A dog runs across the grass .
+b.jpg| 0| A cat .
+"""
+TABLES_OF_PEOPLE = {
+    "captions.txt": 'image,caption\na.jpg,"A dog, with a ""bar, runs ."\na.jpg,Two dogs, three cats .\nb.jpg,A cat .\n',
+    "Flickr8k.token.txt": 'a.jpg#0\tA dog, with a "bar, runs .\r\n'
+    "a.jpg#1\tTwo dogs, three cats .\r\nb.jpg#0\tA cat .\r\n",
+    "results.csv": FLICKR30K,
+    "joined.csv": "image,caption\na.jpg,One\nb.jpg,Two\nimage,caption\nc.jpg,Three\n",
+    "plain.tsv": "a.jpg\tOne, two\nb.jpg\tThree\n",
+    "numbers.txt": "image_name,comment_number,comment\na.jpg,0, One, two\nb.jpg,1, Three\n",
+}
+CAPTIONS_OF_PEOPLE = {
+    "captions.txt": {"a.jpg": ('A dog, with a "bar, runs .', "Two dogs, three cats ."), "b.jpg": ("A cat .",)},
+    "results.csv": {"a.jpg": ('A dog | with a "bar, runs .', "A dog runs across the grass ."), "b.jpg": ("A cat .",)},
+    "joined.csv": {"a.jpg": ("One",), "b.jpg": ("Two",), "c.jpg": ("Three",)},
+    "plain.tsv": {"a.jpg": ("One, two",), "b.jpg": ("Three",)},
+}
+CAPTIONS_OF_PEOPLE["Flickr8k.token.txt"] = CAPTIONS_OF_PEOPLE["captions.txt"]
+CAPTIONS_OF_PEOPLE["numbers.txt"] = CAPTIONS_OF_PEOPLE["plain.tsv"]
+
+
+@pytest.mark.parametrize("name", TABLES_OF_PEOPLE)
+def test_tables_as_people_have_them(tmp_path, name):
+    (tmp_path / name).write_bytes(TABLES_OF_PEOPLE[name].encode())
+    photos = read_annotations(tmp_path / name, "")
+    assert {photo.path.name: photo.captions for photo in photos} == CAPTIONS_OF_PEOPLE[name]
+
+
+def test_a_line_without_its_delimiter_is_told(tmp_path, capsys):
+    read_annotations(written(tmp_path / "results.csv", FLICKR30K), "")
+    assert "Read 1 lines of" in (said := capsys.readouterr().out) and "the first is line 3" in said
+
+
+@pytest.mark.parametrize(
+    ("file", "images"),
+    [
+        ("captions.txt", "Images"), ("Flickr8k.token.txt", "Flicker8k_Dataset"),
+        ("Flickr8k_text/Flickr8k.token.txt", "Flicker8k_Dataset"), ("flickr/results.csv", "flickr/flickr30k_images"),
+    ],
+)  # fmt: skip
+def test_folders_as_people_have_them(tmp_path, file, images):
+    """Beside Flickr8k's other files, which are no captions."""
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    written(tmp_path / file, TABLES_OF_PEOPLE[pathlib.Path(file).name])
+    (tmp_path / images).mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        grey(9).save(tmp_path / images / name)
+    (tmp_path / "thumbnails").mkdir()
+    beside = (tmp_path / file).parent
+    written(beside / "readme.txt", "Captions, and more")
+    written(beside / "Flickr8k.lemma.token.txt", "a.jpg#0\ta dog run .\n")
+    written(beside / "ExpertAnnotations.txt", "a.jpg\tb.jpg#2\t1\t1\t1\n")
+    written(beside / "Flickr_8k.trainImages.txt", "a.jpg\n")
+    written(beside / "._captions.txt", "image,caption\n")
+    photos = find_photos(str(tmp_path), None, None, False)
+    assert {str(photo.path.relative_to(tmp_path)) for photo in photos} == {f"{images}/a.jpg", f"{images}/b.jpg"}
 
 
 # ---- a folder of one's own
@@ -254,8 +321,8 @@ def test_a_split_that_photos_carry_is_kept(tmp_path):
 @pytest.mark.parametrize(
     ("splits", "message"),
     [
-        (["train", "val", "test"] * 5 + [None] * 15, "given for all photos or for none.*15 of 30 photos without"),
-        (["train", "val"] * 15, "Received: source='none for test'"),
+        (["train", "val", "test"] * 5 + [None] * 15, "given for all photos or for none.*15 of 30 photos of .* without"),
+        (["train", "val"] * 15, "Received: source='.*own, none for test'"),
         (["none"] * 30, "photos with captions"),
     ],
 )
@@ -308,7 +375,7 @@ def test_sources_that_are_not_there(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r'"download", "download-2017", "coco".*"sample", or an existing file'):
         find_photos("flickr", None, None, False)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"one .json or .csv file with captions.*with none"):
+    with pytest.raises(ValueError, match=r"one file with captions.*with none"):
         find_photos(str(tmp_path / "empty"), None, None, False)
     own(tmp_path / "own")
     written(tmp_path / "own" / "more.csv", "a.jpg,one")

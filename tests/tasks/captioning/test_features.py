@@ -20,7 +20,7 @@ from tasks.captioning.photos import extract as command
 from tasks.captioning.photos import features as features_module
 from tasks.captioning.photos.encoders import ROWS, Encoder, names
 from tasks.captioning.photos.features import FOOTER, HEADER, Features, extract, read_manifest
-from tasks.captioning.photos.pixels import UNREADABLE, read_image
+from tasks.captioning.photos.pixels import read_image
 
 DATA = os.environ.get("LIGHTKERAS_DATA", "")
 MOBILE = os.path.join(DATA, "pretrained", "mobilenet_v2_imagenet_no_top.weights.h5")
@@ -112,19 +112,19 @@ def test_a_large_photo_is_decoded_small(tmp_path, monkeypatch):
 def test_damaged_files_are_refused(tmp_path, suffix):
     path = saved(tmp_path / f"a.{suffix}", Image.effect_noise((200, 150), 80).convert("RGB"))
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 9 // 10])
-    with pytest.raises(UNREADABLE):
+    with pytest.raises(lk.data.ImageError):
         read_image(path, 8)
 
 
 @pytest.mark.parametrize("content", [b"", b"no photo", b"\xff\xd8\xff\xe0", b"GIF89a"])
 def test_what_is_no_photo_is_refused(tmp_path, content):
     (tmp_path / "a.jpg").write_bytes(content)
-    with pytest.raises(UNREADABLE):
+    with pytest.raises(lk.data.ImageError):
         read_image(tmp_path / "a.jpg", 8)
 
 
 def test_floating_point_pixels_are_refused(tmp_path):
-    with pytest.raises(UNREADABLE, match="unknown range"):
+    with pytest.raises(lk.data.ImageError, match="unknown range"):
         read_image(saved(tmp_path / "a.tif", Image.new("F", (4, 4), 0.5)), 8)
 
 
@@ -368,6 +368,26 @@ def test_features_of_another_encoder_are_refused(tmp_path, photos, encoder, mode
         with pytest.raises(ValueError, match=r"to have features of preprocessing=tf\. Received: preprocessing=none"):
             use()
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("manifest.json", "[" * 9999, "manifest.json to describe features"),
+        ("manifest.json", "[]", "manifest.json to describe features"),
+        ("features-00000.json", "[1]", "call `prepare_data"),
+        ("features-00000.json", '{"photos": []}', "call `prepare_data"),
+        ("shape", [1 << 20, 1 << 20], "bytes for each photo, as the shape"),
+    ],
+)
+def test_damaged_notes_are_refused_and_ask_for_no_memory(tmp_path, photos, encoder, name, content, message):
+    extract(photos, encoder, tmp_path)
+    if name == "shape":
+        manifest = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))
+        name, content = "manifest.json", json.dumps({**manifest, "shape": content})
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(lk.utils.ArgumentError, match=message):
+        Features(tmp_path, photos, encoder)
 
 
 def test_features_that_are_not_there(tmp_path, photos, encoder):

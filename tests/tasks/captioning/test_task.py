@@ -405,7 +405,7 @@ def test_a_folder_gives_a_table_and_names_what_is_no_photo(again, tmp_path):
 def test_bad_arguments_are_refused(again, tmp_path):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"\xff\xd8\xff")
-    with pytest.raises(ValueError, match=r"broken\.jpg to be a photo"):
+    with pytest.raises(ValueError, match=r"broken\.jpg to be an image"):
         again.caption(str(broken))
     with pytest.raises(FileNotFoundError, match="nowhere"):
         again.caption("nowhere.jpg")

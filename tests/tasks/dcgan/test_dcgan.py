@@ -1,7 +1,9 @@
 """DCGAN: batch norm over examples alone, losses and updates by hand, data, images and figures."""
 
+import io
 import json
 import os
+import zipfile
 
 import keras
 import numpy as np
@@ -157,6 +159,74 @@ def test_a_folder_of_images(tmp_path):
     assert [len(images) for images, _ in data.splits.values()] == [3, 1, 1]
 
 
+def test_what_systems_write_is_left_out_counted_and_named(tmp_path, capsys):
+    for seed in range(5):
+        save(tmp_path, f"{seed}.png", seed=seed)
+        save(tmp_path, f".ipynb_checkpoints/{seed}-checkpoint.png", seed=seed)
+        save(tmp_path, f"__MACOSX/._{seed}.png", seed=seed)
+    save(tmp_path, "._0.png")
+    (tmp_path / "notes.txt").write_text("no image", encoding="utf-8")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nothing.png")
+    (tmp_path / "again").symlink_to(tmp_path)
+    data = data_of(str(tmp_path))
+    assert sum(len(images) for images, _ in data.splits.values()) == 5
+    said = capsys.readouterr().out
+    assert f"Left out of {tmp_path}: 3 hidden (._0.png, .ipynb_checkpoints/, __MACOSX/); " in said
+    assert "; 2 without an image (gone.png, notes.txt)" in said
+
+
+@pytest.mark.parametrize("name", ["a.webp", "a.bmp", "a.tif", "a.gif", "a.ppm", "a.tga", "a.JPE", "a"])
+def test_every_format_is_read_and_files_without_a_suffix_too(tmp_path, name):
+    for seed in range(3):
+        save(tmp_path, f"{seed}.png", mode="RGB", seed=seed)
+    picture = Image.new("RGB", (8, 8), (10, 200, 30))
+    picture.save(tmp_path / name, format=None if "." in name else "PNG")
+    data = data_of(str(tmp_path), channels=3)
+    found = [image.reshape(-1, 3).mean(axis=0) for images, _ in data.splits.values() for image in images]
+    assert len(found) == 4 and min(np.abs(mean - (10, 200, 30)).max() for mean in found) < 8
+
+
+def test_pictures_are_upright_and_sixteen_bits_are_scaled(tmp_path):
+    levels = np.tile(np.uint16([0, 257 * 100, 65535, 257 * 7]), (4, 2)).repeat(2, axis=0)  # (8, 8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    turned = Image.fromarray((levels // 257).astype(np.uint8))
+    Image.fromarray(levels).save(tmp_path / "a.png")
+    turned.save(tmp_path / "b.png", exif=exif)
+    for seed in range(3):
+        save(tmp_path, f"{seed}.png", seed=seed)
+    data = data_of(str(tmp_path))
+    found = [image[..., 0] for images, _ in data.splits.values() for image in images]
+    for expected in (levels // 257, np.rot90(levels // 257, -1)):
+        assert sum((image == expected).all() for image in found) == 1
+
+
+def test_pixels_of_unknown_range_are_rejected(tmp_path):
+    Image.fromarray(np.full((8, 8), 70_000, np.int32)).save(tmp_path / "a.tif")
+    with pytest.raises(ValueError, match=r"a.tif \(pixels are integers from 70000 to 70000, of unknown range\)"):
+        data_of(str(tmp_path))
+
+
+def test_transparent_pixels_are_white(tmp_path):
+    for seed in range(3):
+        save(tmp_path, f"{seed}.png", seed=seed)
+    Image.new("LA", (8, 8), (0, 0)).save(tmp_path / "clear.png")
+    images = np.concatenate([images for images, _ in data_of(str(tmp_path)).splits.values()])
+    assert images.shape == (4, 8, 8, 1) and sum((image == 255).all() for image in images) == 1
+
+
+def test_equal_images_are_on_one_side(tmp_path, capsys):
+    """Ten images, each under three names: no copy of one in training is in validation or test."""
+    for seed in range(10):
+        for name in ("a", "b/c", "d"):
+            save(tmp_path, f"{name}{seed}.png", seed=seed)
+    data = data_of(str(tmp_path), val_fraction=0.2, test_fraction=0.2)
+    sides = [{image.tobytes() for image in images} for images, _ in data.splits.values()]
+    assert sum(len(images) for images, _ in data.splits.values()) == 30
+    assert [len(side) for side in sides] == [6, 2, 2] and len(set.union(*sides)) == 10
+    assert "Put 20 copies of images on the side of the first of them" in capsys.readouterr().out
+
+
 def test_colours_and_palettes_become_rgb(tmp_path):
     for seed, (name, mode) in enumerate({"a.png": "RGB", "b.png": "P", "c.png": "RGBA"}.items()):
         save(tmp_path, name, mode=mode, seed=seed)
@@ -166,13 +236,17 @@ def test_colours_and_palettes_become_rgb(tmp_path):
 
 def test_images_that_do_not_fit_are_rejected(tmp_path):
     save(tmp_path, "a.png")
-    save(tmp_path, "b.png")
+    save(tmp_path, "b.png", seed=1)
     save(tmp_path, "c.png", size=(10, 12))
-    with pytest.raises(ValueError, match=r"one size \(pixels\), or image_size= .* Received: 2 of 8 x 8, 1 of 10 x 12"):
+    with pytest.raises(
+        ValueError, match=r"one size \(pixels\) in .*, or image_size= .* Received: 2 of 8 x 8, 1 of 10 x 12"
+    ):
         data_of(str(tmp_path))
     assert data_of(str(tmp_path), image_size=8).image_shape == (8, 8, 1)
     save(tmp_path, "d.png", mode="RGB")
-    with pytest.raises(ValueError, match=r"one mode, or channels=1 or channels=3 .* Received: 3 gray and 1 in colour"):
+    with pytest.raises(
+        ValueError, match=r"one mode in .*, or channels=1 or channels=3 .* Received: 3 gray and 1 in colour"
+    ):
         data_of(str(tmp_path), image_size=8)
     assert data_of(str(tmp_path), image_size=8, channels=3).image_shape == (8, 8, 3)
 
@@ -199,7 +273,7 @@ def test_corrupt_files_are_named_and_counted_or_skipped(tmp_path):
 
 
 def test_an_empty_folder_is_rejected(tmp_path):
-    with pytest.raises(ValueError, match=r"Expected `source` to be a folder with .png, .jpg, .jpeg files"):
+    with pytest.raises(ValueError, match=r"Expected `source` to be a folder with images"):
         data_of(str(tmp_path))
 
 
@@ -213,6 +287,11 @@ def test_an_empty_folder_is_rejected(tmp_path):
         ({"x_train": random_images(9, (8, 10))}, "images that are not square"),
         ({"x_train": random_images(9, (9, 9))}, r"`image_size` to be 4 to 8 times a power of two, such as 8, 10, 12"),
         ({"x_train": random_images(2)}, "more than 2 images"),
+        (
+            {"x_train": random_images(9), "x_test": random_images(3, (9, 9))},
+            r"`x_test` to be images of the shape \(8, 8,",
+        ),
+        ({"x_train": np.array([{}], object)}, r"images.npz to hold a whole array 'x_train'.*a header of object"),
     ],
 )
 def test_bad_arrays_are_rejected(tmp_path, arrays, message):
@@ -221,9 +300,19 @@ def test_bad_arrays_are_rejected(tmp_path, arrays, message):
         data_of(str(tmp_path / "images.npz"))
 
 
+def test_a_header_that_asks_for_more_than_the_file_holds_is_rejected(tmp_path):
+    header = {"descr": "|u1", "fortran_order": False, "shape": (1 << 44, 8, 8)}
+    content = io.BytesIO()
+    np.lib.format.write_array_header_1_0(content, header)
+    with zipfile.ZipFile(tmp_path / "images.npz", "w") as archive:
+        archive.writestr("x_train.npy", content.getvalue() + bytes(64))
+    with pytest.raises(ValueError, match=r"a header of uint8 \(17592186044416, 8, 8\), and 64 bytes"):
+        data_of(str(tmp_path / "images.npz"))
+
+
 def test_a_file_that_is_no_npz_is_rejected(tmp_path):
     (tmp_path / "images.npz").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"to be an .npz file or a folder of images"):
+    with pytest.raises(ValueError, match=r"to be an .npz file"):
         data_of(str(tmp_path / "images.npz"))
 
 

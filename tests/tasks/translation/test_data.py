@@ -56,6 +56,24 @@ def test_two_columns_or_three_are_read(tmp_path):
     assert two != three
 
 
+def test_a_line_ends_where_python_ends_it_and_nowhere_else(tmp_path):
+    written(tmp_path, "a\u2028b\tc\x85d\re\x0cf\tg\x1ch\r\ni\tj\u2029", "pairs")
+    expected = [("a\u2028b", "c\x85d"), ("e\x0cf", "g\x1ch"), ("i", "j\u2029")]
+    assert read_pairs(tmp_path / "pairs") == read_pairs(tmp_path / "pairs", skip_bad_lines=True) == expected
+    for name in "ab":
+        written(tmp_path, "a\x0cb\r\nc\u2028\rd\n", name)
+    assert read_aligned([tmp_path / "a", tmp_path / "b"]) == [(x, x) for x in ("a\x0cb", "c\u2028", "d")]
+
+
+def test_an_empty_or_binary_file_has_no_pairs_to_skip(tmp_path):
+    written(tmp_path, "", "empty")
+    with pytest.raises(ValueError, match="a file with pairs"):
+        read_pairs(tmp_path / "empty", skip_bad_lines=True)
+    written(tmp_path, "a\tb\nc\0\td\n", "nul")
+    with pytest.warns(UserWarning, match=r"line 2 \(a NUL character\)"):
+        assert read_pairs(tmp_path / "nul", skip_bad_lines=True) == [("a", "b")]
+
+
 def test_aligned_files_are_read(tmp_path):
     paths = [written(tmp_path, "Hi.\nGo!\n", "a"), written(tmp_path, "Hola.\r\n¡Ve!\r\n", "b")]
     assert read_aligned([tmp_path / "a", tmp_path / "b"]) == [("Hi.", "Hola."), ("Go!", "¡Ve!")]
@@ -77,6 +95,9 @@ BAD = "Hi.\tHola.\nnothing\nGo!\t¡Ve!\na\tb\tc\n \tx\n"
         ("Hi.\tHola.\n\n", r"1 of 2 .* line 2 \(0 tabs, not 1\)"),
         (b"Hi.\tHola.\nGo.\tV\xe9.\n", r"UTF-8 text\. Received: .*pairs\.txt, line 2, column 6 \(byte 15\): 0xe9"),
         ("", "a text file that is not empty"),
+        ("Hi.\tHola.\nGo.\tV\0e.\n", r"UTF-8 text\. Received: .*pairs\.txt, line 2, column 6 \(byte 15\): 0x00"),
+        ("Hi.\tHola.\n".encode("utf-16"), r"UTF-8 text\. Received: .*line 1, column 1 \(byte 0\): 0xff"),
+        ("Hi.\tHola.\n".encode("utf-16-le"), r"UTF-8 text\. Received: .*line 1, column 2 \(byte 1\): 0x00"),
     ],
 )
 def test_lines_that_are_no_pairs_are_refused(tmp_path, text, message):
@@ -124,7 +145,8 @@ def test_bad_arguments_are_named(arguments, message):
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_corpus_too_small_to_split_is_refused(tmp_path, count):
-    with pytest.raises(ValueError, match=rf"3 groups of pairs or more.* Received: source='{count} pairs in {count} g"):
+    received = f"Received: source='.*pairs.txt, {count} pairs in {count} g"
+    with pytest.raises(ValueError, match=f"3 groups of pairs or more.* {received}"):
         made(many(tmp_path, count))
 
 

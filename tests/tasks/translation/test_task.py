@@ -187,6 +187,17 @@ def test_the_score_is_that_of_the_greedy_translations(learned):
     assert 0 < shares["attention_entropy"] < 1 and 0.5 < shares["attention_coverage"] < 1
 
 
+def test_chinese_targets_are_scored_by_characters(tmp_path):
+    """By words, a sentence with one wrong character would score 0."""
+    lines = [f"word{chr(97 + i)} ends.\t我喜欢第{chr(0x4E00 + 7 * i)}个故事的结尾。\n" for i in range(20)]
+    (tmp_path / "pairs.txt").write_text("".join(lines), encoding="utf-8")
+    data = TranslationData(str(tmp_path / "pairs.txt"), "first-to-second", min_count=1)
+    with pytest.warns(UserWarning, match='No spaces stand between the words .*Use vocabulary="subword"'):
+        data.setup("fit")
+    assert data.bleu is lk.metrics.ChineseBLEU
+    assert data.bleu.from_sentences(["我喜欢第五个故事的结尾。"], ["我喜欢第三个故事的结尾。"]).result() > 60
+
+
 def test_scores_of_parts_add_up(untrained):
     task, data = untrained
     whole = task.score(data.val_dataset().stream(epochs=1))
@@ -234,6 +245,9 @@ def test_predict_takes_a_sentence_a_file_or_standard_input(learned, tmp_path, mo
     assert list(task.predict_command(input=texts[0])) == expected[:1]
     (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
     assert list(task.predict_command(file=str(tmp_path / "texts.txt"))) == expected
+    odd = f"{texts[0]}\r\n\x0c{texts[1]}\u2028\x85\r\n\n{texts[2]}\u2029\x1c"  # 4 lines
+    (tmp_path / "odd.txt").write_text(odd, encoding="utf-8", newline="")
+    assert list(task.predict_command(file=str(tmp_path / "odd.txt"))) == [*expected[:2], "", expected[2]]
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(texts)))
     assert list(task.predict_command()) == expected
     (best,) = task.predict_command(input=texts[0], n_best=2)

@@ -1,0 +1,67 @@
+"""Errors of reading examples: said in one sentence, with the example and its address.
+
+A pipeline of `tf.data` raises errors without saying which example was read. After an error, the batches in question are
+read once more, one example at a time.
+"""
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from lightkeras.data.dataset import AddressedDataset
+from lightkeras.utils.checks import ArgumentError
+
+_NODE = re.compile(r"\{\{[^}]*\}\}\s*|\s*\[\[[^\]]*\]\]|\s*\[Op:.*")  # where in TensorFlow's graph
+
+
+@contextlib.contextmanager
+def name_example(
+    dataset: AddressedDataset, seed: int, address: Callable[[], tuple[int, int, int | None]]
+) -> Iterator[None]:
+    """Names the example where an error in the `with` block comes from reading `dataset`; leaves other errors alone.
+
+    Args:
+        dataset: The data that the block reads.
+        seed: The seed of its stream.
+        address: Returns (epoch, step, number) of the batches that were read as the error came; None for all others.
+
+    Raises:
+        ValueError: An example cannot be read; the message names it, its epoch and its batch.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        found = _find_unreadable(dataset, seed, *address())
+        if found is None:
+            raise
+        raise ArgumentError(found) from error
+
+
+def _find_unreadable(dataset: AddressedDataset, seed: int, epoch: int, step: int, number: int | None) -> str | None:
+    table = dataset.indices(seed, epoch)[step : None if number is None else step + number]
+    steps, columns = np.nonzero(table >= 0)
+    examples = table[steps, columns]
+    rows = (examples[:, None], np.full(len(examples), epoch))  # batches of one example
+    widths = () if dataset.lengths is None else (dataset.batch_widths(table)[steps],)
+    place = 0
+    try:
+        stream = dataset.load(tf.data.Dataset.from_tensor_slices((*rows, *widths)))
+        for _ in stream:  # in order: the error comes after the examples before it
+            place += 1
+    except tf.errors.OpError as error:
+        reason, batch = _first_line(error.message), step + steps[place]
+        return (
+            f"Expected every example to be readable. Received: example {examples[place]}, in batch {batch} of epoch "
+            f"{epoch}: {reason}"
+        )
+    except (TypeError, ValueError):  # a function that makes whole batches only
+        return None
+    return None
+
+
+def _first_line(message: str) -> str:
+    lines = (_NODE.sub("", line).strip() for line in message.split("\n"))
+    return next((line for line in lines if line), "an error without a message")

@@ -1,0 +1,237 @@
+"""What a `keras.Model` is asked for by name: `evaluate`, `predict` and their kin, on a task's batches."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from lightkeras.data import AddressedDataset
+from lightkeras.data.failures import name_example
+from lightkeras.distribution.replicas import sum_over_workers
+from lightkeras.training.inputs import as_batches
+from lightkeras.training.logs import MetricSums
+from lightkeras.training.loop import Loop, StepsPerCall
+from lightkeras.utils import internals
+from lightkeras.utils.checks import lightkeras_error, require
+
+ENDLESS = 2**62  # batches of a data set whose end only reading it will tell
+
+
+class KerasMethods(internals.CompleteModel):
+    """The methods of `keras.Model` that read data. Those that a task has no use for say what to do instead.
+
+    Attributes:
+        train_loop, test_loop: The compiled loops of the run.
+        train_sums, test_sums: Their sums.
+    """
+
+    score_names: tuple[str, ...]
+    train_loop: Loop
+    test_loop: Loop
+    train_sums: MetricSums
+    test_sums: MetricSums
+    _apart_loop: Loop  # of evaluations that are not the run's
+    _fits = False
+
+    # ---- on any data
+
+    def evaluate(
+        self, x: Any = None, y: Any = None, batch_size: int | None = None, verbose: Any = "auto",
+        sample_weight: Any = None, steps: int | None = None, callbacks: Any = None, return_dict: bool = False,
+    ) -> Any:  # fmt: skip
+        """Computes the metrics of `test_step` and of `score` on `x`. A run that is under way is not disturbed.
+
+        Args:
+            x: A dict of arrays by the names of the batches' entries, a `tf.data.Dataset` of batches (dicts), of
+                unknown length too, or an `AddressedDataset`. Entries are cast to the dtypes of the training. Rows
+                count by the entry "weight"; where there is none, by 1.
+            y, sample_weight: None: targets and weights are entries of `x`.
+            batch_size: Rows of a batch, for arrays; None for 32.
+            verbose, callbacks: As in Keras.
+            steps: The first batches that are used; None for all.
+            return_dict: Return the metrics by name.
+
+        Returns:
+            As in Keras: a dict, or the values alone, in the order of `metrics_names`: a list, or a number if it is one.
+
+        Raises:
+            TypeError: `x` is something else.
+            ValueError: The batches do not fit the task, or are endless without `steps`; or the task is not built.
+        """
+        self._require_batches_alone(y, sample_weight)
+        self._require_ready("evaluate")
+        with self._apart_from_the_run():
+            logs = self._evaluate_apart(x, batch_size, steps, verbose, callbacks)
+        values = [logs[name] for name in self.metrics_names]
+        return logs if return_dict else values[0] if len(values) == 1 else values
+
+    def predict(
+        self, x: Any, batch_size: int | None = None, verbose: Any = "auto", steps: int | None = None,
+        callbacks: Any = None,
+    ) -> Any:  # fmt: skip
+        """Returns `predict_step` on `x`: arrays with the example axis first. A run that is under way is not disturbed.
+
+        Args:
+            x: As for `evaluate`; entries that `predict_step` does not use may be absent.
+            batch_size: Rows of a batch, for arrays; None for 32.
+            verbose, callbacks: As in Keras.
+            steps: The first batches that are used; None for all.
+
+        Returns:
+            One row for each row of the batches; of arrays and an `AddressedDataset`, for each example. Outputs of
+            batches that differ in width are padded with zeros to the widest.
+        """
+        self._require_ready("predict")
+        with self._apart_from_the_run():
+            batches, count = as_batches(x, batch_size, steps, self.spec)
+            if isinstance(batches, AddressedDataset):
+                return self.predict_dataset(batches, count or 0, callbacks, verbose)
+            with _until_the_end(count, steps):
+                outputs = super().predict(batches, verbose=verbose, steps=steps, callbacks=callbacks)
+        return keras.tree.map_structure(_pad, outputs)
+
+    def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
+        """Computes the metrics on one batch, a dict; see `evaluate`."""
+        batch = tf.data.Dataset.from_tensors(x)
+        return self.evaluate(batch, y, sample_weight=sample_weight, verbose=0, return_dict=return_dict)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """Returns `predict_step` on one batch, a dict."""
+        return self.predict(tf.data.Dataset.from_tensors(x), verbose=0)
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """The metrics of `evaluate`, in its order: the loss comes first, as in Keras."""
+        return sorted([*self.test_sums.kinds, *self.score_names], key=lambda name: name != "loss")
+
+    # ---- on the data of a stage
+
+    def begin_evaluation(self, steps: int) -> None:
+        """Prepares an evaluation on `steps` batches."""
+        self.test_sums.reset()
+        self.test_loop.calls.begin(steps)
+
+    def evaluate_dataset(self, dataset: AddressedDataset, steps: int, callbacks=None, verbose: Any = 0) -> dict:
+        """Returns the metrics of `test_step` and of `score` on the first `steps` batches, by name."""
+        self.begin_evaluation(steps)
+        strategy = self.distribute_strategy
+        stream = dataset.cached_stream(strategy, steps, by_replica=True)
+        calls = self.test_loop.calls
+        with name_example(dataset, 0, lambda: (0, calls.done, calls.count)):
+            logs = super().evaluate(stream, steps=steps, verbose=verbose, return_dict=True, callbacks=callbacks)
+        return {**logs, **self._scores(lambda: dataset.cached_stream(strategy, steps, by_replica=False))}
+
+    def predict_dataset(self, dataset: AddressedDataset, steps: int, callbacks=None, verbose: Any = 0) -> Any:
+        """Returns `predict_step` on the first `steps` batches: a row for each example, in the data's order."""
+        stream = dataset.replica_stream(self.distribute_strategy, epochs=1, steps=steps)
+        with name_example(dataset, 0, lambda: (0, 0, steps)):
+            outputs = super().predict(stream, steps=steps, verbose=verbose, callbacks=callbacks)
+        return keras.tree.map_structure(lambda rows: dataset.in_order(_pad(rows)), outputs)
+
+    def _scores(self, make_batches) -> dict[str, float]:
+        """Adds up the scores of all workers, in one collective, and divides."""
+        if not self.score_names:
+            return {}
+        scores = self.score(make_batches())
+        expected = f"the names that `score` returns: {sorted(scores)}"
+        require(set(scores) == set(self.score_names), "score_names", expected, self.score_names)
+        sums = [scores[name].sums for name in self.score_names]
+        total = sum_over_workers(self.distribute_strategy, np.concatenate(sums))
+        parts = np.split(total, np.cumsum([len(part) for part in sums])[:-1])
+        return {
+            name: type(scores[name]).from_sums(part).result()
+            for name, part in zip(self.score_names, parts, strict=True)
+        }
+
+    # ---- beside a run
+
+    def _evaluate_apart(self, x: Any, batch_size, steps: int | None, verbose: Any, callbacks: Any) -> dict:
+        batches, count = as_batches(x, batch_size, steps, self.spec)
+        one_by_one = count is None or callbacks
+        calls, sums = StepsPerCall(1 if one_by_one else "auto"), MetricSums(self.test_sums.kinds)
+        self.test_loop, self.test_sums = self._apart_loop.counting(sums, calls), sums
+        if isinstance(batches, AddressedDataset):
+            return self.evaluate_dataset(batches, count or 0, callbacks, verbose)
+        self.begin_evaluation(count or ENDLESS)
+        with _until_the_end(count, steps):
+            logs = super().evaluate(batches, steps=steps, verbose=verbose, return_dict=True, callbacks=callbacks)
+        require(calls.done > 0, "x", "data with batches", "an empty data set")
+        return {**logs, **self._scores(lambda: batches)}
+
+    @contextlib.contextmanager
+    def _apart_from_the_run(self) -> Iterator[None]:
+        """Puts back what an evaluation changes: loop and sums, and within a run the states of seed generators."""
+        kept = {name: getattr(self, name, None) for name in ("test_loop", "test_sums", *_FLAGS)}
+        states = internals.seed_states(self) if self._fits else []
+        values = [np.array(state) for state in states]
+        try:
+            yield
+        finally:
+            for name, value in kept.items():
+                setattr(self, name, value)
+            for state, value in zip(states, values, strict=True):
+                state.assign(value)
+
+    # ---- what is refused
+
+    def fit(self, *args: Any, callbacks: Any = None, **kwargs: Any) -> Any:
+        """Is called by the Trainer.
+
+        Raises:
+            TypeError: It is called by anyone else.
+        """
+        if not isinstance(callbacks, internals.SynchronousCallbackList):
+            _refuse("fit", "train it by `lk.Trainer(...).fit(task, data)`")
+        self._fits = True
+        try:
+            return super().fit(*args, callbacks=callbacks, **kwargs)
+        finally:
+            self._fits = False
+
+    def compile(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raises a TypeError: the Trainer compiles."""
+        _refuse(
+            "compile",
+            "return optimizers from `configure_optimizers()`, losses and metrics from the loss function, and give "
+            "run_eagerly, jit_compile and steps_per_execution to the Trainer",
+        )
+
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raises a TypeError: the Trainer trains."""
+        _refuse("train_on_batch", "train it by `lk.Trainer(max_steps=...).fit(task, data)`")
+
+    def _require_batches_alone(self, y: Any, sample_weight: Any) -> None:
+        require(y is None, "y", "None: targets are an entry of the batches in `x`", type(y).__name__)
+        expected = 'None: weights are the entry "weight" of the batches in `x`'
+        require(sample_weight is None, "sample_weight", expected, type(sample_weight).__name__)
+
+    def _require_ready(self, method: str) -> None:
+        """Compiles a task that was loaded, not trained."""
+        require(self.built, "task", f"trained or loaded before `{method}`", self)
+        if not self.compiled:
+            self.compile_steps()
+
+
+_FLAGS = ("stop_evaluating", "stop_predicting")
+
+
+@contextlib.contextmanager
+def _until_the_end(count: int | None, steps: int | None) -> Iterator[None]:
+    """Silences Keras' warning that data of unknown length ran out, unless a number of steps was asked for."""
+    with warnings.catch_warnings():
+        if count is None and steps is None:
+            warnings.filterwarnings("ignore", "Your input ran out of data")
+        yield
+
+
+def _refuse(method: str, instead: str) -> NoReturn:
+    raise lightkeras_error(TypeError)(f"A task has no use for `task.{method}`: {instead}.")
+
+
+def _pad(rows: Any) -> np.ndarray:
+    """Pads the outputs of all batches with zeros: those of differing width come as a ragged tensor."""
+    return np.asarray(rows.to_tensor() if isinstance(rows, tf.RaggedTensor) else rows)
