@@ -20,7 +20,7 @@ from lightkeras.training.keras_methods import KerasMethods
 from lightkeras.training.layer_state import finish_build
 from lightkeras.training.logs import Logs, MetricSums
 from lightkeras.training.loop import Loop, Source, StepsPerCall, StreamSource
-from lightkeras.training.optimizers import NamedOptimizers, UpdateSettings
+from lightkeras.training.optimizers import NamedOptimizers, SeveralOptimizers, UpdateSettings
 from lightkeras.training.taken_names import reject_taken_name
 from lightkeras.utils import internals
 from lightkeras.utils.checks import ArgumentError, lightkeras_error
@@ -264,7 +264,7 @@ class TaskModule(PortableTask, KerasMethods):
         keras.Model.compile(self, optimizer, run_eagerly=run_eagerly, jit_compile=False, auto_scale_loss=False)
         self._compiling = False
         if len(self.optimizers) != 1:
-            self.optimizer = None
+            self.optimizer = SeveralOptimizers(self.optimizers) if self.optimizers else None
         loop = functools.partial(
             Loop, strategy=self.distribute_strategy, run_eagerly=run_eagerly, jit_compile=jit_compile
         )

@@ -53,6 +53,8 @@ class Trainer(TrainerArguments):
         max_epochs: Epochs to train for. None: until `max_steps` or `max_time`, or else 1000.
         max_steps: Updates to train for.
         max_time: "DD:HH:MM:SS", a `datetime.timedelta` or a dict of its arguments.
+        accelerator: "gpu", "cpu", or "auto": GPUs where there are any. "cpu" leaves GPUs alone and makes as many
+            logical CPUs as `devices` says, for trying replicas without GPUs; TensorFlow must not have started.
         devices: A number of devices, a list of indices, or "auto": every GPU, or one CPU.
         strategy: "auto", "mirrored", "multi_worker" (every process of `TF_CONFIG` or Slurm runs the same program; they
             meet in the first `fit` or `validate`, before which TensorFlow must run no operation), or a

@@ -1,21 +1,24 @@
 """Checks of the Trainer's arguments: values and combinations."""
 
 import datetime
+import math
 import os
 import random
 from typing import Any
 
 import keras
+import numpy as np
 
 from lightkeras.callbacks.limit import to_seconds
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.data.module import DataModule
+from lightkeras.distribution.accelerator import check_accelerator, prepare_devices
 from lightkeras.distribution.cluster import read_cluster
 from lightkeras.distribution.strategies import check_devices
 from lightkeras.runs.state import CHANGEABLE
 from lightkeras.task import TaskModule
 from lightkeras.training.optimizers import CLIP_ALGORITHMS
-from lightkeras.training.precision import PRECISIONS
+from lightkeras.training.precision import ALIASES, PRECISIONS
 from lightkeras.utils.checks import require, require_choice, require_int, require_number
 from lightkeras.utils.hparams import HyperparametersMixin
 from lightkeras.utils.lightning import TRAINER_ARGUMENTS
@@ -36,7 +39,8 @@ class TrainerArguments(HyperparametersMixin):
         self, *,
         max_epochs: int | None = None, max_steps: int | None = None,
         max_time: str | dict | datetime.timedelta | None = None,
-        devices: int | list[int] | str = "auto", strategy: Any = "auto", precision: str = "32",
+        accelerator: str = "auto", devices: int | list[int] | str = "auto", strategy: Any = "auto",
+        precision: str | int = "32",
         micro_batches: int = 1, gradient_clip_val: float | None = None, gradient_clip_algorithm: str = "norm",
         seed: int | None = 0, deterministic: bool = False, run_eagerly: bool = False, jit_compile: bool | str = "auto",
         steps_per_execution: int | str = "auto", callbacks: list[keras.callbacks.Callback] | None = None,
@@ -50,7 +54,8 @@ class TrainerArguments(HyperparametersMixin):
         log_every_n_steps: int = 50, log_gradient_norm: bool = False,
     ):  # fmt: skip
         self.max_epochs, self.max_steps, self.max_time = max_epochs, max_steps, max_time
-        self.devices, self.strategy, self.precision = devices, strategy, precision
+        self.accelerator, self.devices, self.strategy = accelerator, devices, strategy
+        self.precision: Any = ALIASES.get(precision, precision) if isinstance(precision, str | int) else precision
         self.micro_batches, self.log_gradient_norm = micro_batches, log_gradient_norm
         self.gradient_clip_val, self.gradient_clip_algorithm = gradient_clip_val, gradient_clip_algorithm
         self.deterministic, self.run_eagerly = deterministic, run_eagerly
@@ -68,8 +73,12 @@ class TrainerArguments(HyperparametersMixin):
         self.check_val_every_n_epoch, self.num_sanity_val_steps = check_val_every_n_epoch, num_sanity_val_steps
         self.log_every_n_steps = log_every_n_steps
         vars(self).update(seed=seed, callbacks=callbacks)
+        for name, value in vars(self).items():
+            if isinstance(value, np.generic):
+                setattr(self, name, value.item())
         _check(self)
         self.callbacks: list[keras.callbacks.Callback] = list(callbacks or [])
+        prepare_devices(self.accelerator, self.devices)
         self.max_seconds = to_seconds(max_time)
         self.seed: int = random.SystemRandom().randrange(2**31) if seed is None else seed
         if strategy == "multi_worker":
@@ -90,6 +99,7 @@ class TrainerArguments(HyperparametersMixin):
 
 def _check(given: TrainerArguments) -> None:
     _check_length(given)
+    check_accelerator(given.accelerator, given.strategy)
     check_devices(given.devices, given.strategy)
     _check_update(given)
     _check_amounts(given)
@@ -97,14 +107,17 @@ def _check(given: TrainerArguments) -> None:
     for name in SWITCHES:
         require(isinstance(getattr(given, name), bool), name, "True or False", getattr(given, name))
     require_int("seed", given.seed, minimum=0, optional=True)
+    require((given.seed or 0) < 2**32, "seed", "an int below 2**32, as NumPy takes it", given.seed)
     root = given.default_root_dir
     require(isinstance(root, str | os.PathLike), "default_root_dir", "a path", root)
     as_path(root, "default_root_dir")
 
 
 def _check_length(given: TrainerArguments) -> None:
-    require_int("max_epochs", given.max_epochs, optional=True)
-    require_int("max_steps", given.max_steps, optional=True)
+    for name in ("max_epochs", "max_steps"):
+        endless = getattr(given, name) == -1
+        require(not endless, name, "a positive int, or None where another limit ends the run", getattr(given, name))
+        require_int(name, getattr(given, name), optional=True)
     to_seconds(given.max_time)
     fast = given.fast_dev_run
     require(isinstance(fast, int) and fast >= 0, "fast_dev_run", "True, False or a number of batches", fast)
@@ -114,12 +127,16 @@ def _check_update(given: TrainerArguments) -> None:
     require_choice("precision", given.precision, PRECISIONS)
     require_int("micro_batches", given.micro_batches)
     require_number("gradient_clip_val", given.gradient_clip_val, optional=True)
+    require(
+        given.gradient_clip_val != math.inf, "gradient_clip_val", "a finite number or None", given.gradient_clip_val
+    )
     require_choice("gradient_clip_algorithm", given.gradient_clip_algorithm, CLIP_ALGORITHMS)
     require(
         given.gradient_clip_val is not None or given.gradient_clip_algorithm == "norm", "gradient_clip_val",
         f'a number with gradient_clip_algorithm="{given.gradient_clip_algorithm}"', given.gradient_clip_val,
     )  # fmt: skip
-    require(given.jit_compile in (True, False, "auto"), "jit_compile", 'True, False or "auto"', given.jit_compile)
+    known = isinstance(given.jit_compile, bool) or given.jit_compile == "auto"
+    require(known, "jit_compile", 'True, False or "auto"', given.jit_compile)
     xla_and_eager = given.run_eagerly and given.jit_compile is True
     require(not xla_and_eager, "run_eagerly", "False with jit_compile=True", given.run_eagerly)
     if given.steps_per_execution != "auto":
@@ -163,19 +180,35 @@ def _check_checkpoints(given: TrainerArguments, saves: bool) -> None:
         require(value is None or not saves, name, expected, value)
 
 
+INSTEAD = {  # of Keras' callbacks that would disturb a run
+    keras.callbacks.BackupAndRestore: 'without BackupAndRestore, which would undo a resume: use ckpt_path="auto"',
+    keras.callbacks.SwapEMAWeights: "without SwapEMAWeights: validation uses the averages already",
+    keras.callbacks.CallbackList: "without CallbackList: pass its callbacks one by one",
+}
+
+
 def _check_callbacks(given: TrainerArguments) -> None:
     expected = "a list of keras.callbacks.Callback objects"
     require(isinstance(given.callbacks, list | tuple | None), "callbacks", expected, given.callbacks, TypeError)
-    for callback in given.callbacks or ():
-        require(isinstance(callback, keras.callbacks.Callback), "callbacks", expected, callback, TypeError)
+    callbacks = given.callbacks or ()
+    for index, callback in enumerate(callbacks):
+        made = expected if not isinstance(callback, type) else f"{expected}: call {callback.__name__}(...)"
+        made += "" if isinstance(callback, type) else _explain_foreign(callback)
+        require(isinstance(callback, keras.callbacks.Callback), "callbacks", made, callback, TypeError)
+        twice = any(callback is one for one in callbacks[:index])
+        require(not twice, "callbacks", "a list with each object once", callback)
         saves = isinstance(callback, ModelCheckpoint) and not given.enable_checkpointing
         require(not saves, "callbacks", "without a ModelCheckpoint with enable_checkpointing=False", callback)
-        backs_up = isinstance(callback, keras.callbacks.BackupAndRestore)
-        instead = 'without BackupAndRestore, which would undo a resume: use ckpt_path="auto"'
-        require(not backs_up, "callbacks", instead, callback)
-        swaps = isinstance(callback, keras.callbacks.SwapEMAWeights)
-        require(not swaps, "callbacks", "without SwapEMAWeights: validation uses the averages already", callback)
-    _check_checkpoints(given, any(isinstance(callback, ModelCheckpoint) for callback in given.callbacks or ()))
+        for kind, instead in INSTEAD.items():
+            require(not isinstance(callback, kind), "callbacks", instead, callback)
+    _check_checkpoints(given, any(isinstance(callback, ModelCheckpoint) for callback in callbacks))
+
+
+def _explain_foreign(callback: Any) -> str:
+    """Says what to do with the callback of another library."""
+    package = type(callback).__module__.split(".")[0]
+    known = ("lightning", "pytorch_lightning", "transformers", "torch", "fastai")
+    return f", not of {package}: lightkeras and keras have counterparts" if package in known else ""
 
 
 def require_pair(task: Any, data: Any) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import keras
 
 from lightkeras.callbacks.defaults import default_callbacks, make_validation
+from lightkeras.callbacks.keras_checks import check_optimizer_use, set_direction
 from lightkeras.callbacks.validation import Validation
 from lightkeras.data import DataModule
 from lightkeras.utils.checks import ArgumentError, nearest
@@ -24,7 +25,8 @@ def assemble(
     A callback of the task replaces the Trainer's of the same class.
 
     Raises:
-        ValueError: A callback monitors a name that no record has.
+        ValueError: A callback monitors a name that no record has, or one whose better direction is not known, or sets
+            the learning rate of an optimizer that has a schedule.
     """
     validation = make_validation(trainer, task, data)
     own = task.configure_callbacks()
@@ -32,6 +34,9 @@ def assemble(
     callbacks = merge(given, default_callbacks(trainer, task, validation))
     names = metric_names(task, callbacks, validation)
     _require_known_monitors(callbacks, names)
+    for callback in callbacks:
+        set_direction(callback, task)
+        check_optimizer_use(callback, task)
     return callbacks, names
 
 

@@ -11,6 +11,7 @@ import keras
 from lightkeras.callbacks.batch_hooks import BATCH_HOOKS, listens
 from lightkeras.callbacks.interval_means import IntervalMeans
 from lightkeras.callbacks.keras_state import KerasState
+from lightkeras.callbacks.log_values import numbers_of, to_json
 from lightkeras.runs.run import Run
 from lightkeras.training import weight_averaging
 from lightkeras.utils import internals
@@ -33,7 +34,8 @@ class CallbackList(internals.SynchronousCallbackList):
     def __init__(
         self, callbacks: list[keras.callbacks.Callback], model: keras.Model, run: Run, restored: dict | None = None
     ):
-        params = {"epochs": run.epochs, "steps": run.steps_per_epoch, "verbose": 0}
+        bars = any(isinstance(callback, keras.callbacks.ProgbarLogger) for callback in callbacks)
+        params = {"epochs": run.epochs, "steps": run.steps_per_epoch, "verbose": int(bars)}
         super().__init__(callbacks, add_history=True, model=model, **params)
         self._listeners = {hook: [c for c in self.callbacks if listens(c, hook)] for hook in BATCH_HOOKS}
         self.run, run.callbacks = run, self
@@ -65,7 +67,7 @@ class CallbackList(internals.SynchronousCallbackList):
     def on_record(self, hook: str, record: dict) -> None:
         """Passes a record through `on_log` or `on_validation_end` of every callback."""
         self.call(hook, record)
-        self.latest.update({name: value for name, value in record.items() if name not in ("epoch", "step")})
+        self.latest.update({name: n for name, n in numbers_of(record).items() if name not in ("epoch", "step")})
 
     def _watch(self, callback: keras.callbacks.Callback, method, *args) -> None:
         """Calls a hook, and remembers the callback that ends training by it."""
@@ -95,7 +97,7 @@ class CallbackList(internals.SynchronousCallbackList):
         """
         before = self._before_end or {"callbacks": {}, "logging": self.interval.state_dict()}
         states = {
-            key: callback.state_dict()
+            key: to_json(callback.state_dict(), f"state_dict() of {key.rpartition('-')[0]}")
             for key, callback in self._stateful()
             if key not in before["callbacks"] or getattr(callback, "outlives_end", False)
         }
@@ -121,6 +123,13 @@ class CallbackList(internals.SynchronousCallbackList):
         super().on_train_begin(logs)
         if self._restored:
             self.load_state_dict(self._restored)
+        self._try_out_states()
+
+    def _try_out_states(self) -> None:
+        """Raises now for a state that no checkpoint can hold; a callback that has no state yet is tried at the save."""
+        for key, callback in self._stateful():
+            with contextlib.suppress(AttributeError, KeyError):
+                to_json(callback.state_dict(), f"state_dict() of {key.rpartition('-')[0]}")
 
     def on_epoch_begin(self, epoch, logs=None):
         self.run.epoch = epoch
@@ -138,8 +147,9 @@ class CallbackList(internals.SynchronousCallbackList):
         self._log(epoch)
         logs = {} if logs is None else logs
         for callback in self.callbacks:
+            only_numbers = isinstance(callback, keras.callbacks.History)
             with self._judged_weights(callback):
-                self._watch(callback, callback.on_epoch_end, epoch, logs)
+                self._watch(callback, callback.on_epoch_end, epoch, numbers_of(logs) if only_numbers else logs)
 
     def on_train_end(self, logs=None):
         """Ends training; where a callback sets weights, their averages are set too, which they become after `fit`."""

@@ -3,6 +3,7 @@
 import csv
 
 from lightkeras.callbacks.callback import Callback
+from lightkeras.callbacks.log_values import numbers_of
 from lightkeras.utils.files import write_atomically
 
 RATE = "_per_second"
@@ -33,7 +34,7 @@ class CSVLogger(Callback):
         self._append(record)
 
     def _append(self, record: dict) -> None:
-        row = {name: value for name, value in record.items() if not name.endswith(RATE)}
+        row = {name: value for name, value in numbers_of(record).items() if not name.endswith(RATE)}
         new = [name for name in row if name not in self._columns]
         if new:
             rows = self._read()

@@ -37,7 +37,8 @@ def default_callbacks(
     used += [Compilation()] if trainer.jit_compile == "auto" and not trainer.deterministic else []
     used += [ModelSummary()] if trainer.enable_model_summary else []
     used += [CSVLogger(), TensorBoardLogger()] if trainer.logger else []
-    used += [ProgressBar()] if trainer.enable_progress_bar else []
+    bars = any(isinstance(callback, keras.callbacks.ProgbarLogger) for callback in trainer.callbacks)
+    used += [ProgressBar()] if trainer.enable_progress_bar and not bars else []
     used += [SampleWriter()] if task.writes_samples and (trainer.logger or trainer.enable_checkpointing) else []
     used += [_checkpoint(trainer, task, validation)] if trainer.enable_checkpointing else []
     return used

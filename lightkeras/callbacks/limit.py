@@ -5,7 +5,7 @@ import time
 
 from lightkeras.callbacks.callback import Callback
 from lightkeras.distribution.replicas import any_worker
-from lightkeras.utils.checks import require
+from lightkeras.utils.checks import ArgumentError, require
 
 UNITS = {"weeks", "days", "hours", "minutes", "seconds"}
 
@@ -20,7 +20,12 @@ def to_seconds(max_time) -> float | None:
         max_time = dict(zip(("days", "hours", "minutes", "seconds"), map(int, parts), strict=True))
     if isinstance(max_time, dict):
         require(set(max_time) <= UNITS, "max_time", f"a dict with {', '.join(sorted(UNITS))}", max_time)
-        max_time = datetime.timedelta(**max_time)
+        try:
+            max_time = datetime.timedelta(**max_time)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ArgumentError(
+                f"Expected `max_time` to hold numbers. Received: max_time={max_time} ({error})"
+            ) from error
     require(isinstance(max_time, datetime.timedelta), "max_time", '"DD:HH:MM:SS", a timedelta or a dict', max_time)
     require(max_time.total_seconds() > 0, "max_time", "longer than 0 seconds", max_time)
     return max_time.total_seconds()

@@ -2,16 +2,17 @@
 
 import sys
 import time
-from collections.abc import Mapping
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lightkeras.callbacks.callback import Callback
+from lightkeras.callbacks.log_values import numbers_of
 
 
-def describe(logs: Mapping | None) -> str:
+def describe(logs: dict | None) -> str:
     """`loss 1.234  val_loss 1.345` of a dict of metrics."""
-    shown = {name: f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}" for name, value in (logs or {}).items()}
+    values = numbers_of(logs or {})
+    shown = {name: f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}" for name, value in values.items()}
     return "  ".join(f"{name} {text}" for name, text in shown.items() if name not in ("epoch", "step"))
 
 

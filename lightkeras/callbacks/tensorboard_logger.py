@@ -7,6 +7,7 @@ from tensorboard.compat.proto import summary_pb2
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 
 from lightkeras.callbacks.callback import Callback
+from lightkeras.callbacks.log_values import numbers_of
 from lightkeras.utils.paths import os_errors, truncate
 
 
@@ -35,7 +36,7 @@ class TensorBoardLogger(Callback):
     def _write(self, record: dict) -> None:
         """Writes all values in one event: one `tf.summary.scalar` per value takes several times as long."""
         event = summary_pb2.Summary()
-        for name, value in record.items():
+        for name, value in numbers_of(record).items():
             if name != "step":
                 event.MergeFrom(scalar_pb(name, value))
         with os_errors(), self._writer.as_default():

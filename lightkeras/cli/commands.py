@@ -11,6 +11,7 @@ from rich.console import Console
 from lightkeras.checkpoint import Checkpoint
 from lightkeras.cli.parsing import Command, make_parser, make_training_parser, parse, print_config, run_of_config
 from lightkeras.configuration import Parser, add_part, instantiate, read_part
+from lightkeras.distribution.accelerator import make_logical_cpus
 from lightkeras.runs import state as run_state
 from lightkeras.runs.folder import open_checkpoint, task_name
 from lightkeras.trainer import Trainer
@@ -18,7 +19,6 @@ from lightkeras.utils.checks import new_file
 from lightkeras.utils.paths import as_path
 from lightkeras.verifier.checks import CHECKS
 from lightkeras.verifier.run_checks import check
-from lightkeras.verifier.two_devices import make_two_devices
 
 
 def _fit(command: Command) -> int:
@@ -144,7 +144,7 @@ def _save_predictions(outputs: Any, path: Path) -> None:
 
 def _check(command: Command) -> int:
     """Prints the verifier's report; the exit code is 1 if a check fails."""
-    make_two_devices()  # before TensorFlow starts
+    make_logical_cpus(2)  # before TensorFlow starts
     parser = make_parser(command)
     add = parser.add_argument
     add("--only", nargs="+", default=None, metavar="CHECK", help=f"only these of {', '.join(CHECKS)}")

@@ -105,9 +105,22 @@ def _packages(options: list[str]) -> list[str]:
     return re.findall(r"(?<![\w./\\-])([A-Za-z_]\w*)\.\w", values)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML without a key that is written twice: of two values, YAML would take the last without a word."""
+
+    def construct_mapping(self, node, deep=False):
+        seen: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.YAMLError(f"{key.value!r} stands in line {seen[key.value]} and again in line {line}")
+            seen[str(key.value)] = line
+        return super().construct_mapping(node, deep)
+
+
 def _load(path: str) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(as_path(path, "config").read_text(encoding="utf-8")) or {}
+        values = yaml.load(as_path(path, "config").read_text(encoding="utf-8"), _Loader) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(
             f"Expected --config to be a YAML file. Received: {path} ({' '.join(str(error).split())})"

@@ -26,7 +26,8 @@ def device_names(devices: int | str | list[int]) -> list[str]:
     if isinstance(devices, list):
         require(max(devices) < len(names), "devices", f"indices below {len(names)} ({present})", devices)
         return [names[i] for i in devices]
-    require(int(devices) <= len(names), "devices", f"at most {len(names)} ({present})", devices)
+    most = f'at most {len(names)} ({present}; accelerator="cpu" makes more of a CPU, for trying)'
+    require(int(devices) <= len(names), "devices", most, devices)
     return names[: int(devices)]
 
 
@@ -35,6 +36,10 @@ def check_devices(devices: int | str | list[int], strategy: str | tf.distribute.
     if isinstance(strategy, tf.distribute.Strategy):
         require(devices == "auto", "devices", '"auto" beside a `tf.distribute.Strategy`, which has its own', devices)
         return
+    ddp = isinstance(strategy, str) and strategy.startswith(("ddp", "dp", "fsdp", "deepspeed"))
+    require(
+        not ddp, "strategy", "one of 'auto', 'mirrored' (replicas in one process), 'multi_worker' (several)", strategy
+    )
     require_choice("strategy", strategy, STRATEGIES)
     if strategy == "multi_worker":
         require(devices == "auto", "devices", '"auto" with strategy="multi_worker": all of each worker', devices)

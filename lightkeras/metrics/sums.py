@@ -67,6 +67,8 @@ class WeightedMean(NamedTuple):
 class Perplexity(WeightedMean):
     """`exp(total / weight)` of a negative log-likelihood in nats and its number of tokens."""
 
+    direction = "min"
+
     def result(self) -> float:
         """exp of the mean; infinite where that overflows a float."""
         with np.errstate(over="ignore"):
@@ -75,6 +77,8 @@ class Perplexity(WeightedMean):
 
 class BitsPerCharacter(WeightedMean):
     """`total / weight / ln 2` of a negative log-likelihood in nats and its number of characters."""
+
+    direction = "min"
 
     def result(self) -> float:
         """The mean in bits."""

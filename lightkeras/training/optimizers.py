@@ -294,6 +294,35 @@ class NamedOptimizers(Mapping[str, keras.optimizers.Optimizer]):
         return named
 
 
+class SeveralOptimizers:
+    """What `model.optimizer` is for a task with several optimizers, to callbacks that look at it.
+
+    It has what is true of them all. A learning rate or anything else belongs to one: `model.optimizers[NAME]`.
+
+    Args:
+        optimizers: The optimizers by name.
+    """
+
+    def __init__(self, optimizers: Mapping[str, keras.optimizers.Optimizer]):
+        self._named = optimizers
+
+    @property
+    def iterations(self) -> int:
+        """The most updates that one of them made."""
+        return max(int(optimizer.iterations.numpy()) for optimizer in self._named.values())
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the configuration of each, its keys as `NAME_key`."""
+        configs = {name: optimizer.get_config() for name, optimizer in self._named.items()}
+        return {f"{name}_{key}": value for name, config in configs.items() for key, value in config.items()}
+
+    def __getattr__(self, name: str):
+        raise AttributeError(
+            f"Expected an optimizer by its name: model.optimizers[NAME] of {', '.join(self.__dict__['_named'])}. "
+            f"Received: model.optimizer.{name}"
+        )
+
+
 def _require_supported(name: str, optimizer: keras.optimizers.Optimizer) -> None:
     """Rejects optimizer options that the library does not support or already provides."""
     what = f"optimizers[{name!r}]"

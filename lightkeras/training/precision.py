@@ -11,6 +11,8 @@ PRECISIONS = {
     "16-mixed": "mixed_float16", "mixed_float16": "mixed_float16",
 }  # fmt: skip
 
+ALIASES = {32: "32", 16: "16-mixed", "16": "16-mixed", "bf16": "bf16-mixed"}  # Lightning's older words
+
 
 @contextlib.contextmanager
 def use_precision(precision: str) -> Iterator[None]:

@@ -2,7 +2,8 @@
 
 In YAML or as a dict, a name is `task.`, `data.` or `trainer.` and an argument's name::
 
-    task.units: {int: [128, 1024, 128]}               # lowest, highest, step
+    task.units: {int: [128, 1024, 128]}               # lowest, highest, step: 128, 256, ..., 1024
+    task.dropout: {float: [0.0, 0.5, 0.1]}            # 0.0, 0.1, ..., 0.5
     task.learning_rate: {float: [1e-4, 1e-2, log]}
     data.batch_size: {choice: [32, 64], default: 64}
     task.nesterov: {bool: }
@@ -12,6 +13,7 @@ In YAML or as a dict, a name is `task.`, `data.` or `trainer.` and an argument's
 import contextlib
 import inspect
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +44,48 @@ def search_space(given: Any) -> keras_tuner.HyperParameters:
     if isinstance(given, str | Path):
         require(local_path(given).is_file(), "space", "a YAML file of ranges", str(given), FileNotFoundError)
         given = yaml.safe_load(local_path(given).read_text(encoding="utf-8"))
-    space = _declare_space(given)
+    space = _with_grids(_declare_space(given))
     require(bool(space.space), "space", f"at least one argument to search ({', '.join(KINDS)}); it is empty", given)
     for parameter in space.space:
         _check_range(parameter)
     return space
+
+
+def _with_grids(space: keras_tuner.HyperParameters) -> keras_tuner.HyperParameters:
+    """Replaces each float with a step by the choice of its values, as they are written.
+
+    KerasTuner adds steps up in binary: it never tries the 0.5 of [0, 0.5, 0.1], and tries 0.30000000000000004.
+    """
+    config = space.get_config()
+    grids = [(part, part["config"]) for part in config["space"] if part["class_name"] == "Float"]
+    for part, given in grids:
+        if given["step"] is None:
+            continue
+        name, ends = given["name"], (given["min_value"], given["max_value"])
+        _check_step(name, given["step"], *ends, given["sampling"])
+        values = list_grid(*ends, given["step"], given["sampling"])
+        default = values[0] if given["default"] is None else given["default"]
+        require(default in values, f"{name}.default", f"one of the values {values}", default)
+        chosen = {"name": name, "default": default, "conditions": given["conditions"]}
+        part.update(class_name="Choice", config={**chosen, "values": values, "ordered": True})
+    return keras_tuner.HyperParameters.from_config(config)
+
+
+def list_grid(lowest: float, highest: float, step: float, sampling: str) -> list[float]:
+    """Lists the values from `lowest` to `highest`, which is one of them where it lies on the grid.
+
+    Args:
+        lowest, highest: The ends.
+        step: Added from value to value; multiplied for "log" and "reverse_log".
+        sampling: "linear", "log" or "reverse_log".
+    """
+    start, end, by = (Decimal(repr(float(number))) for number in (lowest, highest, step))
+    values = [start]
+    while (following := values[-1] + by if sampling == "linear" else values[-1] * by) <= end:
+        values.append(following)
+    if sampling == "reverse_log":
+        values = [start + end - value for value in reversed(values)]
+    return [float(value) for value in values]
 
 
 def _declare_space(given: Any) -> keras_tuner.HyperParameters:
@@ -105,6 +144,7 @@ def _parse_range(name: str, values: Any, number: Callable) -> dict:
     step = {"step": numbers[2]} if len(numbers) == 3 else {}
     given = {"min_value": numbers[0], "max_value": numbers[1], "sampling": sampling, **step}
     _check_order(name, numbers[0], numbers[1], sampling)
+    _check_step(name, step.get("step"), numbers[0], numbers[1], sampling)
     return given
 
 
@@ -132,12 +172,22 @@ _ADD = {
 
 def _check_range(parameter: kinds.HyperParameter) -> None:
     if isinstance(parameter, kinds.Int | kinds.Float):
-        _check_order(parameter.name, parameter.min_value, parameter.max_value, parameter.sampling)
+        least, most = parameter.min_value, parameter.max_value
+        _check_order(parameter.name, least, most, parameter.sampling)
+        _check_step(parameter.name, parameter.step, least, most, parameter.sampling)
 
 
 def _check_order(name: str, lowest: float, highest: float, sampling: str) -> None:
     require(lowest < highest, name, "a range whose lowest value is below its highest", [lowest, highest])
     require(sampling != "log" or lowest > 0, name, "a range above 0, to be searched by logarithms", [lowest, highest])
+
+
+def _check_step(name: str, step: float | None, lowest: float, highest: float, sampling: str) -> None:
+    if step is not None and sampling == "linear":
+        width = Decimal(repr(highest)) - Decimal(repr(lowest))
+        require(0 < Decimal(repr(step)) <= width, name, "a range with a step above 0 and at most its width", step)
+    elif step is not None:
+        require(step > 1, name, "a range with a step above 1, by which each value is multiplied", step)
 
 
 def check_names(space: keras_tuner.HyperParameters, classes: dict[str, type], taken: tuple[str, ...] = ()) -> None:

@@ -6,20 +6,9 @@ from typing import Any
 import tensorflow as tf
 
 ONE_DEVICE = (
-    "only one device. `lightkeras check` makes two of the CPU; in Python, before TensorFlow starts: tf.config."
-    "set_logical_device_configuration(tf.config.list_physical_devices('CPU')[0], "
-    "[tf.config.LogicalDeviceConfiguration()] * 2)"
+    "only one device. `lightkeras check` makes two of the CPU; in Python, before TensorFlow starts: "
+    'lk.Trainer(accelerator="cpu", devices=2)'
 )
-
-
-def make_two_devices() -> None:
-    """Makes two logical CPUs; call it before TensorFlow starts.
-
-    Raises:
-        RuntimeError: TensorFlow has started.
-    """
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 
 @functools.cache

@@ -50,7 +50,7 @@ def steps_of(records) -> list[int]:
         ({"devices": "two"}, "`devices` to be"),
         ({"strategy": "ddp"}, "`strategy` to be one of 'auto', 'mirrored'"),
         ({"devices": 2, "strategy": tf.distribute.get_strategy()}, '`devices` to be "auto" beside a `tf.distribute'),
-        ({"precision": "16"}, "`precision` to be one of"),
+        ({"precision": "64"}, "`precision` to be one of"),
         ({"micro_batches": 0}, "`micro_batches` to be a positive int"),
         ({"gradient_clip_val": 0}, "`gradient_clip_val` to be a number above 0 or None"),
         ({"gradient_clip_algorithm": "nrom"}, 'Did you mean "norm"'),
