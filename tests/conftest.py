@@ -67,6 +67,7 @@ def pytest_collection_finish():
     """What is imported stays: collections of garbage, many in a search, pass over it."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000)  # objects between collections: tracing makes many, and keeps them
 
 
 @pytest.hookimpl(wrapper=True)
