@@ -13,7 +13,7 @@ from typing import Any
 from lightkeras.utils.checks import lightkeras_error
 from lightkeras.utils.paths import Folder, RemotePath
 
-LOCK = ".lock"  # in the run's folder; it says who trains there
+LOCK = ".run.lock"  # in the run's folder; it says who trains there
 
 
 @contextlib.contextmanager
