@@ -12,6 +12,7 @@ from lightkeras.tuning.batch_size_finder import Try, find_batch_size
 from lightkeras.tuning.lr_finder import find_lr
 from lightkeras.utils.checks import new_file
 from lightkeras.utils.internals import tuner_role
+from lightkeras.utils.trust import class_path, is_trusted
 
 
 def _add_search(parser: Parser) -> None:
@@ -70,9 +71,10 @@ def _print_end(tuner: Tuner) -> None:
     if tuner.interrupted or tuner.oracle.budget_exhausted:
         why = "Interrupted" if tuner.interrupted else "The search's time or epochs are used up"
         print(f"{why}; the same command resumes the search in {tuner.folder}.")
-    best = tuner.best_trial()
+    best, path = tuner.best_trial(), class_path(tuner.task_class)
+    trust = "" if is_trusted(path) else f" --trust {path.partition('.')[0]}"
     print(f"Best: trial {best.trial_id}, {tuner.objective} {best.score:.6g}: lightkeras fit --config "
-          f"{tuner.folder / 'best_config.yaml'}")  # fmt: skip
+          f"{tuner.folder / 'best_config.yaml'}{trust}")  # fmt: skip
 
 
 def _find_lr(command: Command) -> int:
