@@ -15,6 +15,7 @@ from lightkeras.task import TaskModule
 from lightkeras.trainer import Trainer
 from lightkeras.training.step import loss_name
 from lightkeras.utils import internals
+from lightkeras.utils.seeds import seeded
 from lightkeras.verifier.comparison import (
     ROUNDING,
     Difference,
@@ -260,8 +261,11 @@ def check_overfit(subject: Subject) -> Finding:
 
 
 def check_splits(subject: Subject) -> Finding:
-    """The examples, or their groups, that two splits share."""
+    """The examples, or their groups, that two splits share; and whether the splits are the same each time."""
     hashes = _hash_splits(subject)
+    if moved := [name for name, found in _hash_splits(subject).items() if found != hashes[name]]:
+        cause = "each time: a generator without a seed draws it, as np.random.default_rng() does. Give it a seed"
+        return Finding("FAIL", float(len(moved)), 0.0, f"another {' and '.join(moved)} split {cause}")
     if len(hashes) < 2:
         return _skip("the data has neither validation nor test data")
     names = list(hashes)
@@ -277,9 +281,12 @@ def _hash_splits(subject: Subject) -> dict[str, set[bytes]]:
     for stage, names in {"fit": ("train_dataset", "val_dataset"), "test": ("test_dataset",)}.items():
         data = subject.prepare_data(stage)
         for name in names:
-            if getattr(data, name)() is not None:
+            with seeded(subject.task.seed):  # as the Trainer does
+                if getattr(data, name)() is None:
+                    continue
+            with seeded(subject.task.seed):
                 dataset = stages.require_dataset(data, name)
-                hashes[name.removesuffix("_dataset")] = hash_examples(dataset, subject.group)
+            hashes[name.removesuffix("_dataset")] = hash_examples(dataset, subject.group)
     return hashes
 
 

@@ -16,6 +16,7 @@ from lightkeras.data.module import DataModule
 from lightkeras.task import TaskModule
 from lightkeras.trainer import seed_everything
 from lightkeras.utils import internals
+from lightkeras.utils.seeds import seeded
 from lightkeras.verifier.comparison import Difference, compare_repeated
 from lightkeras.verifier.datasets import Padded, first_examples
 from lightkeras.verifier.short_run import ShortRun, train
@@ -86,7 +87,8 @@ class Subject:
         """Makes the data again with all examples, ready for `stage`."""
         data = self.copy_data()
         data.prepare_data()
-        data.setup(stage)
+        with seeded(self.task.seed):  # as the Trainer does
+            data.setup(stage)
         return data
 
     # ---- trainings

@@ -255,6 +255,27 @@ def test_splits_that_share_examples_are_caught():
     assert result.note.startswith("the splits share examples: 3 in train and val.")
 
 
+class RandomSplit(Points):
+    """Splits at random in every `setup`, by NumPy's global generator or by one without a seed."""
+
+    def __init__(self, seedable: bool):
+        super().__init__()
+        self.seedable = seedable
+
+    def setup(self, stage):
+        drawn = np.random.permutation(60) if self.seedable else np.random.default_rng().permutation(60)  # noqa: NPY002
+        self.x, self.y, self.number = self.x[drawn], self.y[drawn], self.number[drawn]
+
+    def test_dataset(self):
+        return None
+
+
+def test_splits_drawn_without_a_seed_are_caught():
+    assert check(Correct(), RandomSplit(True), only=["splits"]).passed
+    result = check(Correct(), RandomSplit(False), only=["splits"])["splits"]
+    assert result.status == "FAIL" and result.note.startswith("another train and val split each time")
+
+
 def test_splits_that_share_a_group_are_caught():
     task, data = Correct(), Points(repeated_numbers=True)
     assert check(task, data, only=["splits"]).passed
