@@ -126,11 +126,19 @@ def _restore(layer: Any, arrays: dict[str, np.ndarray]) -> None:
         assets = {name: value for name, value in arrays.items() if name.startswith("assets/")}
         with tempfile.TemporaryDirectory() as folder:
             for name, value in assets.items():
-                path = Path(folder, name.removeprefix("assets/"))
+                path = _inside(folder, name.removeprefix("assets/"))
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(value.tobytes())
             if assets:
                 layer.load_assets(folder)
+
+
+def _inside(folder: str, name: str) -> Path:
+    """Returns the path of a file in `folder`; a CheckpointError if its name leads out of it."""
+    path = Path(folder, name).resolve()
+    if not path.is_relative_to(Path(folder).resolve()):
+        raise CheckpointError(f"Expected the name of a file of a layer, without '..'. Received: {name!r}")
+    return path
 
 
 def _set_values(layer: Any, values: Any, idf_weights: np.ndarray | None) -> None:

@@ -94,3 +94,14 @@ def test_layers_of_another_model_are_named(run):
     with pytest.raises(lk.CheckpointError, match=r"Expected somewhere to hold the state .* layers/0001/Discretization"):
         layer_state.restore(task, layer_state.capture(run[0]), "somewhere")
     assert layer_state.capture(task) == {}
+
+
+@pytest.mark.parametrize("name", ["../escaped.txt", "/tmp/lightkeras_escaped.txt", "a/../../escaped.txt"])
+def test_a_file_of_a_layer_stays_in_its_folder(run, name):
+    """An array's name comes from the checkpoint."""
+    task, _ = run
+    arrays = layer_state.capture(task)
+    file = next(key for key in arrays if key.endswith("assets/text.txt"))
+    arrays[file.replace("text.txt", name)] = arrays[file]
+    with pytest.raises(lk.CheckpointError, match=r"Expected the name of a file of a layer, without '\.\.'"):
+        layer_state.restore(task, arrays, "a checkpoint")
