@@ -20,9 +20,10 @@ from lightkeras.configuration import BASES, Parser, add_arguments, parsed_values
 from lightkeras.runs.folder import is_run, task_name
 from lightkeras.task import TaskModule
 from lightkeras.utils import entry_points
-from lightkeras.utils.checks import UsageError, nearest
+from lightkeras.utils.checks import ArgumentError, UsageError, nearest
 from lightkeras.utils.paths import as_path
 from lightkeras.utils.trust import TrustError, import_class, trusting
+from lightkeras.utils.yaml_files import read_yaml
 
 TRAINING = ("fit", "tune", "find_lr", "find_batch_size")  # the commands that have presets
 
@@ -105,26 +106,11 @@ def _packages(options: list[str]) -> list[str]:
     return re.findall(r"(?<![\w./\\-])([A-Za-z_]\w*)\.\w", values)
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML without a key that is written twice: of two values, YAML would take the last without a word."""
-
-    def construct_mapping(self, node, deep=False):
-        seen: dict[str, int] = {}
-        for key, _ in node.value:
-            line = key.start_mark.line + 1
-            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
-                raise yaml.YAMLError(f"{key.value!r} stands in line {seen[key.value]} and again in line {line}")
-            seen[str(key.value)] = line
-        return super().construct_mapping(node, deep)
-
-
 def _load(path: str) -> dict[str, Any]:
     try:
-        values = yaml.load(as_path(path, "config").read_text(encoding="utf-8"), _Loader) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(
-            f"Expected --config to be a YAML file. Received: {path} ({' '.join(str(error).split())})"
-        ) from error
+        values = read_yaml(path, "--config") or {}
+    except ArgumentError as error:
+        raise UsageError(str(error)) from error
     if not isinstance(values, dict):
         raise UsageError(f"Expected --config to be a file of options. Received: {path}, a {type(values).__name__}")
     return values

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import keras_tuner
-import yaml
 from keras_tuner.engine import hyperparameters as kinds
 
 from lightkeras.utils import internals
 from lightkeras.utils.checks import ArgumentError, nearest, require
 from lightkeras.utils.paths import local_path
+from lightkeras.utils.yaml_files import read_yaml
 
 KINDS = ("int", "float", "choice", "bool")
 SAMPLINGS = ("linear", "log")
@@ -43,7 +43,7 @@ def search_space(given: Any) -> keras_tuner.HyperParameters:
     """
     if isinstance(given, str | Path):
         require(local_path(given).is_file(), "space", "a YAML file of ranges", str(given), FileNotFoundError)
-        given = yaml.safe_load(local_path(given).read_text(encoding="utf-8"))
+        given = read_yaml(given, "space")
     space = _with_grids(_declare_space(given))
     require(bool(space.space), "space", f"at least one argument to search ({', '.join(KINDS)}); it is empty", given)
     for parameter in space.space:

@@ -7,7 +7,7 @@ from helpers.toys import Classifier
 
 import lightkeras as lk
 from lightkeras.tuning.oracles import ALGORITHMS
-from lightkeras.tuning.space import list_grid
+from lightkeras.tuning.space import list_grid, search_space
 from tasks.captioning import Captioning
 from tasks.dcgan import DCGAN
 from tasks.text_generation import TextGeneration
@@ -91,3 +91,9 @@ def test_values_in_the_files_of_a_search(algorithm, tmp_path):
     assert "0.30000000000000004" not in (tmp_path / "s" / "trials.csv").read_text()
     best = yaml.safe_load((tmp_path / "s" / "best_config.yaml").read_text())
     assert best["task"]["init_args"]["dropout"] in (0.1, 0.3)
+
+
+def test_a_key_written_twice_in_a_file_is_refused(tmp_path):
+    (tmp_path / "space.yaml").write_text("task.units: {int: [1, 9]}\ntask.units: {int: [1, 3]}\n")
+    with pytest.raises(ValueError, match=r"'task.units' stands in line 1 and again in line 2"):
+        search_space(tmp_path / "space.yaml")
