@@ -171,7 +171,8 @@ def instantiate(parser: Parser, config: Namespace) -> Namespace:
     objects = parser.instantiate(config)
     for name, kind in parser.kinds.items():
         held = {key: values.from_written(value, parser.trust) for key, value in parser.held.get(name, {}).items()}
-        objects[name] = kind(**{**vars(objects[name]), **held})
+        given = vars(objects[name]) if name in objects else {}  # a class without arguments has no group
+        objects[name] = kind(**given, **held)
     if "trainer" in objects:
         _record_callbacks(objects.trainer, config.trainer)
     return objects
@@ -195,7 +196,7 @@ def to_plain(value: Any) -> Any:
 def parsed_values(parser: Parser, config: Namespace) -> dict[str, Any]:
     """Returns all values of a parsed configuration in the types of YAML, with those that were held back."""
     plain = to_plain(config)
-    return {**plain, **{name: {**plain[name], **parser.held.get(name, {})} for name in parser.kinds}}
+    return {**plain, **{name: {**plain.get(name, {}), **parser.held.get(name, {})} for name in parser.kinds}}
 
 
 class Configuration:

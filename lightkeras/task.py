@@ -21,7 +21,7 @@ from lightkeras.training.layer_state import finish_build
 from lightkeras.training.logs import Logs, MetricSums
 from lightkeras.training.loop import Loop, Source, StepsPerCall, StreamSource
 from lightkeras.training.optimizers import NamedOptimizers, SeveralOptimizers, UpdateSettings
-from lightkeras.training.taken_names import reject_taken_name
+from lightkeras.training.taken_names import reject_taken_methods, reject_taken_name
 from lightkeras.utils import internals
 from lightkeras.utils.checks import ArgumentError, lightkeras_error
 from lightkeras.utils.lightning import TASK_ATTRIBUTES, TASK_METHODS, replace_attributes
@@ -77,6 +77,10 @@ class TaskModule(PortableTask, KerasMethods):
         self._spec: Any = None
         self._building = False
         self._averaged = False
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        reject_taken_methods(cls)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not self.__dict__.get("_compiling"):  # Keras assigns to the names of its own

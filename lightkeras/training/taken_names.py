@@ -1,6 +1,7 @@
 """Names that a task must not give to layers and their kin: the library's or Keras' own."""
 
 import functools
+import inspect
 from typing import Any
 
 import keras
@@ -12,6 +13,10 @@ OWNED = (
     keras.random.SeedGenerator,
 )  # fmt: skip
 OF_INSTANCES = {"built", "global_step", "loss", "name", "optimizer", "optimizers", "stop_training"}
+ASSIGNED = OF_INSTANCES - {"name"} | {  # to every task, by Keras or the library: a method of that name is lost
+    "compiled", "predict_function", "seed", "steps_per_epoch", "steps_per_execution", "test_function", "test_loop",
+    "test_sums", "total_steps", "train_function", "train_loop", "train_sums",
+}  # fmt: skip
 
 
 @functools.cache
@@ -35,6 +40,21 @@ def reject_taken_name(base: type, name: str, value: Any) -> None:
             f"Expected a task to use another name than `{name}`, which tasks or Keras' models have already. "
             f"Received: self.{name} = {value!r}"
         )
+
+
+def reject_taken_methods(cls: type) -> None:
+    """Rejects a class of tasks whose methods have names that values are assigned to (`loss`, `optimizer`).
+
+    Raises:
+        TypeError: The class defines such a method or property.
+    """
+    for name in sorted(ASSIGNED & vars(cls).keys()):
+        value = vars(cls)[name]
+        if inspect.isroutine(value) or isinstance(value, property | functools.cached_property):
+            raise lightkeras_error(TypeError)(
+                f"Expected a method of {cls.__name__} to have another name than `{name}`, to which every task's "
+                f"value is assigned. Received: {cls.__name__}.{name}. Call it {name}_function, for example."
+            )
 
 
 def _is_ours(base: type, name: str) -> bool:

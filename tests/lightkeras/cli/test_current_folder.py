@@ -15,6 +15,29 @@ from helpers import toys
 class MyTask(toys.Classifier):
     pass
 """
+BARE = """
+import keras
+from helpers import toys
+import lightkeras as lk
+
+class Data(lk.DataModule):
+    def train_dataset(self):
+        data = toys.PointsData()
+        data.setup("fit")
+        return data.train_dataset()
+
+class Bare(lk.TaskModule):
+    data_module = Data
+
+    def configure_model(self, data):
+        self.network = keras.layers.Dense(2)
+
+    configure_optimizers = lambda self: keras.optimizers.SGD(0.1)
+    losses_of = toys.Classifier.losses_of
+
+    def train_step(self, batch):
+        return self.minimize(self.losses_of, batch)
+"""
 COMMANDS = {  # the console script does not put the current folder into `sys.path`
     "script": [sys.executable, "-P", "-c", "import sys; from lightkeras.cli.main import main; sys.exit(main())"],
     "module": [sys.executable, "-m", "lightkeras"],
@@ -75,3 +98,17 @@ def test_a_trial_in_a_process_of_its_own_finds_both(folder):
     quick = ("--trainer.max_epochs", "1", "--trainer.run_eagerly", "true", "--trainer.logger", "false")
     done = run(folder, "module", "tune", "mymodule.MyTask", *search, *quick)
     assert done.returncode == 0 and "Best: trial 0000" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_task_without_arguments_is_trained_and_continued(folder):
+    """Neither class has a constructor, so neither has a group of options."""
+    (folder / "bare.py").write_text(BARE)
+    short = ("--trainer.enable_model_summary", "false", "--trainer.max_steps")
+    done = run(folder, "script", "fit", "bare.Bare", *short, "1")
+    assert done.returncode == 0, done.stderr
+    (config,) = folder.glob("runs/bare/*/config.yaml")
+    again = ("fit", "--config", str(config), "--ckpt_path", "last", *short, "2")
+    refused = run(folder, "script", *again)
+    assert refused.returncode == 1 and "--trust bare" in refused.stderr and "Traceback" not in refused.stderr
+    done = run(folder, "script", *again, "--trust", "bare")
+    assert done.returncode == 0 and "Run: " in done.stdout, done.stderr

@@ -340,3 +340,10 @@ def test_channels_first_is_refused_before_training():
             quiet(max_steps=1).fit(Classifier(), PointsData())
     finally:
         keras.config.set_image_data_format("channels_last")
+
+
+@pytest.mark.parametrize("name", ["loss", "optimizer", "seed", "train_loop", "stop_training"])
+def test_methods_of_the_names_of_values_are_refused_with_the_class(name):
+    with pytest.raises(TypeError, match=f"a method of Task to have another name than `{name}`"):
+        type("Task", (Classifier,), {name: lambda self, batch, training: None})
+    type("Task", (Classifier,), {f"{name}_function": lambda self, batch, training: None})
