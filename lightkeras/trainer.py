@@ -141,7 +141,7 @@ class Trainer(TrainerArguments):
         starts = ckpt_path in (None, "auto")
         require(starts or weights_path is None, "weights_path", "None with a ckpt_path to resume", weights_path)
         require_changeable(allow_changes)
-        if not self.fast_dev_run:
+        if not self.fast_dev_run and (self.logger or self.enable_checkpointing):
             state.identity(task, data, self.seed)  # raises where an argument has a type that no file can hold
         self._meet_workers()
         saved = self._open_resumed(task, ckpt_path)

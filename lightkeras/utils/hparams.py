@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lightkeras.utils.checks import lightkeras_error, require
 from lightkeras.utils.lightning import reject_arguments, reject_methods
@@ -41,13 +41,15 @@ class HyperparametersMixin:
         reject_methods(cls, cls.replaced_methods)
         _record_calls(cls)
 
-    def __new__(cls, *args, **kwargs):
-        """Creates the instance; a decorator such as `@dataclass` may have given the class another constructor."""
-        for kind in cls.__mro__:
-            if issubclass(kind, HyperparametersMixin):
-                _record_calls(kind)
-        created: Any = super().__new__
-        return created(cls) if created is object.__new__ else created(cls, *args, **kwargs)
+    if not TYPE_CHECKING:  # a type checker looks at the constructor
+
+        def __new__(cls, *args, **kwargs):
+            """Creates the instance; a decorator such as `@dataclass` may have given the class another constructor."""
+            for kind in cls.__mro__:
+                if issubclass(kind, HyperparametersMixin):
+                    _record_calls(kind)
+            created = super().__new__
+            return created(cls) if created is object.__new__ else created(cls, *args, **kwargs)
 
     @property
     def hparams(self) -> HParams:

@@ -411,7 +411,10 @@ def test_nothing_is_ever_unpickled(tmp_path):
         data = shard(path).read_bytes()
         entry["shards"][0] |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         write_manifest(path, entry)
-        with pytest.raises(CheckpointError, match=r"Expected .*npz to hold plain arrays. Received: a header of object"):
+        with pytest.raises(
+            CheckpointError,
+            match=r"Expected .*npz to hold plain arrays. Received: (a header of object|File is not a zip file)",
+        ):
             load_checkpoint(path)
     assert not (tmp_path / "exploded").exists()
 

@@ -419,6 +419,7 @@ def test_micro_batches_that_do_not_divide_are_refused():
 # ---- many updates in one call
 
 
+@pytest.mark.filterwarnings("ignore:The entry")  # NaN is what it is about
 def test_sums_of_many_steps_are_divided_once_and_the_first_bad_one_is_known():
     arrays = points(12)
     arrays["y"][7] = np.nan  # in batch 3
