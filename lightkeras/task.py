@@ -265,8 +265,10 @@ class TaskModule(PortableTask, KerasMethods):
         """
         optimizer = next(iter(self.optimizers.values()), "sgd")
         self._compiling = True
-        keras.Model.compile(self, optimizer, run_eagerly=run_eagerly, jit_compile=False, auto_scale_loss=False)
-        self._compiling = False
+        try:
+            keras.Model.compile(self, optimizer, run_eagerly=run_eagerly, jit_compile=False, auto_scale_loss=False)
+        finally:
+            self._compiling = False
         if len(self.optimizers) != 1:
             self.optimizer = SeveralOptimizers(self.optimizers) if self.optimizers else None
         loop = functools.partial(

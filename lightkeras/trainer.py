@@ -200,9 +200,6 @@ class Trainer(TrainerArguments):
             make_worker_strategy()  # first of all: TensorFlow must not have run any operation
 
     def _prepare(self, task: TaskModule, data: DataModule, stage: str) -> tf.distribute.Strategy:
-        order = keras.config.image_data_format()
-        expected = '"channels_last": call keras.config.set_image_data_format, or change keras.json'
-        require(order == "channels_last", "image_data_format", expected, order)
         strategy = self._choose_strategy(task)
         xla_on_many = self.jit_compile is True and num_replicas(strategy) > 1
         require(not xla_on_many, "jit_compile", 'False or "auto" on several devices', self.jit_compile)

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from lightkeras.task import TaskModule
 
 UP = {
-    "acc", "accuracy", "auc", "bleu", "chrf", "cider", "cosine", "coverage", "dice", "f1", "fbeta", "iou", "map",
-    "meteor", "ndcg", "precision", "psnr", "r2", "recall", "reward", "rouge", "sensitivity", "specificity", "ssim",
+    "acc", "accuracy", "auc", "bleu", "chrf", "cider", "coverage", "dice", "f1", "fbeta", "iou", "map", "meteor",
+    "ndcg", "precision", "psnr", "r2", "recall", "reward", "rouge", "sensitivity", "similarity", "specificity", "ssim",
 }  # fmt: skip
 DOWN = {
-    "bits", "cer", "crossentropy", "divergence", "error", "fid", "hinge", "kid", "loss", "mae", "mape", "mse", "msle",
-    "nll", "perplexity", "rmse", "wer",
+    "bits", "cer", "cost", "crossentropy", "deviation", "distance", "divergence", "error", "fid", "hinge", "kid",
+    "loss", "mae", "mape", "mse", "msle", "nll", "perplexity", "regret", "residual", "rmse", "wer",
 }  # fmt: skip
 CHANGES_RATE = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)
 _RATE = ("learning_rate", "lr")

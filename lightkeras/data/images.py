@@ -14,14 +14,7 @@ from lightkeras.utils.messages import logger
 from lightkeras.utils.paths import local_path
 
 SKIPPED = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found"}  # written by archivers and operating systems
-UNSUPPORTED = {
-    "EPS",
-    "WMF",
-    "BUFR",
-    "GRIB",
-    "HDF5",
-    "MPEG",
-}  # drawn by other programs (EPS by one that is run), or by none
+UNSUPPORTED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # other programs draw these; EPS would run one
 GREY = ("1", "L", "LA", "La")  # Pillow's modes without colour
 
 

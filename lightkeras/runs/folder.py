@@ -136,8 +136,27 @@ def open_checkpoint(
             one is damaged, "last" falls back on the one before, with a warning.
 
     Raises:
-        CheckpointError: There is none, or it is damaged; the message says where it was looked for.
+        CheckpointError: There is none, it is damaged, or it is of no run; the message says where it was looked for.
     """
+    opened = _find_checkpoint(ckpt_path, root, task_name, default)
+    _require_run(opened)
+    return opened
+
+
+def _require_run(opened: Checkpoint) -> None:
+    """Rejects a checkpoint whose state is not that of a run."""
+    types = {"task": dict, "data": dict, "data_state": dict, "spec": dict, "callbacks": dict, "seed": int, "step": int}
+    wrong = [name for name, kind in types.items() if not isinstance(opened.state.get(name), kind)]
+    for part in ("task", "data"):
+        described = {} if part in wrong else opened.state[part]
+        if not (isinstance(described.get("class_path"), str) and isinstance(described.get("init_args"), dict)):
+            wrong.append(part)
+    if wrong:
+        names = ", ".join(dict.fromkeys(wrong))
+        raise CheckpointError(f"Expected {opened.path} to be a checkpoint of a run. Received: a state without {names}")
+
+
+def _find_checkpoint(ckpt_path: str | os.PathLike, root: Folder | None, task_name: str, default: str) -> Checkpoint:
     path = as_path(ckpt_path, "ckpt_path")
     if (path / "manifest.json").exists():
         return checkpoint.open_checkpoint(path)

@@ -33,14 +33,12 @@ def hold(folder: Folder) -> Iterator[None]:
     if file is None:
         raise lightkeras_error(BlockingIOError)(_explain(folder))
     with file:
-        file.seek(0)
-        file.truncate()
-        json.dump(_whoami(), file)
-        file.flush()
+        path.write_text(json.dumps(_whoami()), encoding="utf-8")
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a disk that failed: a lock that stays there is free
+                path.unlink()
 
 
 def require_free(runs: list[Folder]) -> None:
@@ -48,18 +46,22 @@ def require_free(runs: list[Folder]) -> None:
     for folder in runs:
         path = Path(folder) / LOCK
         if not isinstance(folder, RemotePath) and path.exists():
-            file = _acquire(path)
+            file = _acquire(path, fcntl.LOCK_SH)  # two that look at once do not see each other
             if file is None:
                 raise lightkeras_error(BlockingIOError)(_explain(folder))
             file.close()
 
 
-def _acquire(path: Path) -> Any:
-    """Opens and locks the file; None if another process holds it."""
+def _acquire(path: Path, kind: int = fcntl.LOCK_EX) -> Any:
+    """Opens and locks the file; None if another process holds it.
+
+    It is open for reading only: a disk cannot be made read-only while a file is open for writing.
+    """
     while True:
-        file = path.open("a+", encoding="utf-8")
+        path.touch()
+        file = path.open(encoding="utf-8")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             file.close()
             return None

@@ -73,17 +73,17 @@ def _record_calls(cls: type) -> None:
     """Wraps the constructor that `cls` itself defines, unless it is wrapped already."""
     init = vars(cls).get("__init__")
     if init is not None and not hasattr(init, "records_arguments"):
-        type.__setattr__(cls, "__init__", _record(init))
+        type.__setattr__(cls, "__init__", _record(init, cls))
 
 
-def _record(init: Callable) -> Any:
-    """Wraps `init`: the instance keeps its arguments first."""
+def _record(init: Callable, owner: type) -> Any:
+    """Wraps the constructor `init` of the class `owner`: the instance keeps its arguments first."""
     signature = inspect.signature(init)
 
     @functools.wraps(init)
     def recorded(self, *args, **kwargs):
         reject_arguments(kwargs, signature.parameters, self.replaced_arguments)
-        kwargs |= _made_defaults(type(self), signature, args, kwargs)
+        kwargs |= _made_defaults(owner, signature, args, kwargs)
         with contextlib.suppress(TypeError):  # arguments that do not fit: `init` says it better
             values = _bind(signature, args, kwargs)
             _keep(self, values)
@@ -108,11 +108,11 @@ def _written(value: Any) -> Any:
         return lightkeras_error(TypeError)(str(error))
 
 
-def _made_defaults(cls: type, signature: inspect.Signature, args: tuple, kwargs: dict) -> dict[str, Any]:
-    """Makes the defaults of a dataclass's factories here, so that they are recorded."""
+def _made_defaults(owner: type, signature: inspect.Signature, args: tuple, kwargs: dict) -> dict[str, Any]:
+    """Makes the defaults of the factories of a dataclass `owner` here, so that they are recorded."""
     factories = {
         field.name: field.default_factory
-        for field in (dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ())
+        for field in (dataclasses.fields(owner) if "__dataclass_fields__" in vars(owner) else ())
         if field.init and field.default_factory is not dataclasses.MISSING
     }
     names = list(signature.parameters)[1:]

@@ -99,11 +99,12 @@ def _find(path: str, base: type, trust: tuple[str, ...]) -> Any:
         return imported
     if (alive := _alive(path, base)) is not None:
         return alive
-    module, _, name = path.rpartition(".")
+    module, innermost = path.rpartition(".")[0], _innermost_module(path)
     expected = f'Expected an importable class "package.module.Class". Received: "{path}"'
-    if module in sys.modules:
-        hint = nearest(name, dir(sys.modules[module]))
-        raise lightkeras_error(ImportError)(f"{expected} (no {name!r} in {module!r}).{hint}")
+    if innermost and (innermost == module or not hasattr(sys.modules[innermost], "__path__")):
+        name = path.removeprefix(f"{innermost}.")
+        hint = nearest(name, dir(sys.modules[innermost]))
+        raise lightkeras_error(ImportError)(f"{expected} (no {name!r} in {innermost!r}).{hint}")
     if not module:
         raise lightkeras_error(ImportError)(expected)
     require_trusted(path, trust)
@@ -126,17 +127,20 @@ def _import(module: str, expected: str) -> None:
 
 def _imported(path: str) -> Any:
     """Finds `path` in the modules that are imported; None if it is in none of them."""
-    parts = path.split(".")
-    for count in range(len(parts) - 1, 0, -1):
-        module = sys.modules.get(".".join(parts[:count]))
-        if module is not None:
-            found = module
-            with contextlib.suppress(AttributeError):
-                for name in parts[count:]:
-                    found = vars(found)[name] if isinstance(found, type) else getattr(found, name)
-                return found
-            return None
+    module = _innermost_module(path)
+    found = sys.modules.get(module)
+    with contextlib.suppress(AttributeError, KeyError):
+        for name in path.removeprefix(f"{module}.").split("."):
+            found = vars(found)[name] if isinstance(found, type) else getattr(found, name)
+        return found
     return None
+
+
+def _innermost_module(path: str) -> str:
+    """Returns the longest beginning of `path` that is an imported module; "" without one."""
+    parts = path.split(".")[:-1]
+    beginnings = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+    return next((name for name in beginnings if sys.modules.get(name) is not None), "")
 
 
 def _alive(path: str, base: type) -> type | None:

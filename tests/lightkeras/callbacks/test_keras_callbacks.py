@@ -245,7 +245,8 @@ def test_directions_by_name():
         "val_accuracy": "max", "sparse_top_5_accuracy": "max", "val_auc": "max", "bleu": "max", "val_f1": "max",
         "f1_score": "max", "val_bleu4": "max", "precision_at_recall": "max", "binary_crossentropy": "min",
         "generator_loss": "min", "mean_absolute_error": "min", "word_error_rate": "min", "accuracy_loss": "min",
-        "val_loss": "min", "temperature": None, "accuracy_error": None, "learning_rate": None,
+        "val_loss": "min", "cosine_similarity": "max", "cosine_distance": "min",
+        "temperature": None, "accuracy_error": None, "learning_rate": None,
     }  # fmt: skip
     task.test_sums = task.train_sums = type("Sums", (), {"kinds": {}})
     assert {name: find_direction(name, task) for name in expected} == expected

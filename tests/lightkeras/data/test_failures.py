@@ -6,17 +6,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.toys import quiet
+from helpers.toys import Classifier, quiet
 
 import lightkeras as lk
 
 SIZE, BATCH, BROKEN = 23, 4, 13
 
 
-class Line(lk.TaskModule):
-    def __init__(self):
-        super().__init__()
-
+class Line(Classifier):
     def configure_model(self, data):
         self.network = keras.layers.Dense(1)
 
@@ -26,12 +23,6 @@ class Line(lk.TaskModule):
     def losses_of(self, batch, training):
         error = self.network(batch["x"][:, None])[:, 0]
         return tf.reduce_sum(batch["weight"] * error**2), tf.reduce_sum(batch["weight"])
-
-    def train_step(self, batch):
-        return self.minimize(self.losses_of, batch)
-
-    def test_step(self, batch):
-        return self.evaluate_loss(self.losses_of, batch)
 
     def predict_step(self, batch):
         return batch["x"]

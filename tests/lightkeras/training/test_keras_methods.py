@@ -333,11 +333,20 @@ def test_a_second_run_in_a_process_has_the_names_of_a_first(root):
     assert [task.optimizers["loss"].name for task in tasks] == ["adam", "adam"]
 
 
-def test_channels_first_is_refused_before_training():
+class Planes(Classifier):
+    """Looks at its points as pictures of one channel and 2 x 2 pixels, the channel first."""
+
+    def configure_model(self, data):
+        layers = [keras.layers.Conv2D(3, 2), keras.layers.Flatten(), keras.layers.Dense(2)]
+        self.network = keras.Sequential([keras.layers.Reshape((1, 2, 2)), *layers])
+
+
+def test_channels_first_trains():
     keras.config.set_image_data_format("channels_first")
     try:
-        with pytest.raises(ValueError, match='Expected `image_data_format` to be "channels_last"'):
-            quiet(max_steps=1).fit(Classifier(), PointsData())
+        task = Planes()
+        losses = quiet(max_epochs=4).fit(task, PointsData()).history["loss"]
+        assert losses[-1] < losses[0] and task.network.layers[1].kernel.shape == (2, 2, 1, 3)
     finally:
         keras.config.set_image_data_format("channels_last")
 

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 import yaml
-from helpers.toys import Classifier, PointsData
+from helpers.toys import Classifier, PointsData, quiet
 from hypothesis import strategies as st
 
 import lightkeras as lk
@@ -98,7 +98,7 @@ def test_an_argument_that_no_file_holds_is_refused_when_described():
 
 def test_a_class_that_cannot_be_imported_is_named():
     assert import_class(class_path(Parent), HyperparametersMixin) is Parent
-    for path in ("lightkeras.nowhere.Class", f"{__name__}.Missing", "Class"):
+    for path in ("lightkeras.nowhere.Class", f"{__name__}.Missing", f"{__name__}.Parent.Missing", "Class"):
         with pytest.raises(ImportError, match=rf'Expected an importable class.*Received: "{path}"'):
             import_class(path, HyperparametersMixin)
 
@@ -251,10 +251,30 @@ def test_a_dataclass_is_recorded():
 
 @pytest.mark.parametrize("value", [object(), lambda: 1, np.zeros(2), collections.OrderedDict(a=1), open])
 def test_other_types_are_named_before_there_is_a_folder(value, tmp_path):
-    data = PointsData()
-    data.__dict__["_written"]["size"] = Holder(value).__dict__["_written"]["value"]
-    data.__dict__["_init_args"]["size"] = value
     trainer = lk.Trainer(max_steps=1, default_root_dir=str(tmp_path / "runs"))
-    with pytest.raises(TypeError, match=r"Expected the arguments of PointsData .* Received: size="):
-        trainer.fit(Classifier(), data)
+    with pytest.raises(TypeError, match=r"Expected the arguments of PointsWith .* Received: value="):
+        trainer.fit(Classifier(), PointsWith(value))
     assert not (tmp_path / "runs").exists()
+    quiet(max_steps=1).fit(Classifier(), PointsWith(value))  # writes no file
+
+
+class PointsWith(PointsData):
+    def __init__(self, value):
+        super().__init__()
+
+
+def test_factories_of_a_dataclass_are_its_own():
+    """A parent's constructor has an argument of the same name, which it is not given."""
+
+    class Base(lk.DataModule):
+        def __init__(self, names: tuple = ("base",)):
+            self.of_base = names
+
+    @dataclasses.dataclass
+    class Derived(Base):
+        names: list = dataclasses.field(default_factory=list)
+
+        def __post_init__(self):
+            super().__init__()
+
+    assert Derived().of_base == ("base",) and Derived().init_args == {"names": []}

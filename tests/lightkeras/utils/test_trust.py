@@ -2,12 +2,15 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from helpers.toys import Classifier, PointsData, quiet
@@ -131,6 +134,18 @@ def test_an_argument_makes_no_object_of_another_base(monkeypatch, value):
     assert not called
 
 
+@pytest.mark.parametrize("change", [{"task": "x"}, {"data": {"class_path": 3}}, {"seed": None}, {"spec": []}])
+def test_a_state_that_is_of_no_run_is_rejected(run, tmp_path, change):
+    forged = forge(run, tmp_path / "run", lambda manifest: manifest["state"].update(change))
+    for use in (
+        lambda: Classifier.load_from_checkpoint(forged),
+        lambda: quiet(str(tmp_path)).validate(Classifier(), PointsData(), str(forged)),
+        lambda: quiet(str(tmp_path), max_steps=2).fit(Classifier(), PointsData(), str(forged)),
+    ):
+        with pytest.raises(lk.CheckpointError, match=f"to be a checkpoint of a run.*without {next(iter(change))}"):
+            use()
+
+
 def test_trusted_packages_and_given_classes_are_imported(trap):
     name, touched = trap
     with pytest.raises(TrustError, match=f"{name}.Task to be of a module that is imported already"):
@@ -220,18 +235,13 @@ def test_an_array_header_asks_for_no_more_than_the_file_holds(run, tmp_path):
 
 def lies_about_its_shape(data: bytes) -> bytes:
     """An npz whose first array claims 2**50 elements."""
-    import io
-    import zipfile
-
-    from numpy.lib import format as npy
-
     source, target = zipfile.ZipFile(io.BytesIO(data)), io.BytesIO()
     with zipfile.ZipFile(target, "w") as archive:
         for index, name in enumerate(source.namelist()):
             content = source.read(name)
             if index == 0:
                 file = io.BytesIO()
-                npy.write_array_header_2_0(file, {"descr": "<f4", "fortran_order": False, "shape": (2**50,)})
+                np.lib.format.write_array_header_2_0(file, {"descr": "<f4", "fortran_order": False, "shape": (2**50,)})
                 content = file.getvalue()
             archive.writestr(name, content)
     return target.getvalue()
