@@ -14,7 +14,10 @@ import tensorflow as tf
 from lightkeras.data.dataset import AddressedDataset
 from lightkeras.utils.checks import ArgumentError
 
-_NODE = re.compile(r"\{\{[^}]*\}\}\s*|\s*\[\[[^\]]*\]\]|\s*\[Op:.*")  # where in TensorFlow's graph
+_NODE = re.compile(  # where in TensorFlow's graph
+    r"\{\{[^}]*\}\}\s*|\s*\[\[[^\]]*\]\]|\s*\[Op:.*"
+    r"|Error in user-defined function passed to \S+ transformation with iterator: \S+?:\s"
+)
 
 
 @contextlib.contextmanager

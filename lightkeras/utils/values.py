@@ -58,7 +58,8 @@ def to_written(value: Any) -> Any:
 
 
 def _is_encodable(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    """Whether YAML gives the text back: no half of a character is in it, and no sign that YAML takes for a line end."""
+    return not any("\ud800" <= character <= "\udfff" or character in "\x85\u2028\u2029" for character in text)
 
 
 def _write_dict(value: dict) -> dict:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from helpers.toys import Classifier, quiet
 
 import lightkeras as lk
+from lightkeras.data import failures
 
 SIZE, BATCH, BROKEN = 23, 4, 13
 
@@ -26,6 +27,13 @@ class Line(Classifier):
 
     def predict_step(self, batch):
         return batch["x"]
+
+
+@pytest.mark.parametrize("place", ["", "Error in user-defined function passed to MapDataset:48 transformation with "
+    "iterator: Iterator::Root::BatchV2::Map: "])  # fmt: skip
+def test_a_message_has_no_place_in_tensorflows_graph(place):
+    message = f"{place}OSError: 13.wav is cut off\nTraceback ...\n\t [[{{{{node PyFunc}}}}]] [Op:IteratorGetNext]"
+    assert failures._first_line(message) == "OSError: 13.wav is cut off"
 
 
 def fail_in_python(index):

@@ -141,7 +141,7 @@ class DataclassTask(lk.TaskModule):
 
 
 def by_config(instance):
-    text = yaml.safe_dump(describe(instance), allow_unicode=True)
+    text = yaml.safe_dump(describe(instance), sort_keys=False, allow_unicode=True)
     return type(instance)(**read_arguments(yaml.safe_load(text)["init_args"]))
 
 
@@ -205,6 +205,8 @@ def test_what_is_accepted_comes_back_equal_in_type_and_value(value):
         float("inf"),
         {"$tuple": [1]},
         "\ud800",
+        "\x85",
+        {"a\u2028b\u2029": " \x85\n\r\ufeff\x0c"},
     ],
 )
 def test_single_values_come_back(value):
