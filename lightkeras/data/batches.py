@@ -8,6 +8,11 @@ Batch = dict[str, tf.Tensor]
 WEIGHT = "weight"
 
 
+def weights_of(batch) -> tf.Tensor:
+    """Returns the weight of every row: float32 (rows,), or (rows, time) if the data brought such weights."""
+    return batch[WEIGHT] if isinstance(batch, dict) else batch[2]
+
+
 def fetch_batch(fetch: Callable[..., Batch], indices: tf.Tensor, *address: tf.Tensor | int) -> Batch:
     """Calls `fetch(examples (rows,), *address)` for a row of indices, and adds the weights.
 

@@ -24,7 +24,8 @@ import tensorflow as tf
 
 from lightkeras.distribution.replicas import all_reduce_sum, on_every_replica
 from lightkeras.training.logs import MetricSums
-from lightkeras.training.step import Metrics, as_metrics, pack
+from lightkeras.training.per_example import Metrics, as_metrics
+from lightkeras.training.step import pack
 
 
 class StepsPerCall:
@@ -216,7 +217,7 @@ class Loop:
         whole = jit_compile and self.source.compiles_whole_loop
 
         def on_replica(batch):
-            return all_reduce_sum(pack(as_metrics(self._step(batch)), self._sums.kinds))
+            return all_reduce_sum(pack(as_metrics(self._step(batch), batch), self._sums.kinds))
 
         if jit_compile and not whole:
             on_replica = tf.function(on_replica, jit_compile=True, autograph=False)
