@@ -24,8 +24,17 @@ from lightkeras.data.addressing import (
     encode_padding,
     permutation,
 )
-from lightkeras.data.arrays import to_tensor
-from lightkeras.data.batches import Batch, add_weight, examples_to_read, fetch_batch, gather_rows
+from lightkeras.data.arrays import to_tensors
+from lightkeras.data.batches import (
+    Batch,
+    add_weight,
+    batch_spec,
+    examples_to_read,
+    fetch_batch,
+    gather_rows,
+    map_batch,
+    named_entries,
+)
 from lightkeras.data.bucketing import check_lengths, choose_widths
 from lightkeras.utils import internals
 from lightkeras.utils.checks import nearest_multiples, require, require_int
@@ -86,10 +95,13 @@ class AddressedDataset:
 
     @classmethod
     def from_arrays(
-        cls, arrays: dict[str, Any], batch_size: int, shuffle: bool = True, widths: Sequence[int] | None = None,
+        cls, arrays: Any, batch_size: int, shuffle: bool = True, widths: Sequence[int] | None = None,
         batch_tokens: int | None = None,
     ) -> "AddressedDataset":  # fmt: skip
-        """Examples in memory: arrays by name, the example axis first and equally long in all of them.
+        """Examples in memory: arrays, the example axis first and equally long in all of them.
+
+        They are a dict by name, or as for Keras' `fit` `(x, y)`, `(x, y, sample_weight)` or `x` alone, where `x` and
+        `y` may be structures; see `batches` for the form in which steps get them.
 
         They may be NumPy arrays, tensors, lists, columns or tables of pandas. Floating-point numbers become
         float32, as in Keras' `fit`. A missing value, or values of several kinds or shapes, raise a ValueError that
@@ -98,15 +110,15 @@ class AddressedDataset:
         A `tf.RaggedTensor` (size, None) holds sequences. Batches are then grouped by the longest sequence of each
         example, and all sequences of a batch are padded with zeros to one width.
         """
-        require(isinstance(arrays, dict), "arrays", "a dict of arrays by name", type(arrays).__name__, TypeError)
         with tf.device("CPU"):  # batches are gathered there: the arrays fill no GPU
-            tensors = {name: to_tensor(name, array) for name, array in arrays.items()}
-        sizes = {name: int(tensor.shape[0]) if tensor.shape.rank else 0 for name, tensor in tensors.items()}
+            tensors = to_tensors(arrays)
+        entries = named_entries(tensors)
+        sizes = {name: int(tensor.shape[0]) if tensor.shape.rank else 0 for name, tensor in entries.items()}
         require(len(set(sizes.values())) == 1, "arrays", "arrays with one common first axis", sizes)
-        ragged = [t.row_lengths().numpy() for t in tensors.values() if isinstance(t, tf.RaggedTensor)]
+        ragged = [t.row_lengths().numpy() for t in entries.values() if isinstance(t, tf.RaggedTensor)]
 
         def fetch(indices, epoch, *width):
-            return {name: gather_rows(tensor, indices, *width) for name, tensor in tensors.items()}
+            return map_batch(lambda tensor: gather_rows(tensor, indices, *width), tensors)
 
         def gather(indices):
             return fetch_batch(fetch, indices, 0)
@@ -308,6 +320,6 @@ class AddressedDataset:
         return cut_blocks(self.indices(seed, epoch)[:steps], WHOLE, micro_batches)
 
     @functools.cached_property
-    def element_spec(self) -> dict[str, tf.TensorSpec]:
-        """Shapes and dtypes of a global batch. The first access builds a pipeline; later ones do not."""
-        return self.stream(epochs=1).element_spec
+    def element_spec(self) -> Any:
+        """A structure of `tf.TensorSpec` of a global batch. The first access builds a pipeline; later ones do not."""
+        return batch_spec(self.stream(epochs=1).element_spec)
