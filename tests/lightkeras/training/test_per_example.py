@@ -148,7 +148,7 @@ def test_it_compiles_with_xla():
         (lambda task, batch: tf.ones((3, 8)), ValueError, r"Received: loss with shape \(3, 8\)"),
         (lambda task, batch: [1.0] * 8, TypeError, r"values per example.*Received: loss=\[1\.0"),
         (lambda task, batch: None, TypeError, "Received: loss=None"),
-        (lambda task, batch: task.mean, TypeError, "Received: loss=.*MeanSquaredError"),
+        (lambda task, batch: task.mean, TypeError, "Received: loss=.*mean_squared_error"),
         (
             lambda task, batch: task.mean(batch["y"], batch["y"]), TypeError,
             r"a scalar of float32\. Return the values before their mean: .*reduction=None, do so "

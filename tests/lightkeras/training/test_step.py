@@ -412,7 +412,7 @@ def test_an_optimizer_without_a_layer_of_its_name_is_refused():
 
 def test_micro_batches_that_do_not_divide_are_refused():
     task = made(Small(linear(), squares), in_order(points()), micro_batches=3)
-    with pytest.raises(ValueError, match=r'multiple of micro_batches=3\. Received: "x" with shape \(8, 3\)'):
+    with pytest.raises(ValueError, match=r'multiple of micro_batches=3\. Received: "tokens" with shape \(8,\)'):
         updated(task, in_order(points()))
 
 
