@@ -12,6 +12,7 @@ import tensorflow as tf
 from lightkeras.data import AddressedDataset
 from lightkeras.data.failures import name_example
 from lightkeras.distribution.replicas import sum_over_workers
+from lightkeras.training import keras_metrics
 from lightkeras.training.inputs import as_batches
 from lightkeras.training.logs import MetricSums
 from lightkeras.training.loop import Loop, StepsPerCall
@@ -90,7 +91,7 @@ class KerasMethods(internals.CompleteModel):
             batches, count = as_batches(x, None, None, batch_size, steps, self.spec)
             if isinstance(batches, AddressedDataset):
                 return self.predict_dataset(batches, count or 0, callbacks, verbose)
-            with _until_the_end(count, steps):
+            with _until_the_end(count, steps), keras_metrics.predicting():
                 outputs = super().predict(batches, verbose=verbose, steps=steps, callbacks=callbacks)
         return keras.tree.map_structure(_pad, outputs)
 
@@ -107,6 +108,19 @@ class KerasMethods(internals.CompleteModel):
     def metrics_names(self) -> list[str]:
         """The metrics of `evaluate`, in its order: the loss comes first, as in Keras."""
         return sorted([*self.test_sums.kinds, *self.score_names], key=lambda name: name != "loss")
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Keras' metrics of the task and of its layers. (Keras' own loss tracker would report a loss of 0.)"""
+        layers = internals.flatten_layers(self)
+        return list({id(one): one for layer in layers for one in internals.own_metrics(layer)}.values())
+
+    def reset_metrics(self) -> None:
+        """Does nothing: metrics are reset where an epoch or evaluation begins (Keras calls it at each evaluation)."""
+
+    def get_metrics_result(self) -> dict[str, float]:
+        """Returns the results of Keras' metrics by name, in the epoch or evaluation that ran last."""
+        return keras_metrics.results_of(self)
 
     # ---- on the data of a stage
 
@@ -128,7 +142,7 @@ class KerasMethods(internals.CompleteModel):
     def predict_dataset(self, dataset: AddressedDataset, steps: int, callbacks=None, verbose: Any = 0) -> Any:
         """Returns `predict_step` on the first `steps` batches: a row for each example, in the data's order."""
         stream = dataset.replica_stream(self.distribute_strategy, epochs=1, steps=steps)
-        with name_example(dataset, 0, lambda: (0, 0, steps)):
+        with name_example(dataset, 0, lambda: (0, 0, steps)), keras_metrics.predicting():
             outputs = super().predict(stream, steps=steps, verbose=verbose, callbacks=callbacks)
         return keras.tree.map_structure(lambda rows: dataset.in_order(_pad(rows)), outputs)
 
@@ -153,7 +167,7 @@ class KerasMethods(internals.CompleteModel):
         self, batches: Any, count: int | None, steps: int | None, verbose: Any, callbacks: Any
     ) -> dict:  # fmt: skip
         one_by_one = count is None or callbacks
-        calls, sums = StepsPerCall(1 if one_by_one else "auto"), MetricSums(self.test_sums.kinds)
+        calls, sums = StepsPerCall(1 if one_by_one else "auto"), self.test_sums.like()
         self.test_loop, self.test_sums = self._apart_loop.counting(sums, calls), sums
         if isinstance(batches, AddressedDataset):
             return self.evaluate_dataset(batches, count or 0, callbacks, verbose)
