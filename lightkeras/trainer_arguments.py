@@ -11,11 +11,11 @@ import numpy as np
 
 from lightkeras.callbacks.limit import to_seconds
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
-from lightkeras.data.module import DataModule
 from lightkeras.distribution.accelerator import check_accelerator, prepare_devices
 from lightkeras.distribution.cluster import read_cluster
 from lightkeras.distribution.strategies import check_devices
 from lightkeras.runs.state import CHANGEABLE
+from lightkeras.data.module import DataModule
 from lightkeras.task import TaskModule
 from lightkeras.training.optimizers import CLIP_ALGORITHMS
 from lightkeras.training.precision import ALIASES, PRECISIONS
@@ -211,9 +211,14 @@ def _explain_foreign(callback: Any) -> str:
     return f", not of {package}: lightkeras and keras have counterparts" if package in known else ""
 
 
+def require_task(task: Any) -> None:
+    """Raises TypeError unless given a TaskModule."""
+    require(isinstance(task, TaskModule), "task", "a TaskModule", task, TypeError)
+
+
 def require_pair(task: Any, data: Any) -> None:
     """Raises TypeError unless given a TaskModule and a DataModule."""
-    require(isinstance(task, TaskModule), "task", "a TaskModule", task, TypeError)
+    require_task(task)
     require(isinstance(data, DataModule), "data", "a DataModule", data, TypeError)
 
 

@@ -1,6 +1,5 @@
 """Data that is brought as it is: what it is, how it is read, and the `DataModule` that a run makes of it."""
 
-from collections.abc import Iterable
 from typing import Any, Self
 
 import tensorflow as tf
@@ -98,7 +97,7 @@ def as_data_module(
     train = as_dataset("data", data, batch_size, shuffle, class_weight)
     if validation_data is None:
         return BroughtData.of(train=train)
-    rows = None if _is_batched(validation_data) else batch_size
+    rows = None if has_batches(validation_data) else batch_size
     return BroughtData.of(train=train, val=as_dataset("validation_data", validation_data, rows, False))
 
 
@@ -112,7 +111,7 @@ def as_evaluation_module(data: Any, batch_size: int | None = None) -> DataModule
     return BroughtData.of(val=dataset, test=dataset, predict=dataset)
 
 
-def _is_batched(data: Any) -> bool:
+def has_batches(data: Any) -> bool:
     """Returns whether the data has batches of its own."""
     return as_structure(data) is None and not (hasattr(data, "__len__") and hasattr(data, "__getitem__"))
 

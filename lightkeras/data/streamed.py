@@ -143,7 +143,9 @@ class StreamedDataset(BatchedDataset):
         noted.batches = self.batches.map(count)
         return noted.replica_stream(strategy, epochs=1, steps=steps)
 
-    def as_keras(self, seed: int = 0, *, epoch: int = 0, step: int = 0, epochs: int | None = None, steps: int | None = None):
+    def as_keras(
+        self, seed: int = 0, *, epoch: int = 0, step: int = 0, epochs: int | None = None, steps: int | None = None
+    ):
         """The batches as they come."""
         return self._pass_on(epoch, step, epochs, steps).prefetch(tf.data.AUTOTUNE)
 
@@ -221,9 +223,11 @@ def _unpacked(item: tuple) -> Any:
 
 def _refuse_rows(rows: tf.Tensor, size: int, what: str) -> tf.Tensor:
     def fail(rows):
-        raise ArgumentError(f"Expected the {what} to have at most {size} rows in a batch, as the first. Received: {rows}")
+        raise ArgumentError(
+            f"Expected the {what} to have at most {size} rows in a batch, as the first. Received: {rows}"
+        )
 
-    return tf.numpy_function(fail, [rows], tf.int32)
+    return tf.ensure_shape(tf.numpy_function(fail, [rows], tf.int32), ())
 
 
 def _cut(batch: Any, rows: np.ndarray) -> tf.data.Dataset:
