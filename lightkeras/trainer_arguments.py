@@ -11,11 +11,11 @@ import numpy as np
 
 from lightkeras.callbacks.limit import to_seconds
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
+from lightkeras.data.module import DataModule
 from lightkeras.distribution.accelerator import check_accelerator, prepare_devices
 from lightkeras.distribution.cluster import read_cluster
 from lightkeras.distribution.strategies import check_devices
 from lightkeras.runs.state import CHANGEABLE
-from lightkeras.data.module import DataModule
 from lightkeras.task import TaskModule
 from lightkeras.training.optimizers import CLIP_ALGORITHMS
 from lightkeras.training.precision import ALIASES, PRECISIONS
