@@ -89,7 +89,7 @@ def as_data_module(
     if isinstance(data, DataModule):
         given = {"validation_data": validation_data, "batch_size": batch_size, "class_weight": class_weight}
         for name, value in given.items():
-            require(value is None, name, "None with a DataModule, which has its own", value)
+            require(value is None, name, "None with a DataModule, which has its own", f"{value!r:.40}".split("\n")[0])
         require(shuffle is True, "shuffle", "left out with a DataModule, which has its own", shuffle)
         return data
     require_int("batch_size", batch_size, optional=True)
