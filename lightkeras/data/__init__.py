@@ -9,6 +9,6 @@ from lightkeras.data.tfrecords import TFRecords
 from lightkeras.utils.npz import read_npz
 
 __all__ = [
-    "AddressedDataset", "DataModule", "Download", "DownloadError", "Examples", "ImageError", "TFRecords", "find_data", "find_images",
-    "open_image", "read_npz",
+    "AddressedDataset", "DataModule", "Download", "DownloadError", "Examples", "ImageError", "TFRecords", "find_data",
+    "find_images", "open_image", "read_npz",
 ]  # fmt: skip

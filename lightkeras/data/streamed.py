@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lightkeras.data.addressing import PADDING, WHOLE, Shard, cut_blocks, row_addresses
+from lightkeras.data.addressing import PADDING, WHOLE, Shard, cut_blocks
 from lightkeras.data.batched import BatchedDataset
 from lightkeras.data.batches import add_weight, map_batch, named_entries
 from lightkeras.data.fingerprint import describe_spec
@@ -54,7 +54,8 @@ class StreamedDataset(BatchedDataset):
     def identity(self) -> dict[str, Any]:
         """The kind, the entries and the length."""
         length = None if self.length in (None, ENDLESS) else int(self.length or 0)
-        return {"kind": self.what, "entries": describe_spec(self.batches.element_spec), "batches": length}
+        entries = describe_spec(self.batches.element_spec)
+        return {"kind": self.what, "entries": entries, "batches": length, "batch_size": self.batch_size}
 
     @property
     def reading(self) -> str:
@@ -206,7 +207,7 @@ class StreamedDataset(BatchedDataset):
         places, first = tf.range(size), index * size
         entries = list(named_entries(batch).values())
         if all(entry.shape[0] == size for entry in entries):
-            return add_weight(batch, places), row_addresses(first + tf.cast(places, tf.int64), number)
+            return add_weight(batch, places), _addresses(first + tf.cast(places, tf.int64), number)
         rows = tf.shape(entries[0])[0]
         known = tf.cond(rows <= size, lambda: rows, lambda: _refuse_rows(rows, size, self.what))
 
@@ -214,8 +215,8 @@ class StreamedDataset(BatchedDataset):
             filled = tf.cond(rows == size, lambda: entry, lambda: tf.gather(entry, tf.minimum(places, known - 1)))
             return tf.ensure_shape(filled, (size, *entry.shape[1:]))
 
-        indices = tf.where(places < known, first + tf.cast(places, tf.int64), PADDING)
-        return add_weight(map_batch(fill, batch), indices), row_addresses(indices, number)
+        indices = tf.where(places < known, first + tf.cast(places, tf.int64), tf.constant(PADDING, tf.int64))
+        return add_weight(map_batch(fill, batch), indices), _addresses(indices, number)
 
     def in_order(self, rows: np.ndarray) -> np.ndarray:
         """Leaves out the rows of padding."""
@@ -235,6 +236,11 @@ def _refuse_rows(rows: tf.Tensor, size: int, what: str) -> tf.Tensor:
         )
 
     return tf.ensure_shape(tf.numpy_function(fail, [rows], tf.int32), ())
+
+
+def _addresses(indices: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+    """Returns int64 (rows, 2): the number of the row in the pass (-1 for padding), and that of the pass."""
+    return tf.stack([indices, tf.fill(tf.shape(indices), number)], axis=1)
 
 
 def _cut(batch: Any, rows: np.ndarray) -> tf.data.Dataset:

@@ -4,7 +4,6 @@ import glob as globbing
 import hashlib
 import os
 import struct
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,7 @@ class TFRecords:
         offsets = [index_file(path) for path in self.files]
         counts = [len(one) - 1 for one in offsets]
         self._firsts = np.cumsum([0, *counts])
-        self._offsets, self._opened, self._lock = offsets, {}, threading.Lock()
+        self._offsets = offsets
 
     def __len__(self) -> int:
         """Number of records."""
@@ -55,28 +54,23 @@ class TFRecords:
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Returns the records of `indices` (rows,): objects (bytes). They are read in the order of the files."""
-        records = np.empty(len(indices), object)
-        for place in np.argsort(indices, kind="stable"):
-            records[place] = self._read_one(int(indices[place]))
+        records, numbers = np.empty(len(indices), object), np.searchsorted(self._firsts, indices, "right") - 1
+        for number in np.unique(numbers):
+            with self.files[number].open("rb", buffering=0) as file:
+                for place in np.flatnonzero(numbers == number):
+                    records[place] = self._read_one(file, number, indices[place] - self._firsts[number])
         return records
 
-    def _read_one(self, index: int) -> bytes:
-        number = int(np.searchsorted(self._firsts, index, "right")) - 1
-        begin, end = self._offsets[number][index - self._firsts[number] :][:2]
-        data = os.pread(self._open(number), int(end - begin) - FOOTER, int(begin))
+    def _read_one(self, file: Any, number: int, index: int) -> bytes:
+        begin, end = self._offsets[number][index : index + 2]
+        data = os.pread(file.fileno(), int(end - begin) - FOOTER, int(begin))
         (length,) = struct.unpack_from("<Q", data) if len(data) >= HEADER else (None,)
         if length != len(data) - HEADER:
             raise ArgumentError(
-                f"Expected record {index - self._firsts[number]} of {self.files[number]} to be where it was when the "
-                "file was indexed. Received: other bytes; the file has changed during the run"
+                f"Expected record {index} of {self.files[number]} to be where it was when the file was indexed. "
+                "Received: other bytes; the file has changed since the run began"
             )
         return data[HEADER:]
-
-    def _open(self, number: int) -> int:
-        with self._lock:
-            if number not in self._opened:
-                self._opened[number] = self.files[number].open("rb", buffering=0)
-            return self._opened[number].fileno()
 
     def batch(
         self, batch_size: int, shuffle: bool = True, class_weight: dict[int, float] | None = None
