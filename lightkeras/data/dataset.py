@@ -23,6 +23,7 @@ from lightkeras.data.addressing import (
     cut_blocks,
     encode_padding,
     permutation,
+    row_addresses,
 )
 from lightkeras.data.arrays import to_tensor
 from lightkeras.data.batches import Batch, add_weight, examples_to_read, fetch_batch, gather_rows
@@ -230,7 +231,7 @@ class AddressedDataset:
 
     def stream(
         self, seed: int = 0, *, epoch: int = 0, step: int = 0, epochs: int | None = None, steps: int | None = None,
-        shard: Shard = WHOLE, micro_batches: int = 1,
+        shard: Shard = WHOLE, micro_batches: int = 1, addresses: bool = False,
     ) -> tf.data.Dataset:  # fmt: skip
         """The batches from address (epoch, step) on, as a `tf.data.Dataset` of dicts.
 
@@ -243,12 +244,14 @@ class AddressedDataset:
             shard: The rows of each batch to take; every element of the stream holds one block of them.
             micro_batches: Parts that every block is cut into later. The first parts of all blocks are together the
                 first part of the whole batch, and so on: a micro-batch has the same rows on any number of devices.
+            addresses: Give pairs: a batch, and the address of each of its rows, int64 (rows, 2); see `row_addresses`.
 
         Raises:
             ValueError: `batch_size` cannot be cut into equal parts.
         """
         self.require_multiple(shard.total * micro_batches)
 
+        @functools.lru_cache(maxsize=1)  # the stream of the addresses comes for it after that of the batches
         def cut_epoch(number):
             table = self.indices(seed, int(number))[step if number == epoch else 0 : steps]
             widths = np.repeat(self.batch_widths(table), shard.count)  # every block has the width of its batch
@@ -267,20 +270,31 @@ class AddressedDataset:
             return blocks.map(lambda indices, width: (indices, number, width))
 
         numbers = tf.data.Dataset.range(epoch, np.iinfo(np.int64).max if epochs is None else epochs)
-        batches = self.load(numbers.flat_map(epoch_blocks))
+        rows = numbers.flat_map(epoch_blocks)
+        batches = self.load(rows)
+        if addresses:
+            batches = tf.data.Dataset.zip((batches, rows.map(row_addresses)))
         if epochs is None:  # explicit, or a distributed iterator synchronises on the end of data, without static shapes
             batches = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         return batches.prefetch(tf.data.AUTOTUNE)
 
     def replica_stream(self, strategy: tf.distribute.Strategy, **address):
-        """`stream(**address)` for every replica of `strategy`, each with its rows of the global batch."""
+        """`stream(**address)` for every replica of `strategy`, each with its rows of the global batch.
+
+        Elements are pairs: a batch, and the addresses of its rows, int64 (rows, 2).
+        """
+        address["addresses"] = True
         total = strategy.num_replicas_in_sync
         if total == 1 and not internals.has_workers(strategy):
             return self.stream(**address)
         return strategy.distribute_datasets_from_function(lambda context: self._local_stream(context, total, address))
 
     def worker_stream(self, strategy: tf.distribute.Strategy, **address) -> tf.data.Dataset:
-        """`stream(**address)` with this worker's rows of every batch, one replica's at a time; all in one process."""
+        """`stream(**address)` with this worker's rows of every batch, one replica's at a time; all in one process.
+
+        Elements are pairs, as in `replica_stream`.
+        """
+        address["addresses"] = True
         if not internals.has_workers(strategy):
             return self.stream(**address)
         return self._local_stream(internals.input_context(strategy), strategy.num_replicas_in_sync, address)

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from lightkeras.distribution.replicas import all_reduce_sum
 from lightkeras.metrics import WeightedMean
+from lightkeras.random.keys import named_draws_only, split_draws
 from lightkeras.training.optimizers import LOSS, NamedOptimizers, loss_name
 from lightkeras.utils.checks import ArgumentError, lightkeras_error
 
@@ -90,9 +91,11 @@ def accumulate(
     if count == 1:
         return differentiate(loss_function, batch, optimizers)
     parts = {name: _split(name, rows, count) for name, rows in batch.items()}
+    keyed_part = split_draws(lambda addresses: _split("address", addresses, count))
 
     def on_part(index):
-        return differentiate(loss_function, {name: rows[index] for name, rows in parts.items()}, optimizers)
+        with keyed_part(index):
+            return differentiate(loss_function, {name: rows[index] for name, rows in parts.items()}, optimizers)
 
     if tf.executing_eagerly() or optimizers.replicas > 1:
         return _add_up(on_part, range(count))  # synchronised batch norm cannot meet other replicas inside a loop
@@ -160,7 +163,8 @@ def differentiate(
     if not losses:
         expected = ", ".join(map(loss_name, optimizers))
         raise ArgumentError(f"Expected a loss for an optimizer: one of {expected}. Received: {', '.join(metrics)}")
-    gradients = {name: _gradient(tape, totals[name], name, optimizers) for name in losses}
+    with named_draws_only():
+        gradients = {name: _gradient(tape, totals[name], name, optimizers) for name in losses}
     return gradients, {**metrics, **{loss_name(n): loss._replace(total=totals[n]) for n, loss in losses.items()}}
 
 
