@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from lightkeras.data import DataModule
 from lightkeras.data.addressing import address_spec
+from lightkeras.data.batches import map_batch, row_count
 from lightkeras.distribution.replicas import draw_by_replica, num_replicas
 from lightkeras.metrics import WeightedMean
 from lightkeras.random.keys import keyed_draws
@@ -194,11 +195,11 @@ class TaskModule(PortableTask, KerasMethods):
         return self._strategy or tf.distribute.get_strategy()
 
     @property
-    def spec(self) -> dict[str, tf.TensorSpec]:
-        """The element spec that the variables were built from."""
+    def spec(self) -> Any:
+        """The structure of `tf.TensorSpec` that the variables were built from."""
         return self._spec
 
-    def build_from(self, spec: dict[str, tf.TensorSpec]) -> None:
+    def build_from(self, spec: Any) -> None:
         """Creates every variable by tracing the steps on symbolic batches of `spec`; trains nothing."""
         self._strategy, self._spec = tf.distribute.get_strategy(), spec
         self._building = True
@@ -219,8 +220,8 @@ class TaskModule(PortableTask, KerasMethods):
     def _trace(self, function, stage: str) -> dict[str, type[WeightedMean]]:
         """Traces `function` in a graph that is thrown away; layers create variables outside it."""
         with internals.scratch_graph("build"):
-            batch = {name: internals.placeholder(spec) for name, spec in self.spec.items()}
-            address = internals.placeholder(address_spec(self.spec))
+            batch = map_batch(internals.placeholder, self.spec)
+            address = internals.placeholder(address_spec(row_count(self.spec)))
             with keyed_draws(address, self.seed, stage):
                 return {name: type(value) for name, value in step.as_metrics(function(batch)).items()}
 
@@ -246,7 +247,7 @@ class TaskModule(PortableTask, KerasMethods):
         """
         self.steps_per_epoch, self.total_steps = steps_per_epoch, total_steps
         in_float16 = any(layer.compute_dtype == "float16" for layer in internals.flatten_layers(self))
-        rows = next(iter(self.spec.values())).shape[0] or 1
+        rows = row_count(self.spec) or 1
         configured, settings = self.configure_optimizers(), settings or UpdateSettings()
         self.optimizers = NamedOptimizers(configured, self.optimizer_variables, settings, rows, in_float16)
         self.optimizers.require_losses(list(self._train_kinds))
@@ -316,8 +317,8 @@ class TaskModule(PortableTask, KerasMethods):
 
     def explain_not_compiled(self) -> str | None:
         """Says in a line what XLA cannot compile of an update; None if it can. Runs nothing."""
-        batch = {name: tf.zeros(spec.shape, spec.dtype) for name, spec in self.spec.items()}
-        address = tf.zeros(address_spec(self.spec).shape, tf.int64)
+        batch = map_batch(lambda spec: tf.zeros(spec.shape, spec.dtype), self.spec)
+        address = tf.zeros(address_spec(row_count(self.spec)).shape, tf.int64)
 
         def train_step(batch, address):
             with keyed_draws(address, self.seed, "train"):

@@ -6,6 +6,7 @@ import time
 import tensorflow as tf
 
 from lightkeras.callbacks.callback import Callback
+from lightkeras.data.batches import named_entries
 from lightkeras.distribution.replicas import num_replicas
 from lightkeras.utils.messages import logger
 
@@ -39,7 +40,7 @@ class Compilation(Callback):
 
     def _is_open(self) -> bool:
         task = self.model
-        fixed = all(tf.TensorShape(spec.shape).is_fully_defined() for spec in task.spec.values())
+        fixed = all(tf.TensorShape(spec.shape).is_fully_defined() for spec in named_entries(task.spec).values())
         return task.prefer_jit_compile is None and fixed and not task.run_eagerly and _alone(task)
 
     @property

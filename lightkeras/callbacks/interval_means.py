@@ -37,7 +37,7 @@ class IntervalMeans:
         if step == self._step:
             return None
         values = sums.values.numpy()
-        interval = values if self._before is None else values - self._before
+        interval = sums.between(self._before, values)
         self._before = None if step % self._task.steps_per_epoch == 0 else values
         self._step = step
         return {"epoch": epoch, "step": step, **sums.results(interval)}

@@ -41,8 +41,7 @@ class Throughput(Callback):
         self._paused = False
 
     def _units(self) -> float:
-        """The weight of the first loss in this epoch so far: what `unit` counts."""
-        return float(self.model.train_sums.values.numpy()[0, 1])
+        return self.model.train_sums.units()
 
     def on_epoch_begin(self, epoch, logs=None):
         self._paused = self._since is not None

@@ -1,6 +1,6 @@
 """The order of an epoch, the rows of a batch that each worker and replica takes, and the address of each row."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -75,9 +75,9 @@ def row_addresses(indices: tf.Tensor, epoch: tf.Tensor, *width: tf.Tensor) -> tf
     return tf.stack([examples, tf.fill(tf.shape(examples), epoch)], axis=1)
 
 
-def address_spec(spec: Any) -> tf.TensorSpec:
-    """The spec of the addresses beside batches of `spec`, a structure of TensorSpecs: int64 (rows, 2)."""
-    return tf.TensorSpec((tf.nest.flatten(spec)[0].shape[0], 2), tf.int64, "address")
+def address_spec(rows: int | None) -> tf.TensorSpec:
+    """The spec of the addresses beside a batch of `rows`: int64 (rows, 2)."""
+    return tf.TensorSpec((rows, 2), tf.int64, "address")
 
 
 def number_rows(batches: tf.data.Dataset, epoch: int = 0) -> tf.data.Dataset:

@@ -12,6 +12,37 @@ from lightkeras.utils.checks import ArgumentError, require
 _TEXT, _NUMBER, _MISSING = "text", "a number", "a missing value"
 
 
+def to_tensors(arrays: Any) -> Any:
+    """Copies the examples of all entries to the current device; see `to_tensor`.
+
+    Args:
+        arrays: A dict of arrays by name; or as for Keras' `fit`: `x`, `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
+            Dicts and tuples within are structures, lists are arrays.
+
+    Returns:
+        The same structure.
+    """
+    if not isinstance(arrays, tuple) or _is_array(arrays):
+        return _in_structure("" if isinstance(arrays, dict) else "x", arrays)
+    require(1 <= len(arrays) <= 3, "arrays", "(x,), (x, y) or (x, y, sample_weight)", f"{len(arrays)} parts")
+    return tuple(map(_in_structure, ("x", "y", "sample_weight"), arrays))
+
+
+def _in_structure(name: str, arrays: Any) -> Any:
+    if arrays is None:
+        return None
+    if isinstance(arrays, dict):
+        return {key: _in_structure(f"{name}/{key}" if name else key, one) for key, one in arrays.items()}
+    if isinstance(arrays, tuple) and not _is_array(arrays):
+        return tuple(_in_structure(f"{name}/{index}", one) for index, one in enumerate(arrays))
+    return to_tensor(name, arrays)
+
+
+def _is_array(values: tuple) -> bool:
+    """Returns whether a tuple holds examples, and not arrays."""
+    return any(isinstance(value, numbers.Number | str | bytes | np.generic) for value in values)
+
+
 def to_tensor(name: str, array: Any) -> tf.Tensor | tf.RaggedTensor:
     """Copies the examples of an entry to the current device; ragged ones must have two axes (examples, time).
 

@@ -6,7 +6,6 @@ length. A run resumes by starting the stream at (epoch, step), and a replica or 
 batch. `tf.data` does the reading, decoding, mapping and prefetching.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,14 +24,22 @@ from lightkeras.data.addressing import (
     permutation,
     row_addresses,
 )
-from lightkeras.data.arrays import to_tensor
-from lightkeras.data.batches import Batch, add_weight, examples_to_read, fetch_batch, gather_rows
+from lightkeras.data.arrays import to_tensors
+from lightkeras.data.batched import BatchedDataset
+from lightkeras.data.batches import (
+    Batch,
+    add_weight,
+    examples_to_read,
+    fetch_batch,
+    gather_rows,
+    map_batch,
+    named_entries,
+)
 from lightkeras.data.bucketing import check_lengths, choose_widths
-from lightkeras.utils import internals
-from lightkeras.utils.checks import nearest_multiples, require, require_int
+from lightkeras.utils.checks import require, require_int
 
 
-class AddressedDataset:
+class AddressedDataset(BatchedDataset):
     """A data set cut into global batches, each with an address (epoch, step).
 
     Make one with `from_arrays` (in memory), `from_batches` (a function of many indices) or `from_examples` (a function
@@ -73,7 +80,6 @@ class AddressedDataset:
         self.load, self.batch_tokens, self.gather_from_memory = load, batch_tokens, gather_from_memory
         self.lengths: Any = None if lengths is None else check_lengths(lengths, size)
         self.widths: Any = choose_widths(widths, self.lengths)
-        self._streams = {}
 
     def replace(self, **arguments) -> "AddressedDataset":
         """The same examples with other `arguments` of the constructor; a smaller `size` keeps the first examples."""
@@ -87,10 +93,13 @@ class AddressedDataset:
 
     @classmethod
     def from_arrays(
-        cls, arrays: dict[str, Any], batch_size: int, shuffle: bool = True, widths: Sequence[int] | None = None,
+        cls, arrays: Any, batch_size: int, shuffle: bool = True, widths: Sequence[int] | None = None,
         batch_tokens: int | None = None,
     ) -> "AddressedDataset":  # fmt: skip
-        """Examples in memory: arrays by name, the example axis first and equally long in all of them.
+        """Examples in memory: arrays, the example axis first and equally long in all of them.
+
+        They are a dict by name, or as for Keras' `fit` `(x, y)`, `(x, y, sample_weight)` or `x` alone, where `x` and
+        `y` may be structures; see `batches` for the form in which steps get them.
 
         They may be NumPy arrays, tensors, lists, columns or tables of pandas. Floating-point numbers become
         float32, as in Keras' `fit`. A missing value, or values of several kinds or shapes, raise a ValueError that
@@ -99,15 +108,15 @@ class AddressedDataset:
         A `tf.RaggedTensor` (size, None) holds sequences. Batches are then grouped by the longest sequence of each
         example, and all sequences of a batch are padded with zeros to one width.
         """
-        require(isinstance(arrays, dict), "arrays", "a dict of arrays by name", type(arrays).__name__, TypeError)
         with tf.device("CPU"):  # batches are gathered there: the arrays fill no GPU
-            tensors = {name: to_tensor(name, array) for name, array in arrays.items()}
-        sizes = {name: int(tensor.shape[0]) if tensor.shape.rank else 0 for name, tensor in tensors.items()}
+            tensors = to_tensors(arrays)
+        entries = named_entries(tensors)
+        sizes = {name: int(tensor.shape[0]) if tensor.shape.rank else 0 for name, tensor in entries.items()}
         require(len(set(sizes.values())) == 1, "arrays", "arrays with one common first axis", sizes)
-        ragged = [t.row_lengths().numpy() for t in tensors.values() if isinstance(t, tf.RaggedTensor)]
+        ragged = [t.row_lengths().numpy() for t in entries.values() if isinstance(t, tf.RaggedTensor)]
 
         def fetch(indices, epoch, *width):
-            return {name: gather_rows(tensor, indices, *width) for name, tensor in tensors.items()}
+            return map_batch(lambda tensor: gather_rows(tensor, indices, *width), tensors)
 
         def gather(indices):
             return fetch_batch(fetch, indices, 0)
@@ -221,12 +230,6 @@ class AddressedDataset:
         real = np.flatnonzero(table >= 0)
         return np.asarray(rows)[real[np.argsort(table[real])]]
 
-    def require_multiple(self, parts: int) -> None:
-        """Raises ValueError unless a batch can be cut into `parts` equal parts (replicas times micro-batches)."""
-        near = nearest_multiples(self.batch_size, parts)
-        expected = f"a multiple of {parts} (replicas x micro_batches), such as {near}"
-        require(self.batch_size % parts == 0, "batch_size", expected, self.batch_size)
-
     # ---- streams
 
     def stream(
@@ -278,50 +281,14 @@ class AddressedDataset:
             batches = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         return batches.prefetch(tf.data.AUTOTUNE)
 
-    def replica_stream(self, strategy: tf.distribute.Strategy, **address):
-        """`stream(**address)` for every replica of `strategy`, each with its rows of the global batch.
-
-        Elements are pairs: a batch, and the addresses of its rows, int64 (rows, 2).
-        """
-        address["addresses"] = True
-        total = strategy.num_replicas_in_sync
-        if total == 1 and not internals.has_workers(strategy):
-            return self.stream(**address)
-        return strategy.distribute_datasets_from_function(lambda context: self._local_stream(context, total, address))
-
-    def worker_stream(self, strategy: tf.distribute.Strategy, **address) -> tf.data.Dataset:
-        """`stream(**address)` with this worker's rows of every batch, one replica's at a time; all in one process.
-
-        Elements are pairs, as in `replica_stream`.
-        """
-        address["addresses"] = True
-        if not internals.has_workers(strategy):
-            return self.stream(**address)
-        return self._local_stream(internals.input_context(strategy), strategy.num_replicas_in_sync, address)
-
-    def _local_stream(self, context: tf.distribute.InputContext, total: int, address: dict) -> tf.data.Dataset:
-        local = total // context.num_input_pipelines
-        return self.stream(**address, shard=Shard(context.input_pipeline_id * local, local, total))
-
-    def cached_stream(self, strategy: tf.distribute.Strategy, steps: int, by_replica: bool) -> Any:
-        """The first `steps` batches of epoch 0, kept for later evaluations: a new pipeline would be traced anew.
-
-        Args:
-            strategy: Strategy whose replicas or workers take the batches.
-            steps: Number of batches.
-            by_replica: True for `replica_stream`, False for `worker_stream`.
-        """
-        key = (strategy, steps, by_replica)
-        if key not in self._streams:
-            make = self.replica_stream if by_replica else self.worker_stream
-            self._streams[key] = make(strategy, epochs=1, steps=steps)
-        return self._streams[key]
-
     def index_table(self, seed: int, epoch: int, steps: int | None = None, micro_batches: int = 1) -> np.ndarray:
         """The rows of indices that `gather_from_memory` takes for the batches of an epoch: int64 (steps, rows)."""
         return cut_blocks(self.indices(seed, epoch)[:steps], WHOLE, micro_batches)
 
-    @functools.cached_property
-    def element_spec(self) -> dict[str, tf.TensorSpec]:
-        """Shapes and dtypes of a global batch. The first access builds a pipeline; later ones do not."""
-        return self.stream(epochs=1).element_spec
+    def repeat_first_epoch(self, steps: int) -> "AddressedDataset":
+        """The first epoch, unshuffled, in every epoch; `load` is told so, as data may differ by the epoch."""
+
+        def load(rows: tf.data.Dataset) -> tf.data.Dataset:
+            return self.load(rows.map(lambda indices, epoch, *width: (indices, tf.zeros_like(epoch), *width)))
+
+        return self.replace(load=load, shuffle=False)

@@ -2,8 +2,6 @@
 
 from typing import Any, NamedTuple
 
-import tensorflow as tf
-
 from lightkeras.data.dataset import AddressedDataset
 from lightkeras.data.module import DataModule
 from lightkeras.utils.checks import require
@@ -31,7 +29,8 @@ def training(data: DataModule, limit: int | float, overfit: int | float, parts: 
     dataset = require_dataset(data, "train_dataset")
     dataset.require_multiple(parts)
     if overfit:
-        return StageData(_repeat_first_epoch(dataset), batch_count(overfit, len(dataset)))
+        steps = batch_count(overfit, len(dataset))
+        return StageData(dataset.repeat_first_epoch(steps), steps)
     return StageData(dataset, batch_count(limit, len(dataset)))
 
 
@@ -68,15 +67,6 @@ def _checked(dataset: Any, data: DataModule, name: str) -> AddressedDataset:
 def _unshuffled(dataset: AddressedDataset, limit: int | float) -> StageData:
     unshuffled = dataset.replace(shuffle=False)
     return StageData(unshuffled, batch_count(limit, len(unshuffled)))
-
-
-def _repeat_first_epoch(dataset: AddressedDataset) -> AddressedDataset:
-    """Every epoch is epoch 0, unshuffled; `load` is told so, as data may differ by the epoch."""
-
-    def load(rows: tf.data.Dataset) -> tf.data.Dataset:
-        return dataset.load(rows.map(lambda indices, epoch, *width: (indices, tf.zeros_like(epoch), *width)))
-
-    return dataset.replace(load=load, shuffle=False)
 
 
 def batch_count(amount: int | float, total: int) -> int:

@@ -145,7 +145,15 @@ def open_checkpoint(
 
 def _require_run(opened: Checkpoint) -> None:
     """Rejects a checkpoint whose state is not that of a run."""
-    types = {"task": dict, "data": dict, "data_state": dict, "spec": dict, "callbacks": dict, "seed": int, "step": int}
+    types = {
+        "task": dict,
+        "data": dict,
+        "data_state": dict,
+        "spec": dict | list,
+        "callbacks": dict,
+        "seed": int,
+        "step": int,
+    }
     wrong = [name for name, kind in types.items() if not isinstance(opened.state.get(name), kind)]
     for part in ("task", "data"):
         described = {} if part in wrong else opened.state[part]

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from lightkeras.data import DataModule
+from lightkeras.data.batches import spec_from_json, spec_to_json
 from lightkeras.training import layer_state
 from lightkeras.utils import internals
 from lightkeras.utils.hparams import HyperparametersMixin, describe, read_arguments
@@ -79,10 +80,10 @@ class PortableTask(HyperparametersMixin):
 
     def _copy_state(self) -> dict[str, Any]:
         variables = [np.array(variable) for variable in self.variables]
-        position = {"global_step": self.global_step, "seed": self.seed, "spec": dict(self.spec)}
+        position = {"global_step": self.global_step, "seed": self.seed, "spec": spec_to_json(self.spec)}
         return {"variables": variables, "layers": layer_state.capture(self), **position}
 
-    def _build_as(self, origin: Origin, spec: dict[str, tf.TensorSpec], layers: dict[str, np.ndarray]) -> None:
+    def _build_as(self, origin: Origin, spec: Any, layers: dict[str, np.ndarray]) -> None:
         """Creates layers and variables as those of another task were."""
         before = keras.config.dtype_policy()
         keras.config.set_dtype_policy(origin.policy)
@@ -113,7 +114,7 @@ class PortableTask(HyperparametersMixin):
             return None
         values = {
             "data": describe(origin.make_data()), "data_state": origin.data_state, "policy": origin.policy,
-            "spec": {name: [list(one.shape), one.dtype.name] for name, one in self.spec.items()},
+            "spec": spec_to_json(self.spec),
             "layers": {name: _to_text(value) for name, value in layer_state.capture(self).items()},
             "seed_states": [np.array(state).tolist() for state in internals.seed_states(self)],
             "global_step": self.global_step, "seed": self.seed,
@@ -130,7 +131,7 @@ class PortableTask(HyperparametersMixin):
         data, layers = values["data"], {name: _to_array(text) for name, text in values["layers"].items()}
         trust = [package_of(type(self))]
         kind = self._find_data_class(data["class_path"], trust)
-        spec = {name: tf.TensorSpec(shape, dtype, name) for name, (shape, dtype) in values["spec"].items()}
+        spec = spec_from_json(values["spec"])
         self._build_as(
             Origin(kind, read_arguments(data["init_args"], trust), values["data_state"], values["policy"]), spec, layers
         )
@@ -158,7 +159,7 @@ def _remake(kind: type, init_args: dict, origin: Origin | None, state: dict[str,
     task = kind(**init_args)
     if origin is None or state is None:
         return task
-    task._build_as(origin, state["spec"], state["layers"])
+    task._build_as(origin, spec_from_json(state["spec"]), state["layers"])
     for variable, value in zip(task.variables, state["variables"], strict=True):
         variable.assign(value)
     layer_state.restore(task, state["layers"], "the copy")

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from lightkeras.checkpoint import Checkpoint, CheckpointError
 from lightkeras.data import DataModule
+from lightkeras.data.batches import spec_from_json, spec_to_json
 from lightkeras.runs.folder import open_checkpoint
 from lightkeras.training import layer_state
 from lightkeras.utils import internals
@@ -35,20 +36,14 @@ def capture(task: "TaskModule", data: DataModule, callbacks: dict, seed: int) ->
     arrays["sums/values"] = task.train_sums.values.numpy()
     arrays["sums/non_finite"] = task.train_sums.non_finite.numpy()
     known = {**identity(task, data, seed), "data_state": data.state_dict()}
-    spec = {name: {"shape": list(s.shape), "dtype": s.dtype.name} for name, s in task.spec.items()}
     position = {"step": task.global_step, "steps_per_epoch": task.steps_per_epoch, "averages": task.average_names()}
-    return arrays, {**known, "spec": spec, **position, "callbacks": callbacks}
+    return arrays, {**known, "spec": spec_to_json(task.spec), **position, "callbacks": callbacks}
 
 
 def _host_copy(variable) -> np.ndarray:
     """Copies the variable: on a CPU an array may share the variable's memory."""
     array = np.asarray(variable)
     return array if array.flags.owndata else array.copy()
-
-
-def element_spec(state: dict) -> dict[str, tf.TensorSpec]:
-    """Returns the element spec that the run's model was built from."""
-    return {name: tf.TensorSpec(s["shape"], s["dtype"], name) for name, s in state["spec"].items()}
 
 
 def restore_weights(task: "TaskModule", saved: Checkpoint) -> None:
@@ -134,7 +129,7 @@ def load_task(
         trust: Packages whose classes the checkpoint may name (see `utils.trust`).
     """
     task, data, saved = load_run(saved, expected, trust)
-    build(task, data, element_spec(saved.state), saved)
+    build(task, data, spec_from_json(saved.state["spec"]), saved)
     restore_weights(task, saved)
     task.global_step, task.seed = saved.state["step"], saved.state["seed"]
     return task
@@ -173,9 +168,7 @@ def _data_class(path: str, task_class: type["TaskModule"], trust: Iterable[str])
     return own if same_name and not is_imported(path) else import_class(path, DataModule, trust)
 
 
-def build(
-    task: "TaskModule", data: DataModule, spec: dict[str, tf.TensorSpec], saved: Checkpoint | None = None
-) -> None:
+def build(task: "TaskModule", data: DataModule, spec: Any, saved: Checkpoint | None = None) -> None:
     """Creates the task's layers and variables under the current strategy, for the state of `saved` if given."""
     with internals.names_from_the_start():
         task.configure_model(data)

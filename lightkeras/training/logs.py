@@ -1,10 +1,48 @@
 """Metric sums on the device, and Keras' logs that read them only when somebody looks."""
 
 import functools
+from typing import Any, Protocol
 
+import numpy as np
 import tensorflow as tf
 
+from lightkeras.distribution.replicas import all_reduce_sum
 from lightkeras.metrics import WeightedMean
+from lightkeras.training.step import as_metrics, pack
+
+
+class Carried(Protocol):
+    """The metrics that a loop carries from step to step, on the device.
+
+    Attributes:
+        kinds: What is known of each metric, by name.
+        carried: A structure of tensors.
+        values: What the metrics are computed from.
+        non_finite: The first update whose loss was not a finite number, or -1, int64 (metrics,).
+    """
+
+    kinds: dict[str, Any]
+    carried: Any
+    values: tf.Tensor
+    non_finite: tf.Tensor
+
+    def reset(self) -> None:
+        """Begins an epoch or evaluation."""
+
+    def reduce(self, outputs: Any) -> tf.Tensor:
+        """Reduces what a step returned over the replicas; called in the replica context, on every replica."""
+
+    def add(self, carried: Any, reduced: tf.Tensor, update: tf.Tensor) -> Any:
+        """Returns what is carried on after the update of this number, in the graph."""
+
+    def results(self, values: Any) -> dict[str, Any]:
+        """Returns the metrics by name."""
+
+    def between(self, before: Any, values: Any) -> Any:
+        """Returns the values of an interval: those at its begin (None: of the epoch) and its end are given."""
+
+    def units(self) -> float:
+        """Returns how much of what a task counts was seen in this epoch."""
 
 
 class MetricSums:
@@ -27,6 +65,33 @@ class MetricSums:
         self.values = tf.zeros((len(self.kinds), 2), tf.float64)
         self.non_finite = tf.fill((len(self.kinds),), tf.constant(-1, tf.int64))
 
+    @property
+    def carried(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """The tensors that a loop carries from step to step."""
+        return self.values, self.non_finite
+
+    @carried.setter
+    def carried(self, carried: tuple[tf.Tensor, tf.Tensor]) -> None:
+        self.values, self.non_finite = carried
+
+    def reduce(self, outputs: Any) -> tf.Tensor:
+        """Adds up the sums of all replicas: float32 (metrics, 2)."""
+        return all_reduce_sum(pack(as_metrics(outputs), self.kinds))
+
+    def add(self, carried: tuple[tf.Tensor, tf.Tensor], reduced: tf.Tensor, update: tf.Tensor) -> tuple:
+        """Adds the sums of a step, and notes the update if one of them is not finite."""
+        values, non_finite = carried
+        bad = ~tf.math.is_finite(reduced[:, 0]) & (non_finite < 0)
+        return values + tf.cast(reduced, tf.float64), tf.where(bad, update, non_finite)
+
+    def between(self, before: np.ndarray | None, values: np.ndarray) -> np.ndarray:
+        """Subtracts the sums at the begin of an interval."""
+        return values if before is None else values - before
+
+    def units(self) -> float:
+        """Returns the weight of the first loss in this epoch so far: what a task's `unit` counts."""
+        return float(self.values.numpy()[0, 1])
+
     def results(self, values) -> dict[str, float]:
         """Divides sums (metrics, 2): `self.values`, or the difference of two such."""
         return {
@@ -40,7 +105,7 @@ class Logs(dict):
     Keys exist from the start. Copying or pickling gives a plain dict.
     """
 
-    def __init__(self, sums: MetricSums):
+    def __init__(self, sums: Carried):
         super().__init__(dict.fromkeys(sums.kinds))
         self._pending = (sums, sums.values)
 

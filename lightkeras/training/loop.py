@@ -23,10 +23,9 @@ import numpy as np
 import tensorflow as tf
 
 from lightkeras.data.addressing import row_addresses
-from lightkeras.distribution.replicas import all_reduce_sum, on_every_replica
+from lightkeras.distribution.replicas import on_every_replica
 from lightkeras.random.keys import keyed_draws
-from lightkeras.training.logs import MetricSums
-from lightkeras.training.step import Metrics, as_metrics, pack
+from lightkeras.training.logs import Carried
 
 
 class StepsPerCall:
@@ -165,8 +164,8 @@ class Loop:
     """Makes several steps per call and adds up their metrics on the device.
 
     Args:
-        step: `train_step` or `test_step`: a batch in, this replica's sums out.
-        sums: Receives the sums.
+        step: `train_step` or `test_step`: a batch in, what `sums` takes out.
+        sums: Carries the metrics from step to step.
         calls: Plans the calls.
         source: Gives the batches.
         strategy: Runs the step on its replicas.
@@ -176,7 +175,7 @@ class Loop:
     """
 
     def __init__(
-        self, step: Callable[[Any], Metrics], sums: MetricSums, calls: StepsPerCall, source: Source,
+        self, step: Callable[[Any], Any], sums: Carried, calls: StepsPerCall, source: Source,
         strategy: tf.distribute.Strategy, seed: int = 0, stage: str = "train", run_eagerly: bool = False,
         jit_compile: bool = False,
     ):  # fmt: skip
@@ -189,7 +188,7 @@ class Loop:
         """Drops the compiled functions: the next call traces the step again."""
         self._runs = functools.cache(self._make)
 
-    def counting(self, sums: MetricSums, calls: StepsPerCall) -> "Loop":
+    def counting(self, sums: Carried, calls: StepsPerCall) -> "Loop":
         """Returns a loop with the same compiled functions, and with `sums` and `calls` of its own."""
         loop = copy.copy(self)
         loop._sums, loop.calls = sums, calls
@@ -212,27 +211,26 @@ class Loop:
             made, sums = count, self._sums
             opened = self.source.open(iterator, self.calls.done)
             at = (tf.constant(count, tf.int64), tf.constant(update, tf.int64))
-            sums.values, sums.non_finite = self._runs(self.jit_compile)(opened, *at, sums.values, sums.non_finite)
+            sums.carried = self._runs(self.jit_compile)(opened, *at, sums.carried)
 
         self.calls.run(make_steps)
         return made
 
     def _make(self, jit_compile: bool) -> Callable:
-        """Makes `run(opened, count, update, values, non_finite)`, which returns the new (values, non_finite)."""
+        """Makes `run(opened, count, update, carried)`, which returns what is carried on."""
         whole = jit_compile and self.source.compiles_whole_loop
 
         def on_replica(batch, address):
             with keyed_draws(address, self._seed, self.stage):
-                sums = pack(as_metrics(self._step(batch)), self._sums.kinds)
-            return all_reduce_sum(sums)
+                outputs = self._step(batch)
+            return self._sums.reduce(outputs)
 
         if jit_compile and not whole:
             on_replica = tf.function(on_replica, jit_compile=True, autograph=False)
 
-        def make_step(opened, index, update, values, non_finite):
-            sums = on_every_replica(self._strategy, on_replica, *self.source.next(opened, index))
-            bad = ~tf.math.is_finite(sums[:, 0]) & (non_finite < 0)
-            return index + 1, values + tf.cast(sums, tf.float64), tf.where(bad, update + index, non_finite)
+        def make_step(opened, index, update, carried):
+            reduced = on_every_replica(self._strategy, on_replica, *self.source.next(opened, index))
+            return index + 1, self._sums.add(carried, reduced, update + index)
 
         if self._run_eagerly:
             return functools.partial(_run_eagerly, make_step)
@@ -240,16 +238,16 @@ class Loop:
         return tf.function(run, autograph=False, reduce_retracing=True, jit_compile=whole or None)
 
 
-def _run_in_graph(make_step: Callable, opened, count, update, values, non_finite):
-    def next_step(index, values, non_finite):
-        return make_step(opened, index, update, values, non_finite)
+def _run_in_graph(make_step: Callable, opened, count, update, carried):
+    def next_step(index, carried):
+        return make_step(opened, index, update, carried)
 
-    start = (tf.constant(0, tf.int64), values, non_finite)
-    return tf.while_loop(lambda index, *_: index < count, next_step, start, parallel_iterations=1)[1:]
+    start = (tf.constant(0, tf.int64), carried)
+    return tf.while_loop(lambda index, _: index < count, next_step, start, parallel_iterations=1)[1]
 
 
-def _run_eagerly(make_step: Callable, opened, count, update, values, non_finite):
+def _run_eagerly(make_step: Callable, opened, count, update, carried):
     index = tf.constant(0, tf.int64)
     while index < count:
-        index, values, non_finite = make_step(opened, index, update, values, non_finite)
-    return values, non_finite
+        index, carried = make_step(opened, index, update, carried)
+    return carried

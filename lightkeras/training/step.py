@@ -10,6 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from lightkeras.data.batches import Batch, map_batch, named_entries
 from lightkeras.distribution.replicas import all_reduce_sum
 from lightkeras.metrics import WeightedMean
 from lightkeras.random.keys import named_draws_only, split_draws
@@ -20,7 +21,6 @@ GRADIENT_NORM = "gradient_norm"
 Metrics = dict[str, WeightedMean]
 Gradients = dict[str, list[Any]]  # by optimizer name, in the order of its variables; None where there is none
 LossFunction = Callable[..., Any]  # (batch, training) -> (sum, weight), or a dict of them by name
-Batch = dict[str, tf.Tensor]
 
 
 def as_metrics(outputs: Any) -> Metrics:
@@ -90,25 +90,31 @@ def accumulate(
     count = optimizers.settings.micro_batches
     if count == 1:
         return differentiate(loss_function, batch, optimizers)
-    parts = {name: _split(name, rows, count) for name, rows in batch.items()}
-    keyed_part = split_draws(lambda addresses: _split("address", addresses, count))
+    for name, rows in named_entries(batch).items():
+        _require_divisible(name, rows, count)
+    parts = map_batch(lambda rows: _split(rows, count), batch)
+    keyed_part = split_draws(lambda addresses: _split(addresses, count))
 
     def on_part(index):
         with keyed_part(index):
-            return differentiate(loss_function, {name: rows[index] for name, rows in parts.items()}, optimizers)
+            return differentiate(loss_function, map_batch(lambda rows: rows[index], parts), optimizers)
 
     if tf.executing_eagerly() or optimizers.replicas > 1:
         return _add_up(on_part, range(count))  # synchronised batch norm cannot meet other replicas inside a loop
     return _add_up_in_graph(on_part, count)
 
 
-def _split(name: str, rows: tf.Tensor, count: int) -> tf.Tensor:
+def _require_divisible(name: str, rows: tf.Tensor, count: int) -> None:
     known = rows.shape.rank and rows.shape[0]  # None: batches differ in size, and the data's are multiples
     if known == 0 or (known or 0) % count:
         raise ArgumentError(
             f"Expected every entry of a batch to have a first axis that is a multiple of micro_batches={count}. "
             f'Received: "{name}" with shape {rows.shape}'
         )
+
+
+def _split(rows: tf.Tensor, count: int) -> tf.Tensor:
+    known = rows.shape[0]
     parts = tf.reshape(rows, tf.concat([(count, known // count if known else -1), tf.shape(rows)[1:]], axis=0))
     return tf.ensure_shape(parts, (count, known and known // count, *rows.shape[1:]))  # (micro-batches, rows, ...)
 

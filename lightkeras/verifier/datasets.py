@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from lightkeras.data.batches import WEIGHT, Batch
+from lightkeras.data.batches import Batch, map_batch, named_entries, weights_of
 from lightkeras.data.dataset import AddressedDataset
 
 MAX_ROWS = 8  # of a batch, if the task's own batches have as many
@@ -47,9 +47,10 @@ class Padded(AddressedDataset):
 
 def _fill_padding(batch: Batch) -> Batch:
     """Copies rows from the other end of the batch into rows of weight 0 (invented content might be invalid)."""
-    rows = tf.range(batch[WEIGHT].shape[0])
-    order = tf.where(batch[WEIGHT] > 0, rows, rows[::-1])
-    return {name: entry if name == WEIGHT else tf.gather(entry, order) for name, entry in batch.items()}
+    weights = weights_of(batch)
+    rows = tf.range(weights.shape[0])
+    order = tf.where(weights > 0, rows, rows[::-1])
+    return map_batch(lambda entry: entry if entry is weights else tf.gather(entry, order), batch)
 
 
 def hash_examples(dataset: AddressedDataset, group: str | None) -> set[bytes]:
@@ -60,10 +61,11 @@ def hash_examples(dataset: AddressedDataset, group: str | None) -> set[bytes]:
     return {code for batch in batches for code in _hash_rows(batch, group, dataset.lengths is not None)}
 
 
-def _hash_rows(batch: dict[str, np.ndarray], group: str | None, padded: bool) -> Iterator[bytes]:
-    names = [group] if group else sorted(set(batch) - {WEIGHT})
-    for row in np.flatnonzero(batch[WEIGHT]):
-        parts = [batch[name][row] for name in names]
+def _hash_rows(batch: Batch, group: str | None, padded: bool) -> Iterator[bytes]:
+    weights, entries = weights_of(batch), named_entries(batch)
+    names = [group] if group else sorted(name for name in entries if entries[name] is not weights)
+    for row in np.flatnonzero(weights):
+        parts = [entries[name][row] for name in names]
         if padded:  # to the width of this batch; the same example is elsewhere padded to another width
             parts = [np.trim_zeros(part, "b") if np.ndim(part) == 1 else part for part in parts]
         content = [repr(p).encode() if np.asarray(p).dtype == object else np.asarray(p).tobytes() for p in parts]

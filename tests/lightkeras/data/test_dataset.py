@@ -186,7 +186,7 @@ def test_strings_and_nested_shapes_are_carried():
         (lambda: lk.AddressedDataset.from_arrays({"x": [1]}, 0), ValueError, "`batch_size` to be a positive int"),
         (lambda: lk.AddressedDataset.from_arrays({"x": [1]}, 2.0), ValueError, "batch_size=2.0"),
         (lambda: lk.AddressedDataset.from_arrays({"x": []}, 1), ValueError, "`size` to be a positive int"),
-        (lambda: lk.AddressedDataset.from_arrays([1, 2], 1), TypeError, "a dict of arrays by name"),
+        (lambda: lk.AddressedDataset.from_arrays(([1], [1], [1], [1]), 1), ValueError, "arrays='4 parts'"),
         (lambda: lk.AddressedDataset.from_arrays({}, 1), ValueError, "arrays={}"),
         (lambda: lk.AddressedDataset.from_arrays({"x": [1], "y": [1, 2]}, 1), ValueError, "'x': 1, 'y': 2"),
     ],
@@ -280,8 +280,8 @@ def test_a_batch_that_replicas_cannot_share_is_refused():
 @pytest.mark.parametrize(
     "batch, error, message",
     [
-        (lambda indices: indices, TypeError, "a batch to be a dict of tensors"),
-        (lambda indices: {"weight": indices}, ValueError, r"a batch without \"weight\""),
+        (lambda indices: [indices], TypeError, "a dict, a tuple or a tensor. Received: a list"),
+        (lambda indices: (indices,) * 4, TypeError, r"\(x, y, sample_weight\). Received: 4 parts"),
         (lambda indices: {"x": indices[:2]}, ValueError, r"4 rows.*x.*\(2,\)"),
         (lambda indices: {"x": tf.constant(1.0)}, ValueError, r"4 rows.*x.*\(\)"),
         (lambda indices: {"x": tf.py_function(lambda i: i, [indices], tf.int64)}, ValueError, r"4 rows.*x.*unknown"),
