@@ -315,22 +315,6 @@ class TaskModule(PortableTask, KerasMethods):
         self.test_loop.call(iterator)
         return Logs(self.test_sums)
 
-    def explain_not_compiled(self) -> str | None:
-        """Says in a line what XLA cannot compile of an update; None if it can. Runs nothing."""
-        batch = map_batch(lambda spec: tf.zeros(spec.shape, spec.dtype), self.spec)
-        address = tf.zeros(address_spec(row_count(self.spec)).shape, tf.int64)
-
-        def train_step(batch, address):
-            with keyed_draws(address, self.seed, "train"):
-                return self.train_step(batch)
-
-        update = tf.function(train_step, jit_compile=True, autograph=False)
-        try:
-            update.experimental_get_compiler_ir(batch, address)(stage="hlo")
-        except (tf.errors.OpError, NotImplementedError, ValueError) as error:
-            return str(error).splitlines()[0]
-        return None
-
     def begin_epoch(self, epoch: int) -> None:
         """Begins an epoch, or resumes it with the sums of its first steps."""
         self.train_loop.source.begin_epoch(epoch)

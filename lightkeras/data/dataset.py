@@ -6,6 +6,7 @@ length. A run resumes by starting the stream at (epoch, step), and a replica or 
 batch. `tf.data` does the reading, decoding, mapping and prefetching.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
