@@ -93,8 +93,14 @@ def _entered(step: KeyedStep | None) -> Iterator[None]:
             _thread.step = before
 
 
-def keyed_draws(address: tf.Tensor, seed: int, stage: str):
-    """Keys the draws in its `with` block, which is one step on the rows of `address`; see `KeyedStep`."""
+def keyed_draws(address: tf.Tensor, seed: int = 0, stage: str = "train") -> contextlib.AbstractContextManager:
+    """Keys the draws in its `with` block, which is one step. The library's loops do so; do it to try a loss function.
+
+    Args:
+        address: Address of every row, int64 (rows, 2): (index, epoch).
+        seed: The run's seed.
+        stage: "train", "val", "test" or "predict".
+    """
     return _entered(KeyedStep(address, seed, stage))
 
 
@@ -185,7 +191,8 @@ def draw_key(batch: Any, stream: int | str | None, seed: int | None) -> Key:
         given = f"shape {batch.shape}, {batch.dtype.name}" if tf.is_tensor(batch) else type(batch).__name__
         raise ArgumentError(
             "Expected `batch` to be keys outside of a step, integers (rows, 2): only within `train_step`, `test_step`, "
-            f"`predict_step` and the loop over the batches of `score` has a row an address. Received: {given}"
+            "`predict_step` and the loop over the batches of `score` has a row an address (to call a loss function "
+            f"yourself, do it within `lk.random.keyed_draws`). Received: {given}"
         )
     if isinstance(stream, str):
         stream = int.from_bytes(hashlib.blake2b(stream.encode(), digest_size=4).digest(), "little")
