@@ -257,13 +257,16 @@ class AddressedDataset(BatchedDataset):
 
         @functools.lru_cache(maxsize=1)  # the stream of the addresses comes for it after that of the batches
         def cut_epoch(number):
-            table = self.indices(seed, int(number))[step if number == epoch else 0 : steps]
+            table = self.indices(seed, number)[step if number == epoch else 0 : steps]
             widths = np.repeat(self.batch_widths(table), shard.count)  # every block has the width of its batch
             table = table if self.lengths is None else encode_padding(table)
             return cut_blocks(table, shard, micro_batches), widths
 
+        def copy_epoch(number):  # TensorFlow computes in the memory of arrays that it is given
+            return [array.copy() for array in cut_epoch(int(number))]
+
         def epoch_blocks(number):
-            table, widths = tf.numpy_function(cut_epoch, [number], (tf.int64, tf.int64), stateful=False)
+            table, widths = tf.numpy_function(copy_epoch, [number], (tf.int64, tf.int64), stateful=False)
             room = int(self._parts()[1].max()) // shard.total
             blocks = (tf.ensure_shape(table, (None, room)), tf.ensure_shape(widths, (None,)))
             blocks = tf.data.Dataset.from_tensor_slices(blocks)
