@@ -211,9 +211,14 @@ def _explain_foreign(callback: Any) -> str:
     return f", not of {package}: lightkeras and keras have counterparts" if package in known else ""
 
 
+def require_task(task: Any) -> None:
+    """Raises TypeError unless given a TaskModule."""
+    require(isinstance(task, TaskModule), "task", "a TaskModule", task, TypeError)
+
+
 def require_pair(task: Any, data: Any) -> None:
     """Raises TypeError unless given a TaskModule and a DataModule."""
-    require(isinstance(task, TaskModule), "task", "a TaskModule", task, TypeError)
+    require_task(task)
     require(isinstance(data, DataModule), "data", "a DataModule", data, TypeError)
 
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from lightkeras.data import AddressedDataset
 from lightkeras.data.addressing import number_rows
+from lightkeras.data.batched import BatchedDataset
 from lightkeras.data.failures import name_example
 from lightkeras.distribution.replicas import sum_over_workers
 from lightkeras.random.keys import KeyedBatches, keyed_draws
@@ -118,7 +119,7 @@ class KerasMethods(internals.CompleteModel):
         self.test_sums.reset()
         self.test_loop.calls.begin(steps)
 
-    def evaluate_dataset(self, dataset: AddressedDataset, steps: int, callbacks=None, verbose: Any = 0) -> dict:
+    def evaluate_dataset(self, dataset: BatchedDataset, steps: int, callbacks=None, verbose: Any = 0) -> dict:
         """Returns the metrics of `test_step` and of `score` on the first `steps` batches, by name."""
         self.begin_evaluation(steps)
         strategy = self.distribute_strategy
@@ -128,9 +129,9 @@ class KerasMethods(internals.CompleteModel):
             logs = super().evaluate(stream, steps=steps, verbose=verbose, return_dict=True, callbacks=callbacks)
         return {**logs, **self._scores(lambda: dataset.cached_stream(strategy, steps, by_replica=False))}
 
-    def predict_dataset(self, dataset: AddressedDataset, steps: int, callbacks=None, verbose: Any = 0) -> Any:
+    def predict_dataset(self, dataset: BatchedDataset, steps: int, callbacks=None, verbose: Any = 0) -> Any:
         """Returns `predict_step` on the first `steps` batches: a row for each example, in the data's order."""
-        stream = dataset.replica_stream(self.distribute_strategy, epochs=1, steps=steps)
+        stream = dataset.prediction_stream(self.distribute_strategy, steps)
         with name_example(dataset, 0, lambda: (0, 0, steps)):
             outputs = super().predict(stream, steps=steps, verbose=verbose, callbacks=callbacks)
         return keras.tree.map_structure(lambda rows: dataset.in_order(_pad(rows)), outputs)

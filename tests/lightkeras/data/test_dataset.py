@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lightkeras as lk
-from lightkeras.data.addressing import ABSENT, Shard, permutation
+from lightkeras.data.addressing import ABSENT, Shard, number_rows, permutation
 from lightkeras.data.bucketing import best_widths
 
 SIZE, BATCH = 11, 4  # the last of three batches holds 3 examples and a row of padding
