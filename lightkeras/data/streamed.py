@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lightkeras.data.addressing import PADDING, WHOLE, Shard, cut_blocks
+from lightkeras.data.addressing import PADDING, WHOLE, Shard, cut_blocks, row_addresses
 from lightkeras.data.batched import BatchedDataset
 from lightkeras.data.batches import add_weight, map_batch, named_entries
 from lightkeras.data.fingerprint import describe_spec
@@ -159,8 +159,7 @@ class StreamedDataset(BatchedDataset):
     def _pass_on(self, epoch: int, step: int, epochs: int | None, steps: int | None) -> tf.data.Dataset:
         """Passes over the data, from (epoch, step) on, the last one being that before `epochs`."""
         if self.one_pass:
-            done = epoch * (steps or 0) + step if self.length == ENDLESS else step
-            return self.passes.noted(self.batches, 0, done)
+            return self._go_on(epoch, step, steps)
         if epochs is None:
             self._begin_earlier(epoch)
         total = steps or (None if self.length is None else int(self.length))
@@ -169,6 +168,17 @@ class StreamedDataset(BatchedDataset):
             return first
         later = tf.data.Dataset.range(epoch + 1, np.iinfo(np.int64).max if epochs is None else epochs)
         return first.concatenate(later.flat_map(lambda number: self._pass(number, 0, total)))
+
+    def _go_on(self, epoch: int, step: int, steps: int | None) -> tf.data.Dataset:
+        """The one pass that goes through all epochs of `steps` batches. A generator is taken to begin at an epoch."""
+        earlier = epoch * (steps or 0)
+        if self.length == ENDLESS:
+            batches, earlier = self.passes.noted(self.batches, 0, earlier + step), 0
+        else:
+            batches = self.passes.noted(self.batches, 0, step)
+        if steps is None:
+            return batches
+        return batches.map(lambda _, index, batch: ((index + earlier) // steps, (index + earlier) % steps, batch))
 
     def _begin_earlier(self, epoch: int) -> None:
         """Begins the passes of earlier epochs: a shuffle with a seed draws another order for each pass."""
@@ -207,7 +217,7 @@ class StreamedDataset(BatchedDataset):
         places, first = tf.range(size), index * size
         entries = list(named_entries(batch).values())
         if all(entry.shape[0] == size for entry in entries):
-            return add_weight(batch, places), _addresses(first + tf.cast(places, tf.int64), number)
+            return add_weight(batch, places), row_addresses(first + tf.cast(places, tf.int64), number)
         rows = tf.shape(entries[0])[0]
         known = tf.cond(rows <= size, lambda: rows, lambda: _refuse_rows(rows, size, self.what))
 
@@ -216,7 +226,7 @@ class StreamedDataset(BatchedDataset):
             return tf.ensure_shape(filled, (size, *entry.shape[1:]))
 
         indices = tf.where(places < known, first + tf.cast(places, tf.int64), tf.constant(PADDING, tf.int64))
-        return add_weight(map_batch(fill, batch), indices), _addresses(indices, number)
+        return add_weight(map_batch(fill, batch), indices), row_addresses(indices, number)
 
     def in_order(self, rows: np.ndarray) -> np.ndarray:
         """Leaves out the rows of padding."""
@@ -236,11 +246,6 @@ def _refuse_rows(rows: tf.Tensor, size: int, what: str) -> tf.Tensor:
         )
 
     return tf.ensure_shape(tf.numpy_function(fail, [rows], tf.int32), ())
-
-
-def _addresses(indices: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
-    """Returns int64 (rows, 2): the number of the row in the pass (-1 for padding), and that of the pass."""
-    return tf.stack([indices, tf.fill(tf.shape(indices), number)], axis=1)
 
 
 def _cut(batch: Any, rows: np.ndarray) -> tf.data.Dataset:
