@@ -10,9 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from lightkeras.data import AddressedDataset
+from lightkeras.data.addressing import number_rows
 from lightkeras.data.batched import BatchedDataset
 from lightkeras.data.failures import name_example
 from lightkeras.distribution.replicas import sum_over_workers
+from lightkeras.random.keys import KeyedBatches, keyed_draws
 from lightkeras.training import keras_metrics
 from lightkeras.training.inputs import as_batches
 from lightkeras.training.logs import MetricSums
@@ -32,6 +34,7 @@ class KerasMethods(internals.CompleteModel):
     """
 
     score_names: tuple[str, ...]
+    seed: int
     train_loop: Loop
     test_loop: Loop
     train_sums: MetricSums
@@ -92,8 +95,8 @@ class KerasMethods(internals.CompleteModel):
             batches, count = as_batches(x, None, None, batch_size, steps, self.spec)
             if isinstance(batches, AddressedDataset):
                 return self.predict_dataset(batches, count or 0, callbacks, verbose)
-            with _until_the_end(count, steps), keras_metrics.predicting():
-                outputs = super().predict(batches, verbose=verbose, steps=steps, callbacks=callbacks)
+            with _until_the_end(count, steps):
+                outputs = super().predict(number_rows(batches), verbose=verbose, steps=steps, callbacks=callbacks)
         return keras.tree.map_structure(_pad, outputs)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
@@ -143,15 +146,31 @@ class KerasMethods(internals.CompleteModel):
     def predict_dataset(self, dataset: BatchedDataset, steps: int, callbacks=None, verbose: Any = 0) -> Any:
         """Returns `predict_step` on the first `steps` batches: a row for each example, in the data's order."""
         stream = dataset.prediction_stream(self.distribute_strategy, steps)
-        with name_example(dataset, 0, lambda: (0, 0, steps)), keras_metrics.predicting():
+        with name_example(dataset, 0, lambda: (0, 0, steps)):
             outputs = super().predict(stream, steps=steps, verbose=verbose, callbacks=callbacks)
         return keras.tree.map_structure(lambda rows: dataset.in_order(_pad(rows)), outputs)
+
+    def make_predict_function(self, force: bool = False) -> None:
+        """Keras' hook: sets the function that `predict()` calls for every batch; `force` traces the step again."""
+        if self.predict_function is not None and not force:
+            return
+
+        def on_replica(batch, address):
+            with keyed_draws(address, self.seed, "predict"), keras_metrics.predicting():
+                return self.predict_step(batch)
+
+        def predict(elements):  # Keras gives a list: one element, which is a pair
+            outputs = self.distribute_strategy.run(on_replica, args=elements[0])
+            return internals.concat_replicas(outputs, self.distribute_strategy)
+
+        run_eagerly = self.run_eagerly
+        self.predict_function = predict if run_eagerly else tf.function(predict, autograph=False, reduce_retracing=True)
 
     def _scores(self, make_batches) -> dict[str, float]:
         """Adds up the scores of all workers, in one collective, and divides."""
         if not self.score_names:
             return {}
-        scores = self.score(make_batches())
+        scores = self.score(KeyedBatches(make_batches(), self.seed, self.test_loop.stage))
         expected = f"the names that `score` returns: {sorted(scores)}"
         require(set(scores) == set(self.score_names), "score_names", expected, self.score_names)
         sums = [scores[name].sums for name in self.score_names]
@@ -173,6 +192,7 @@ class KerasMethods(internals.CompleteModel):
         if isinstance(batches, AddressedDataset):
             return self.evaluate_dataset(batches, count or 0, callbacks, verbose)
         self.begin_evaluation(count or ENDLESS)
+        batches = number_rows(batches)
         with _until_the_end(count, steps):
             logs = super().evaluate(batches, steps=steps, verbose=verbose, return_dict=True, callbacks=callbacks)
         require(calls.done > 0, "x", "data with batches", "an empty data set")
