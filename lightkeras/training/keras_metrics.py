@@ -55,7 +55,7 @@ class Watched:
         """Finds out the state after a reset and the names of the results; the metric's variables exist now."""
         if self.names:
             return
-        self._require_variables()
+        self.require_variables()
         with _at(Inside()), keras.StatelessScope() as scope:
             self.plain_reset()
         values = [(variable, scope.get_current_value(variable)) for variable in self.metric.variables]
@@ -87,17 +87,16 @@ class Watched:
     def _mapping(self, state: Any) -> list:
         return list(zip(self.metric.variables, state, strict=True))
 
-    def _require_variables(self) -> None:
+    def require_variables(self) -> None:
         """Rejects a metric with state that no `StatelessScope` sees, or that replicas cannot add up."""
-        hidden = [name for name, value in vars(self.metric).items() if isinstance(value, tf.Variable)]
-        expected = f"Expected the metric {self.metric.name!r} to keep its state in variables that `add_variable` made"
-        if hidden or not self.metric.variables:
-            found = f"a tf.Variable, self.{hidden[0]}" if hidden else "no variable"
-            raise ArgumentError(f"{expected}. Received: {found}")
-        added = [v.name for v in self.metric.variables if v.aggregation != "sum"]
-        if added and num_replicas(tf.distribute.get_strategy()) > 1:
+        hidden = [f"a tf.Variable, self.{name}" for name, v in vars(self.metric).items() if isinstance(v, tf.Variable)]
+        if num_replicas(tf.distribute.get_strategy()) > 1:
+            others = [v.name for v in self.metric.variables if v.aggregation != "sum"]
+            hidden += [f"{name}, which replicas cannot add up" for name in others]
+        if hidden:
             raise ArgumentError(
-                f'{expected} with aggregation="sum", as replicas add up their parts. Received: {", ".join(added)}'
+                f"Expected the metric {self.metric.name!r} to keep its state in variables that `add_variable` made, "
+                f'with aggregation="sum". Received: {", ".join(hidden)}'
             )
 
     # ---- in place of the metric's methods
@@ -166,6 +165,7 @@ class Discovery(Inside):
         self.batch, self.found = batch, {}
 
     def update(self, watched: Watched, args: tuple, kwargs: dict) -> None:
+        watched.require_variables()
         bound = without_padding(watched.metric, watched.plain_update, args, kwargs, self.batch)
         with _at(Inside()):
             watched.plain_update(*bound.args, **bound.kwargs)  # makes the variables, if they are not made yet
