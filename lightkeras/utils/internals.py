@@ -134,6 +134,24 @@ def set_random_state(state: tuple) -> None:
         global_state.set_global_attribute(name, value)
 
 
+@contextlib.contextmanager
+def kept_random_state() -> Iterator[None]:
+    """Puts the global generators back after the `with` block; one that it makes stays."""
+    before = random_state()
+    try:
+        yield
+    finally:
+        state, attributes = before
+        made = {name: value for name, value in random_state()[1].items() if attributes.get(name) is None}
+        set_random_state((state, {**attributes, **made}))
+
+
+def global_seed_generators() -> list[keras.random.SeedGenerator]:
+    """Returns the generator that unseeded `keras.random` functions draw from; empty where none has drawn yet."""
+    generator = global_state.get_global_attribute(seed_generator.GLOBAL_SEED_GENERATOR)
+    return [] if generator is None else [generator]
+
+
 # ---- Keras: optimizers
 
 
@@ -177,6 +195,13 @@ def scratch_graph(name: str) -> Iterator[None]:
 def placeholder(spec: tf.TensorSpec) -> tf.Tensor:
     """Creates a symbolic tensor in a `scratch_graph`."""
     return tf.compat.v1.placeholder(spec.dtype, spec.shape)
+
+
+def used_variables(graph: Any) -> list[tf.Variable]:
+    """Returns the variables that the graph of a function uses, in the order in which it captures them."""
+    by_handle = {id(handle): v for v in graph.variables for handle in [getattr(v, "handle", None)]}
+    captured = [by_handle[id(outer)] for outer, _ in graph.captures if id(outer) in by_handle]
+    return list({id(variable): variable for variable in captured}.values())
 
 
 def supports_no_merge_call() -> bool:
