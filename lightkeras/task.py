@@ -22,6 +22,7 @@ from lightkeras.training.layer_state import finish_build
 from lightkeras.training.logs import Logs, MetricSums
 from lightkeras.training.loop import Loop, Source, StepsPerCall, StreamSource
 from lightkeras.training.optimizers import NamedOptimizers, SeveralOptimizers, UpdateSettings
+from lightkeras.training.per_example import LossFunction, Metrics, as_metrics
 from lightkeras.training.taken_names import reject_taken_methods, reject_taken_name
 from lightkeras.utils import internals
 from lightkeras.utils.checks import ArgumentError, lightkeras_error
@@ -143,7 +144,7 @@ class TaskModule(PortableTask, KerasMethods):
 
     # ---- what a task calls
 
-    def minimize(self, loss_function: step.LossFunction, batch) -> step.Metrics:
+    def minimize(self, loss_function: LossFunction, batch) -> Metrics:
         """Makes one update by the gradients of `loss_function(batch, training=True)`.
 
         Returns:
@@ -153,13 +154,13 @@ class TaskModule(PortableTask, KerasMethods):
             return self.evaluate_loss(loss_function, batch)
         return step.minimize(lambda part: self._compute(loss_function, part, training=True), batch, self.optimizers)
 
-    def evaluate_loss(self, loss_function: step.LossFunction, batch) -> step.Metrics:
+    def evaluate_loss(self, loss_function: LossFunction, batch) -> Metrics:
         """Returns the sums of `loss_function(batch, training=False)`: no update, no weight regularizers."""
         return self._compute(loss_function, batch, training=False)
 
-    def _compute(self, loss_function: step.LossFunction, batch, training: bool) -> step.Metrics:
+    def _compute(self, loss_function: LossFunction, batch, training: bool) -> Metrics:
         internals.clear_losses(self)
-        metrics = step.as_metrics(loss_function(batch, training=training))
+        metrics = as_metrics(loss_function(batch, training=training), batch, self)
         adding = [layer.path or layer.name for layer in internals.flatten_layers(self) if internals.added_losses(layer)]
         if adding:
             raise ArgumentError(
@@ -219,7 +220,7 @@ class TaskModule(PortableTask, KerasMethods):
         """Traces `function` in a graph that is thrown away; layers create variables outside it."""
         with internals.scratch_graph("build"):
             batch = map_batch(internals.placeholder, self.spec)
-            return {name: type(value) for name, value in step.as_metrics(function(batch)).items()}
+            return {name: type(value) for name, value in as_metrics(function(batch), batch, self).items()}
 
     def _require_variables_under_strategy(self) -> None:
         outside = [v.path for v in self.variables if not isinstance(v.value, tf.distribute.DistributedValues)]
@@ -281,7 +282,7 @@ class TaskModule(PortableTask, KerasMethods):
         self._apart_loop = loop(self.test_step, self.test_sums, calls[2], StreamSource(None))
         self.train_function = self.test_function = self.predict_function = None
 
-    def _make_update(self, batch) -> step.Metrics:
+    def _make_update(self, batch) -> Metrics:
         """Calls `train_step`, and warns of variables that no loss in it depends on."""
         metrics = self.train_step(batch)
         self.optimizers.warn_of_unreached()

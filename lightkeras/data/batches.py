@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 Batch = Any  # a dict of tensors, or (x, y, sample_weight)
-WEIGHT = "weight"
+WEIGHT, PARTS = "weight", ("x", "y", "sample_weight")
 
 
 def map_batch(function: Callable[[Any], Any], batch: Batch) -> Any:
@@ -24,9 +24,13 @@ def named_entries(batch: Batch) -> dict[str, Any]:
 
     A name within a structure is a path: "x/left", "y/0".
     """
-    batch = dict(zip(("x", "y", "sample_weight"), batch, strict=False)) if isinstance(batch, tuple) else batch
+    parts = dict(enumerate(PARTS)) if isinstance(batch, tuple) else {}
     found = keras.tree.flatten_with_path(batch)
-    return {"/".join(map(str, path)) or "x": entry for path, entry in found if entry is not None}
+    return {
+        "/".join(str(parts.get(key, key) if place == 0 else key) for place, key in enumerate(path)) or "x": entry
+        for path, entry in found
+        if entry is not None
+    }
 
 
 def weights_of(batch: Batch) -> tf.Tensor:

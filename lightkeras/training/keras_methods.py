@@ -101,10 +101,10 @@ class KerasMethods(internals.CompleteModel):
         """Computes the metrics of `test_step` and of `score` on `x`. A run that is under way is not disturbed.
 
         Args:
-            x: A dict of arrays by the names of the batches' entries, a `tf.data.Dataset` of batches (dicts), of
-                unknown length too, or an `AddressedDataset`. Entries are cast to the dtypes of the training. Rows
-                count by the entry "weight"; where there is none, by 1.
-            y, sample_weight: None: targets and weights are entries of `x`.
+            x: Arrays, a `tf.data.Dataset` of batches, of unknown length too, or an `AddressedDataset`, in the form of
+                the training data: a dict by the names of the batches' entries, or `(x, y)`. Entries are cast to the
+                dtypes of the training. Rows count by their weights; where there are none, by 1.
+            y, sample_weight: Arrays beside `x`, for a task that was trained on `(x, y)`.
             batch_size: Rows of a batch, for arrays; None for 32.
             verbose, callbacks: As in Keras.
             steps: The first batches that are used; None for all.
@@ -117,10 +117,10 @@ class KerasMethods(internals.CompleteModel):
             TypeError: `x` is something else.
             ValueError: The batches do not fit the task, or are endless without `steps`; or the task is not built.
         """
-        self._require_batches_alone(y, sample_weight)
         self._require_ready("evaluate")
         with self._apart_from_the_run():
-            logs = self._evaluate_apart(x, batch_size, steps, verbose, callbacks)
+            batches, count = as_batches(x, y, sample_weight, batch_size, steps, self.spec)
+            logs = self._evaluate_apart(batches, count, steps, verbose, callbacks)
         values = [logs[name] for name in self.metrics_names]
         return logs if return_dict else values[0] if len(values) == 1 else values
 
@@ -142,7 +142,7 @@ class KerasMethods(internals.CompleteModel):
         """
         self._require_ready("predict")
         with self._apart_from_the_run():
-            batches, count = as_batches(x, batch_size, steps, self.spec)
+            batches, count = as_batches(x, None, None, batch_size, steps, self.spec)
             if isinstance(batches, AddressedDataset):
                 return self.predict_dataset(batches, count or 0, callbacks, verbose)
             with _until_the_end(count, steps):
@@ -150,12 +150,12 @@ class KerasMethods(internals.CompleteModel):
         return keras.tree.map_structure(_pad, outputs)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
-        """Computes the metrics on one batch, a dict; see `evaluate`."""
-        batch = tf.data.Dataset.from_tensors(x)
-        return self.evaluate(batch, y, sample_weight=sample_weight, verbose=0, return_dict=return_dict)
+        """Computes the metrics on one batch; see `evaluate`."""
+        batch = tf.data.Dataset.from_tensors(x if y is None and sample_weight is None else (x, y, sample_weight))
+        return self.evaluate(batch, verbose=0, return_dict=return_dict)
 
     def predict_on_batch(self, x: Any) -> Any:
-        """Returns `predict_step` on one batch, a dict."""
+        """Returns `predict_step` on one batch."""
         return self.predict(tf.data.Dataset.from_tensors(x), verbose=0)
 
     @property
@@ -204,8 +204,9 @@ class KerasMethods(internals.CompleteModel):
 
     # ---- beside a run
 
-    def _evaluate_apart(self, x: Any, batch_size, steps: int | None, verbose: Any, callbacks: Any) -> dict:
-        batches, count = as_batches(x, batch_size, steps, self.spec)
+    def _evaluate_apart(
+        self, batches: Any, count: int | None, steps: int | None, verbose: Any, callbacks: Any
+    ) -> dict:  # fmt: skip
         one_by_one = count is None or callbacks
         calls, sums = StepsPerCall(1 if one_by_one else "auto"), MetricSums(self.test_sums.kinds)
         self.test_loop, self.test_sums = self._apart_loop.counting(sums, calls), sums
@@ -258,11 +259,6 @@ class KerasMethods(internals.CompleteModel):
     def train_on_batch(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Raises a TypeError: the Trainer trains."""
         _refuse("train_on_batch", "train it by `lk.Trainer(max_steps=...).fit(task, data)`")
-
-    def _require_batches_alone(self, y: Any, sample_weight: Any) -> None:
-        require(y is None, "y", "None: targets are an entry of the batches in `x`", type(y).__name__)
-        expected = 'None: weights are the entry "weight" of the batches in `x`'
-        require(sample_weight is None, "sample_weight", expected, type(sample_weight).__name__)
 
     def _require_ready(self, method: str) -> None:
         """Compiles a task that was loaded, not trained."""

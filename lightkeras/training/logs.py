@@ -1,6 +1,7 @@
 """Metric sums on the device, and Keras' logs that read them only when somebody looks."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -8,7 +9,8 @@ import tensorflow as tf
 
 from lightkeras.distribution.replicas import all_reduce_sum
 from lightkeras.metrics import WeightedMean
-from lightkeras.training.step import as_metrics, pack
+from lightkeras.training.per_example import as_metrics
+from lightkeras.training.step import pack
 
 
 class Carried(Protocol):
@@ -29,10 +31,10 @@ class Carried(Protocol):
     def reset(self) -> None:
         """Begins an epoch or evaluation."""
 
-    def reduce(self, outputs: Any) -> tf.Tensor:
-        """Reduces what a step returned over the replicas; called in the replica context, on every replica."""
+    def make(self, step: Callable[[Any], Any], batch: Any, carried: Any) -> Any:
+        """Makes a step, and reduces what it returns over the replicas; called in the replica context, on every one."""
 
-    def add(self, carried: Any, reduced: tf.Tensor, update: tf.Tensor) -> Any:
+    def add(self, carried: Any, reduced: Any, update: tf.Tensor) -> Any:
         """Returns what is carried on after the update of this number, in the graph."""
 
     def results(self, values: Any) -> dict[str, Any]:
@@ -74,9 +76,9 @@ class MetricSums:
     def carried(self, carried: tuple[tf.Tensor, tf.Tensor]) -> None:
         self.values, self.non_finite = carried
 
-    def reduce(self, outputs: Any) -> tf.Tensor:
-        """Adds up the sums of all replicas: float32 (metrics, 2)."""
-        return all_reduce_sum(pack(as_metrics(outputs), self.kinds))
+    def make(self, step: Callable[[Any], Any], batch: Any, carried: Any) -> tf.Tensor:
+        """Makes a step, and adds up the sums of all replicas: float32 (metrics, 2)."""
+        return all_reduce_sum(pack(as_metrics(step(batch), batch), self.kinds))
 
     def add(self, carried: tuple[tf.Tensor, tf.Tensor], reduced: tf.Tensor, update: tf.Tensor) -> tuple:
         """Adds the sums of a step, and notes the update if one of them is not finite."""

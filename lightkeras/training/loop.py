@@ -214,14 +214,14 @@ class Loop:
         """Makes `run(opened, count, update, carried)`, which returns what is carried on."""
         whole = jit_compile and self.source.compiles_whole_loop
 
-        def on_replica(batch):
-            return self._sums.reduce(self._step(batch))
+        def on_replica(batch, carried):
+            return self._sums.make(self._step, batch, carried)
 
         if jit_compile and not whole:
             on_replica = tf.function(on_replica, jit_compile=True, autograph=False)
 
         def make_step(opened, index, update, carried):
-            reduced = on_every_replica(self._strategy, on_replica, self.source.next(opened, index))
+            reduced = on_every_replica(self._strategy, on_replica, self.source.next(opened, index), carried)
             return index + 1, self._sums.add(carried, reduced, update + index)
 
         if self._run_eagerly:

@@ -1,8 +1,8 @@
 """One update: micro-batches -> sums -> reduce -> divide -> clip -> apply.
 
-Losses are sums with weights. Only `minimize` divides, once, by the weight of the whole global batch: over all replicas,
-workers and micro-batches. In float16 (see loss_scale.py), the losses are scaled, and the reduced gradients decide
-whether they are applied.
+Losses are sums with weights (see per_example.py). Only `minimize` divides, once, by the weight of the whole global
+batch: over all replicas, workers and micro-batches. In float16 (see loss_scale.py), the losses are scaled, and the
+reduced gradients decide whether they are applied.
 """
 
 from collections.abc import Callable
@@ -13,39 +13,12 @@ import tensorflow as tf
 from lightkeras.data.batches import Batch, map_batch, named_entries
 from lightkeras.distribution.replicas import all_reduce_sum
 from lightkeras.metrics import WeightedMean
-from lightkeras.training.optimizers import LOSS, NamedOptimizers, loss_name
-from lightkeras.utils.checks import ArgumentError, lightkeras_error
+from lightkeras.training.optimizers import NamedOptimizers, loss_name
+from lightkeras.training.per_example import Metrics
+from lightkeras.utils.checks import ArgumentError
 
 GRADIENT_NORM = "gradient_norm"
-Metrics = dict[str, WeightedMean]
 Gradients = dict[str, list[Any]]  # by optimizer name, in the order of its variables; None where there is none
-LossFunction = Callable[..., Any]  # (batch, training) -> (sum, weight), or a dict of them by name
-
-
-def as_metrics(outputs: Any) -> Metrics:
-    """Names the outputs of a loss function: a bare (sum, weight) is the loss.
-
-    Raises:
-        TypeError: An output is not a pair (sum, weight).
-        ValueError: A sum or a weight is not a scalar.
-    """
-    named = outputs if isinstance(outputs, dict) else {LOSS: outputs}
-    return {name: _as_float32(name, value) for name, value in named.items()}
-
-
-def _as_float32(name: str, value: Any) -> WeightedMean:
-    if not isinstance(value, tuple) or len(value) != 2:
-        raise lightkeras_error(TypeError)(
-            f"Expected a loss function to return (sum, weight), or a dict of them by name. Received: {name}={value!r}"
-        )
-    kind = type(value) if isinstance(value, WeightedMean) else WeightedMean
-    total, weight = (tf.cast(part, tf.float32) for part in value)
-    if total.shape.rank or weight.shape.rank:
-        raise ArgumentError(
-            "Expected a loss function to return scalar sums: reduce over the batch with a sum, and return the sum of "
-            f"the weights beside it. Received: {name} with shapes {total.shape} and {weight.shape}"
-        )
-    return kind(total, weight)
 
 
 def minimize(loss_function: Callable[[Batch], Metrics], batch: Batch, optimizers: NamedOptimizers) -> Metrics:

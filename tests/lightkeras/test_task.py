@@ -14,7 +14,7 @@ from helpers.toys import Classifier, PointsData, quiet
 import lightkeras as lk
 from lightkeras.distribution.replicas import num_replicas
 from lightkeras.task import Logs
-from lightkeras.training.loop import MetricSums
+from lightkeras.training.logs import MetricSums
 
 PLAIN = {"loss": 1.5, "accuracy": 0.5}
 

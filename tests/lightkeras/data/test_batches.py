@@ -76,3 +76,25 @@ def test_a_task_trains_on_pairs_and_comes_back(options, tmp_path):
     loaded = PairTask.load_from_checkpoint(trainer.run_dir)
     np.testing.assert_array_equal(weights(loaded)[0], weights(task)[0])
     assert pickle.loads(pickle.dumps(loaded)).spec == loaded.spec
+
+
+class PairPredictor(PairTask):
+    def predict_step(self, batch):
+        return self.layer(batch[0])[:, 0]
+
+
+def test_keras_methods_take_what_keras_takes():
+    task = PairPredictor()
+    quiet(max_epochs=1).fit(task, Pairs())
+    sums, rows = ROWS.sum(axis=1), task.predict(ROWS, verbose=0, batch_size=4)
+    np.testing.assert_allclose(rows, ROWS @ weights(task)[0][:, 0] + weights(task)[1], rtol=1e-5)
+    expected = np.mean((rows - sums) ** 2)
+    batches = tf.data.Dataset.from_tensor_slices((ROWS, sums)).batch(4)
+    for given in ((ROWS, sums), ((ROWS, sums),), (batches,)):
+        assert task.evaluate(*given, verbose=0) == pytest.approx(expected, rel=1e-5)
+    first, one = np.eye(6)[0], (rows[0] - sums[0]) ** 2
+    assert task.evaluate(ROWS, sums, sample_weight=first, verbose=0) == pytest.approx(one, rel=1e-4)
+    assert task.test_on_batch(ROWS, sums) == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_allclose(task.predict(batches, verbose=0), rows, rtol=1e-5)
+    with pytest.raises(ValueError, match="`y` to be None: it is a part of the batches in `x`"):
+        task.evaluate(batches, sums)
