@@ -5,6 +5,7 @@ import math
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -14,7 +15,9 @@ from lightkeras.callbacks.batch_hooks import needs_every_batch
 from lightkeras.callbacks.callback_list import CallbackList
 from lightkeras.callbacks.validation import Validation
 from lightkeras.checkpoint import Checkpoint
-from lightkeras.data import AddressedDataset, DataModule, stages
+from lightkeras.data import DataModule, stages
+from lightkeras.data.batched import BatchedDataset
+from lightkeras.data.brought import BroughtData, as_data_module, as_evaluation_module
 from lightkeras.data.failures import name_example
 from lightkeras.distribution.replicas import is_chief, num_replicas
 from lightkeras.distribution.strategies import make_worker_strategy
@@ -23,7 +26,7 @@ from lightkeras.runs import folder, lock, state
 from lightkeras.runs.run import UNSET, Run
 from lightkeras.runs.saver import RunSaver
 from lightkeras.task import TaskModule
-from lightkeras.trainer_arguments import TrainerArguments, require_changeable, require_pair
+from lightkeras.trainer_arguments import TrainerArguments, require_changeable, require_task
 from lightkeras.training.loop import Source
 from lightkeras.training.optimizers import UpdateSettings
 from lightkeras.training.precision import use_precision
@@ -112,14 +115,16 @@ class Trainer(TrainerArguments):
     # ---- fit, validate, test, predict
 
     def fit(
-        self, task: TaskModule, data: DataModule, ckpt_path: str | None = None, weights_path: str | None = None,
-        allow_changes: Sequence[str] = (),
+        self, task: TaskModule, data: Any, ckpt_path: str | None = None, weights_path: str | None = None,
+        allow_changes: Sequence[str] = (), *, validation_data: Any = None, batch_size: int | None = None,
+        shuffle: bool = True, class_weight: dict[int, float] | None = None,
     ) -> keras.callbacks.History:  # fmt: skip
         """Trains `task` on `data`.
 
         Args:
             task: The task.
-            data: Its data.
+            data: A `DataModule`, or the data itself: arrays, a `tf.data.Dataset`, a sequence, an iterable, in the forms
+                of Keras' `fit` (see `data/README.md`).
             ckpt_path: Resume a run: "last" (the task's newest under `default_root_dir`), the folder of a run or of a
                 checkpoint; "auto": the newest if there is one. None starts a new one. From a checkpoint that is not
                 the run's last, the run is resumed in a new folder, so that later checkpoints stay. If a run's last
@@ -130,6 +135,7 @@ class Trainer(TrainerArguments):
             allow_changes: Values that may differ from the resumed run, by the names in the error message:
                 "data.init_args.source", or "data" for all of it. If it is an argument of the task, the optimizers take
                 their learning rates from `configure_optimizers` and the rest from the checkpoint.
+            validation_data, batch_size, shuffle, class_weight: As for Keras' `fit`, with data that is no `DataModule`.
 
         Returns:
             Keras' `History`: epochs, and metric values by name.
@@ -140,7 +146,8 @@ class Trainer(TrainerArguments):
             NonFiniteLossError: A loss became NaN or infinite.
         """
         task = as_task(task)
-        require_pair(task, data)
+        require_task(task)
+        data = as_data_module(data, validation_data, batch_size, shuffle, class_weight)
         starts = ckpt_path in (None, "auto")
         require(starts or weights_path is None, "weights_path", "None with a ckpt_path to resume", weights_path)
         require_changeable(allow_changes)
@@ -159,13 +166,15 @@ class Trainer(TrainerArguments):
             parts = num_replicas(strategy) * self.micro_batches
             with seeded(self.seed):
                 train, steps = stages.training(data, self.limit_train_batches, self.overfit_batches, parts)
-            train = task.adapt(train, "fit")
+            task.begin_stage("fit", train)
             self._build(task, data, train, steps, saved or weights)
             if weights:
                 state.restore_trained(task, data, weights)
             if saved:
                 state.resume(task, data, saved, self.seed, allow_changes)
             callbacks = self._open_run(task, data, saved, held)
+            if train.reading:
+                messages.info("Data: %s", train.reading)
             source = task.training_source(train, self.seed, steps, self.micro_batches)
             self._compile(task, callbacks, source)
             self._try_out_validation(callbacks, resumed=saved is not None)
@@ -173,28 +182,34 @@ class Trainer(TrainerArguments):
             del saved, weights  # their arrays
             return self._run(task, train, source, callbacks, resumed)
 
-    def validate(self, task: TaskModule, data: DataModule, ckpt_path: str | None = None) -> dict[str, float]:
+    def validate(
+        self, task: TaskModule, data: Any, ckpt_path: str | None = None, *, batch_size: int | None = None
+    ) -> dict[str, float]:
         """Returns the metrics on the validation data, by their `val_` names; see `test`."""
         require(self.limit_val_batches > 0, "limit_val_batches", "above 0 to validate", self.limit_val_batches)
-        return self._evaluate(task, data, "validate", "val", self.limit_val_batches, ckpt_path)
+        return self._evaluate(task, data, "validate", "val", self.limit_val_batches, ckpt_path, batch_size)
 
-    def test(self, task: TaskModule, data: DataModule, ckpt_path: str | None = None) -> dict[str, float]:
+    def test(
+        self, task: TaskModule, data: Any, ckpt_path: str | None = None, *, batch_size: int | None = None
+    ) -> dict[str, float]:
         """Returns the metrics on the test data, by their `test_` names.
 
         Args:
             task: A trained task, or one that takes the weights of `ckpt_path`.
-            data: Its data.
+            data: A `DataModule`, or the data itself, as for `fit`.
             ckpt_path: "best" or "last" (of the task's newest run), the folder of a run or of a checkpoint. None: the
                 task as it is.
+            batch_size: Rows of a batch, for data that is no `DataModule` and no batches; None for 32.
         """
-        return self._evaluate(task, data, "test", "test", self.limit_test_batches, ckpt_path)
+        return self._evaluate(task, data, "test", "test", self.limit_test_batches, ckpt_path, batch_size)
 
-    def predict(self, task: TaskModule, data: DataModule, ckpt_path: str | None = None):
+    def predict(self, task: TaskModule, data: Any, ckpt_path: str | None = None, *, batch_size: int | None = None):
         """Returns `task.predict_step` on `data.predict_dataset()`: arrays with the example axis first, in its order.
 
         If batches are grouped by length and so differ in width, outputs are padded with zeros to the widest.
         """
         task = as_task(task)
+        data = as_evaluation_module(data, batch_size)
         with self._ready(task, data, "predict", self.limit_predict_batches, ckpt_path) as (dataset, steps):
             return task.predict_dataset(dataset, steps, self._evaluation_callbacks(task, steps))
 
@@ -218,7 +233,7 @@ class Trainer(TrainerArguments):
         return strategy
 
     def _build(
-        self, task: TaskModule, data: DataModule, train: AddressedDataset, steps: int, saved: Checkpoint | None
+        self, task: TaskModule, data: DataModule, train: BatchedDataset, steps: int, saved: Checkpoint | None
     ) -> None:
         if not task.built:
             if not task.usable:
@@ -287,10 +302,10 @@ class Trainer(TrainerArguments):
     # ---- training
 
     def _run(
-        self, task: TaskModule, train: AddressedDataset, source: Source, callbacks: CallbackList, resumed: dict
+        self, task: TaskModule, train: BatchedDataset, source: Source, callbacks: CallbackList, resumed: dict
     ) -> keras.callbacks.History:
         run, epoch = callbacks.run, task.global_step // task.steps_per_epoch
-        is_over = self._is_over(task, callbacks, resumed.get("stopped_by"))
+        is_over = run.is_over(task, resumed.get("stopped_by"))
         self.interrupted, self.callback_metrics = None, callbacks.latest
         try:
             with name_example(train, self.seed, lambda: self._position(task)):
@@ -315,19 +330,6 @@ class Trainer(TrainerArguments):
         epoch, step = divmod(task.global_step, task.steps_per_epoch)
         return epoch, step, task.train_loop.calls.count
 
-    def _is_over(self, task: TaskModule, callbacks: CallbackList, stopped_by: str | None) -> bool:
-        """Says so if there is nothing to do: all updates are made, or a callback ended the run for good."""
-        if task.total_steps and task.global_step >= task.total_steps:
-            messages.info(
-                "Nothing to do: %d updates are made already. Raise max_epochs or max_steps.", task.global_step
-            )
-            return True
-        if stopped_by in [type(callback).__name__ for callback in callbacks.callbacks]:
-            messages.info("Nothing to do: ended by %s after update %d.", stopped_by, task.global_step)
-            callbacks.run.stopped_by = stopped_by
-            return True
-        return False
-
     # ---- evaluation
 
     @contextlib.contextmanager
@@ -335,7 +337,7 @@ class Trainer(TrainerArguments):
         self, task: TaskModule, data: DataModule, stage: str, limit: int | float, ckpt_path: str | None
     ) -> Iterator[stages.StageData]:
         """Builds the task, restores its weights, and yields the stage's data."""
-        require_pair(task, data)
+        require_task(task)
         expected = "a checkpoint, for a task that is not trained"
         require(task.usable or ckpt_path is not None, "ckpt_path", expected, ckpt_path)
         self._meet_workers()
@@ -343,11 +345,14 @@ class Trainer(TrainerArguments):
         if self.init_args["seed"] is None and (saved or task.built):  # random splits must be those of the training
             self.seed = saved.state["seed"] if saved else task.seed
         strategy = self._prepare(task, data, stage)
+        if saved and isinstance(data, BroughtData):
+            data.load_state_dict(saved.state["data_state"])
         with seeded(self.seed):
             used = stages.evaluation(data, DATASETS[stage], limit)
         with strategy.scope(), use_precision(self.precision):
+            task.begin_stage(stage, used.dataset)
             if not task.built:
-                state.build(task, data, task.adapt(used.dataset, stage).element_spec, saved)
+                state.build(task, data, used.dataset.element_spec, saved)
             if saved:
                 state.restore_trained(task, data, saved)
             self._compile(task)
@@ -357,8 +362,11 @@ class Trainer(TrainerArguments):
         """Makes the list of the user's callbacks, outside of training."""
         return CallbackList(self.callbacks, task, Run(steps, self.log_every_n_steps))
 
-    def _evaluate(self, task, data, stage: str, prefix: str, limit: int | float, ckpt_path) -> dict[str, float]:
+    def _evaluate(
+        self, task, data, stage: str, prefix: str, limit: int | float, ckpt_path, batch_size
+    ) -> dict[str, float]:
         task = as_task(task)
+        data = as_evaluation_module(data, batch_size)
         with self._ready(task, data, stage, limit, ckpt_path) as (dataset, steps):
             logs = task.evaluate_dataset(dataset, steps, self._evaluation_callbacks(task, steps))
         metrics = {f"{prefix}_{name}": value for name, value in logs.items()}

@@ -212,10 +212,15 @@ def _explain_foreign(callback: Any) -> str:
     return f", not of {package}: lightkeras and keras have counterparts" if package in known else ""
 
 
-def require_pair(task: Any, data: Any) -> None:
-    """Raises TypeError unless given a TaskModule and a DataModule."""
+def require_task(task: Any) -> None:
+    """Raises TypeError unless given a TaskModule, or what takes the place of one for a compiled model."""
     expected = "a TaskModule, or a compiled keras.Model"
     require(isinstance(task, TaskModule | KerasTask), "task", expected, task, TypeError)
+
+
+def require_pair(task: Any, data: Any) -> None:
+    """Raises TypeError unless given a TaskModule and a DataModule."""
+    require_task(task)
     require(isinstance(data, DataModule), "data", "a DataModule", data, TypeError)
 
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from lightkeras.data.addressing import WHOLE, Shard
 from lightkeras.data.batches import batch_spec
+from lightkeras.data.forms import Form
 from lightkeras.utils import internals
 from lightkeras.utils.checks import nearest_multiples, require
 
@@ -21,12 +22,16 @@ class BatchedDataset(abc.ABC):
         batch_size: Rows of a global batch.
         shuffle: Whether each epoch has an order of its own.
         gather_from_memory: None, or a function of a row of indices (rows,) that gathers a batch from arrays in memory.
+        form: The form in which the data was brought; None where it is not known.
+        identity: What identifies data that was brought, in JSON's types.
         reading: Says how the data is read and what that promises; empty for data sets of the library's own making.
     """
 
     batch_size: int
     shuffle: bool
     gather_from_memory: Callable | None = None
+    form: Form | None = None
+    identity: dict[str, Any] | None = None
     reading = ""
 
     @abc.abstractmethod
@@ -52,6 +57,10 @@ class BatchedDataset(abc.ABC):
     ) -> tf.data.Dataset:  # fmt: skip
         """The batches from (epoch, step) on."""
 
+    @abc.abstractmethod
+    def as_keras(self, **address) -> tf.data.Dataset:
+        """The batches of `stream(**address)` as Keras' `fit` has them: as they were brought, the last one short."""
+
     def require_multiple(self, parts: int) -> None:
         """Raises ValueError unless a batch can be cut into `parts` equal parts (replicas times micro-batches)."""
         near = nearest_multiples(self.batch_size, parts)
@@ -74,6 +83,10 @@ class BatchedDataset(abc.ABC):
     def _local_stream(self, context: tf.distribute.InputContext, total: int, address: dict) -> tf.data.Dataset:
         local = total // context.num_input_pipelines
         return self.stream(**address, shard=Shard(context.input_pipeline_id * local, local, total))
+
+    def prediction_stream(self, strategy: tf.distribute.Strategy, steps: int) -> Any:
+        """The first `steps` batches, whose outputs `in_order` puts in order."""
+        return self.replica_stream(strategy, epochs=1, steps=steps)
 
     @functools.cached_property
     def _streams(self) -> dict[tuple, Any]:

@@ -35,6 +35,8 @@ from lightkeras.data.batches import (
     named_entries,
 )
 from lightkeras.data.bucketing import check_lengths, choose_widths
+from lightkeras.data.forms import find_form, guess_form, split_parts
+from lightkeras.data.mapped import MappedArray
 from lightkeras.utils.checks import require, require_int
 
 
@@ -86,7 +88,9 @@ class AddressedDataset(BatchedDataset):
         arguments = {**{name: getattr(self, name) for name in names}, **arguments}
         if self.lengths is not None:
             arguments["lengths"] = self.lengths[: arguments["size"]]
-        return AddressedDataset(**arguments)
+        made = AddressedDataset(**arguments)
+        made.form, made.identity, made.reading = self.form, self.identity, self.reading
+        return made
 
     # ---- constructors
 
@@ -106,12 +110,23 @@ class AddressedDataset(BatchedDataset):
 
         A `tf.RaggedTensor` (size, None) holds sequences. Batches are then grouped by the longest sequence of each
         example, and all sequences of a batch are padded with zeros to one width.
+
+        Arrays on disk (`np.load(file, mmap_mode="r")`, h5py) are not copied: the rows of a batch are read when needed.
         """
         with tf.device("CPU"):  # batches are gathered there: the arrays fill no GPU
             tensors = to_tensors(arrays)
+        return cls.from_tensors(tensors, batch_size, shuffle, widths, batch_tokens)
+
+    @classmethod
+    def from_tensors(
+        cls, tensors: Any, batch_size: int, shuffle: bool = True, widths: Sequence[int] | None = None,
+        batch_tokens: int | None = None,
+    ) -> "AddressedDataset":  # fmt: skip
+        """Examples in memory as `arrays.to_tensors` returns them; see `from_arrays`."""
         entries = named_entries(tensors)
         sizes = {name: int(tensor.shape[0]) if tensor.shape.rank else 0 for name, tensor in entries.items()}
         require(len(set(sizes.values())) == 1, "arrays", "arrays with one common first axis", sizes)
+        require(0 not in sizes.values(), "arrays", "arrays with examples", sizes)
         ragged = [t.row_lengths().numpy() for t in entries.values() if isinstance(t, tf.RaggedTensor)]
 
         def fetch(indices, epoch, *width):
@@ -121,8 +136,11 @@ class AddressedDataset(BatchedDataset):
             return fetch_batch(fetch, indices, 0)
 
         lengths, size = np.max(ragged, axis=0) if ragged else None, next(iter(sizes.values()))
-        dataset = cls.from_batches(fetch, size, batch_size, shuffle, lengths, widths, batch_tokens)
-        return dataset if ragged else dataset.replace(gather_from_memory=gather)
+        made = cls.from_batches(fetch, size, batch_size, shuffle, lengths, widths, batch_tokens)
+        on_disk = any(isinstance(one, MappedArray) for one in entries.values())
+        made = made if ragged or on_disk else made.replace(gather_from_memory=gather)
+        made.form = find_form(tensors)
+        return made
 
     @classmethod
     def from_batches(
@@ -286,3 +304,19 @@ class AddressedDataset(BatchedDataset):
             return self.load(rows.map(lambda indices, epoch, *width: (indices, tf.zeros_like(epoch), *width)))
 
         return self.replace(load=load, shuffle=False)
+
+    def as_keras(self, **address) -> tf.data.Dataset:
+        """The batches of `stream(**address)` as Keras' `fit` has them: as they were brought, the last one short."""
+
+        def load(rows: tf.data.Dataset) -> tf.data.Dataset:
+            return tf.data.Dataset.zip(self.load(rows), rows).map(lambda batch, row: self.unpad(batch, row[0]))
+
+        return self.replace(load=load).stream(**address)
+
+    def unpad(self, batch: Batch, indices: tf.Tensor) -> Any:
+        """Makes of the batch of a row of indices (rows,) the one that was brought, without the rows of padding."""
+        brought = split_parts(batch, self.form or guess_form(batch))
+        if self.lengths is None and self.size % self.batch_size == 0:
+            return brought  # of static shape
+        count = tf.reduce_sum(tf.cast(indices >= 0, tf.int32))
+        return map_batch(lambda entry: entry[:count], brought)

@@ -6,10 +6,9 @@ import numpy as np
 import tensorflow as tf
 
 from lightkeras.data import AddressedDataset
-from lightkeras.data.batches import batch_spec, map_batch, named_entries
+from lightkeras.data.batches import batch_spec, named_entries
 from lightkeras.distribution.replicas import num_replicas, one_cpu
 from lightkeras.training.loop import MemorySource, Source, StreamSource
-from lightkeras.utils import internals
 
 
 class KerasData:
@@ -74,21 +73,17 @@ class KerasMemorySource(MemorySource):
     def __init__(self, dataset: Any, index_table: Any):
         super().__init__(dataset.gather_from_memory, index_table)
         self._dataset = dataset
-        self._is_short = len(dataset) * dataset.batch_size != dataset.size
-        self.compiles_whole_loop = not self._is_short
+        self.compiles_whole_loop = dataset.size % dataset.batch_size == 0
 
     def next(self, opened: Any, index: tf.Tensor) -> Any:
         table, first = opened
         row = tf.gather(table, first + index)
-        batch = self._dataset.unpad(self._dataset.gather_from_memory(row), row)
-        return batch
+        return self._dataset.unpad(self._gather(row), row)
 
 
 def count_rows(batch: Any) -> Any:
-    """Returns the rows of a batch, int64 (); 0 for one without rows."""
+    """Returns the rows of a batch, float64 (); 0 for one without rows."""
     entry = next(iter(named_entries(batch).values()))
-    if isinstance(entry, tf.RaggedTensor):
-        return entry.nrows()
-    if isinstance(entry, tf.SparseTensor):
-        return entry.dense_shape[0]
-    return tf.shape(entry, tf.int64)[0] if entry.shape.rank != 0 else tf.constant(0, tf.int64)
+    if isinstance(entry, tf.RaggedTensor | tf.SparseTensor):
+        return tf.cast(entry.nrows() if isinstance(entry, tf.RaggedTensor) else entry.dense_shape[0], tf.float64)
+    return tf.cast(tf.shape(entry)[0] if entry.shape.rank != 0 else 0, tf.float64)

@@ -1,26 +1,16 @@
 """The logs of a plain model: what its last step returned, kept on the device."""
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from lightkeras.distribution.replicas import all_reduce_sum
+from lightkeras.keras_models.data import count_rows
 from lightkeras.utils.checks import lightkeras_error
-
-
-class StepOutputs(NamedTuple):
-    """What a step of a plain model gives to the loop.
-
-    Attributes:
-        logs: What `train_step` or `test_step` returned.
-        rows: Rows of the batch, int64 ().
-    """
-
-    logs: dict[str, Any]
-    rows: Any
 
 
 def flatten_logs(logs: Any) -> dict[str, Any]:
@@ -75,13 +65,12 @@ class LastLogs:
     def carried(self, carried: tuple[tf.Tensor, tf.Tensor]) -> None:
         self.values, self.non_finite = carried
 
-    def reduce(self, outputs: StepOutputs) -> tf.Tensor:
-        """Returns the means of the values over the replicas, as Keras does, and behind them the sum of their rows."""
-        flat = flatten_logs(outputs.logs)
-        values = [_as_vector(flat[name]) for name in self.kinds]
-        values = tf.concat([*values, [tf.cast(outputs.rows, tf.float64)]], axis=0)
+    def make(self, step: Callable[[Any], Any], batch: Any, carried: Any) -> tf.Tensor:
+        """Makes a step: the means of its values over the replicas, as Keras does, and behind them the sum of rows."""
+        flat = flatten_logs(step(batch))
+        values = tf.concat([*(_as_vector(flat[name]) for name in self.kinds), [count_rows(batch)]], axis=0)
         count = tf.distribute.get_replica_context().num_replicas_in_sync
-        return values if count == 1 else all_reduce_sum(values) / ([count] * (len(values) - 1) + [1.0])
+        return values if count == 1 else all_reduce_sum(values) / ([float(count)] * sum(self._sizes) + [1.0])
 
     def add(self, carried: tuple[tf.Tensor, tf.Tensor], reduced: tf.Tensor, update: tf.Tensor) -> tuple:
         """Puts the values of a step in place of the last ones."""

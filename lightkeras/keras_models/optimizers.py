@@ -21,7 +21,7 @@ class FoundOptimizers(Mapping[str, keras.optimizers.Optimizer]):
 
     def __init__(self, found: dict[str, keras.optimizers.Optimizer]):
         used = {path.replace(".", "_"): optimizer for path, optimizer in found.items() if optimizer.built}
-        self._used = {LOSS: one for one in used.values()} if len(used) == 1 else used
+        self._used = dict(zip([LOSS], used.values(), strict=True)) if len(used) == 1 else used
 
     def __getitem__(self, name: str) -> keras.optimizers.Optimizer:
         return self._used[name]

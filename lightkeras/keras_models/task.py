@@ -11,12 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from lightkeras.data.failures import name_example
-from lightkeras.distribution.replicas import num_replicas
-from lightkeras.keras_models import sources, tracing
+from lightkeras.keras_models import tracing
+from lightkeras.keras_models.data import KerasData
 from lightkeras.keras_models.identity import describe_model
-from lightkeras.keras_models.logs import LastLogs, StepOutputs, as_python, flatten_logs
+from lightkeras.keras_models.logs import LastLogs, as_python, flatten_logs
 from lightkeras.keras_models.optimizers import FoundOptimizers
-from lightkeras.keras_models.unpadded import Unpadded
 from lightkeras.keras_models.variables import find_optimizers, find_variables
 from lightkeras.training.keras_methods import KerasMethods
 from lightkeras.training.layer_state import finish_build
@@ -121,7 +120,7 @@ class KerasTask(KerasMethods):
         return []
 
     def describe_arguments(self) -> dict[str, Any]:
-        """Returns what identifies the model in a run: its class, name and the configuration of its optimizers."""
+        """Returns what identifies the model in a run: its class, name and the settings of its optimizers."""
         return describe_model(self.model, self.name_of_runs)
 
     @property
@@ -184,12 +183,15 @@ class KerasTask(KerasMethods):
         """The element spec of the batches that the step was traced on."""
         return self._spec
 
-    def adapt(self, dataset: Any, stage: str) -> Any:
-        """Returns the data set as Keras' `fit` would hand it over; the stage's step is traced on its batches."""
+    def begin_stage(self, stage: str, dataset: Any) -> None:
+        """Notes the step that is traced next, and the data on whose batches it is traced."""
+        self._stage, self._example = stage, self._convert(dataset)
+
+    def _convert(self, dataset: Any) -> KerasData:
+        """Returns the data set as Keras' `fit` would hand it over; once for each data set."""
         if id(dataset) not in self._converted:
-            self._converted[id(dataset)] = dataset, Unpadded(dataset)
-        self._stage, self._example = stage, self._converted[id(dataset)][1]
-        return self._example
+            self._converted[id(dataset)] = KerasData(dataset, self.distribute_strategy)
+        return self._converted[id(dataset)]
 
     def configure_model(self, data: Any) -> None:
         """Does nothing: the model is there."""
@@ -199,7 +201,7 @@ class KerasTask(KerasMethods):
 
     def build_from(self, spec: Any) -> None:
         """Creates every variable by tracing the step of the stage on batches of `spec`; trains nothing."""
-        self._spec = spec
+        self._spec = self._example.element_spec
         if self._stage == "fit":
             self.train_sums = LastLogs(self._trace(self.model.train_step, self._example))
         elif self._stage == "predict":
@@ -211,18 +213,20 @@ class KerasTask(KerasMethods):
 
     def prepare_evaluation(self, dataset: Any) -> None:
         """Creates the variables of an evaluation by tracing it on the batches of `dataset`."""
-        self.test_sums = LastLogs(self._trace(self.model.test_step, self.adapt(dataset, "validate")))
+        self.test_sums = LastLogs(self._trace(self.model.test_step, self._convert(dataset)))
+
+    def _list_variables(self) -> list[Any]:
+        return list(find_variables(self.model).values())
 
     def _predict(self, batch: Any) -> dict[str, Any]:
         self.model.predict_step(batch)
         return {}
 
-    def _trace(self, step: Any, dataset: Any) -> dict[str, tf.TensorSpec]:
+    def _trace(self, step: Any, data: KerasData) -> dict[str, tf.TensorSpec]:
         if self.model.run_eagerly:
-            first = next(iter(dataset.stream(epochs=1, steps=1)))
-            found = tracing.rehearse(step, first, self.model, lambda: list(find_variables(self.model).values()))
+            found = tracing.rehearse(step, data.first_batch(), self._list_variables)
         else:
-            spec = tracing.replica_spec(dataset.element_spec, self.distribute_strategy)
+            spec = tracing.replica_spec(data.element_spec, self.distribute_strategy)
             found = tracing.trace(step, spec, self.distribute_strategy)
         internals.clear_losses(self.model)
         used = [*self._found.used, *found.variables]
@@ -234,7 +238,7 @@ class KerasTask(KerasMethods):
 
     def training_source(self, dataset: Any, seed: int, steps: int, micro_batches: int) -> Source:
         """Gathers arrays in memory inside the compiled loop, on one CPU; streams everything else."""
-        return sources.training_source(dataset, self.distribute_strategy, seed, steps, self.global_step)
+        return self._convert(dataset).training_source(seed, steps, self.global_step)
 
     def compile_steps(
         self, *, run_eagerly: bool = False, jit_compile: bool = False, steps_per_execution: int | str = 1,
@@ -245,15 +249,11 @@ class KerasTask(KerasMethods):
         keras.Model.compile(self, None, run_eagerly=run_eagerly, jit_compile=False, auto_scale_loss=False)
         calls = [StepsPerCall(steps_per_execution) for _ in range(2)]
         options: Any = {"strategy": self.distribute_strategy, "run_eagerly": run_eagerly, "jit_compile": jit_compile}
-        self.train_loop = Loop(self._train, self.train_sums, calls[0], source or StreamSource(None), **options)
-        self.test_loop = Loop(self._test, self.test_sums, calls[1], StreamSource(None), **options)
+        self.train_loop = Loop(
+            self.model.train_step, self.train_sums, calls[0], source or StreamSource(None), **options
+        )
+        self.test_loop = Loop(self.model.test_step, self.test_sums, calls[1], StreamSource(None), **options)
         self.train_function = self.test_function = self.predict_function = None
-
-    def _train(self, batch: Any) -> StepOutputs:
-        return StepOutputs(self.model.train_step(batch), sources.count_rows(batch))
-
-    def _test(self, batch: Any) -> StepOutputs:
-        return StepOutputs(self.model.test_step(batch), sources.count_rows(batch))
 
     def predict_step(self, data: Any) -> Any:
         """Calls the model's own."""
@@ -311,25 +311,22 @@ class KerasTask(KerasMethods):
 
         In the middle of an epoch, the states of the training's metrics are put aside meanwhile.
         """
-        dataset = self.adapt(dataset, "validate")
-        stream = dataset.cached_stream(self.distribute_strategy, steps, by_replica=False)
-        stream = sources.distribute(stream, self.distribute_strategy)
+        stream = self._convert(dataset).kept_stream(steps)
         self.begin_evaluation(steps)
         calls = self.test_loop.calls
         with self._metrics_aside(), name_example(dataset, 0, lambda: (0, calls.done, calls.count)):
             self.model.reset_metrics()
-            logs = keras.Model.evaluate(
+            return keras.Model.evaluate(
                 self, stream, steps=steps, verbose=verbose, return_dict=True, callbacks=callbacks
             )
-        return logs
 
     def predict_dataset(self, dataset: Any, steps: int, callbacks: Any = None, verbose: Any = 0) -> Any:
         """Returns the outputs of the model's `predict_step` for the first `steps` batches, in the data's order."""
-        dataset = self.adapt(dataset, "predict")
-        stream = sources.distribute(dataset.stream(epochs=1, steps=steps), self.distribute_strategy)
+        data = self._convert(dataset)
+        stream = data.stream(epochs=1, steps=steps)
         with name_example(dataset, 0, lambda: (0, 0, steps)):
             outputs = keras.Model.predict(self, stream, steps=steps, verbose=verbose, callbacks=callbacks)
-        return keras.tree.map_structure(dataset.in_order, outputs)
+        return keras.tree.map_structure(data.in_order, outputs)
 
     @contextlib.contextmanager
     def _metrics_aside(self) -> Iterator[None]:
@@ -402,8 +399,3 @@ def as_task(model: Any) -> Any:
     workers = internals.has_workers(model.distribute_strategy)
     require(not workers, "strategy", "of one process for a plain Keras model", model.distribute_strategy)
     return KerasTask(model)
-
-
-def is_distributed(task: Any) -> bool:
-    """Returns whether a task has several replicas."""
-    return num_replicas(task.distribute_strategy) > 1

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -40,13 +39,12 @@ def trace(step: Callable[[Any], Any], spec: Any, strategy: tf.distribute.Strateg
     return Trace(_kinds(concrete.structured_outputs), internals.used_variables(concrete.graph), concrete.graph)
 
 
-def rehearse(step: Callable[[Any], Any], batch: Any, model: keras.Model, known: Callable[[], list[Any]]) -> Trace:
+def rehearse(step: Callable[[Any], Any], batch: Any, known: Callable[[], list[Any]]) -> Trace:
     """Runs `step` op by op on a batch, and puts back what it changed: a step that runs eagerly may not be traceable.
 
     Args:
         step: The step.
         batch: A batch.
-        model: The model.
         known: Returns every variable of the model.
     """
     before, created = [(variable, np.array(variable)) for variable in known()], []
@@ -75,8 +73,8 @@ def _kinds(outputs: dict[str, Any]) -> dict[str, tf.TensorSpec]:
     wrong = [name for name, spec in kinds.items() if not spec.shape.is_fully_defined() or not _is_number(spec.dtype)]
     if wrong:
         raise ArgumentError(
-            "Expected the values that a step of the model returns to be numbers, or arrays of numbers of a fixed shape. "
-            f"Received: {', '.join(f'{name} of {kinds[name].shape}, {kinds[name].dtype.name}' for name in wrong)}"
+            "Expected the values that a step of the model returns to be numbers, or arrays of numbers of a fixed "
+            f"shape. Received: {', '.join(f'{name} {kinds[name].shape} {kinds[name].dtype.name}' for name in wrong)}"
         )
     return kinds
 

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from lightkeras.data import AddressedDataset
+from lightkeras.data.batched import BatchedDataset
 from lightkeras.data.failures import name_example
 from lightkeras.distribution.replicas import num_replicas, one_cpu, sum_over_workers
 from lightkeras.training.inputs import as_batches
@@ -65,9 +66,8 @@ class KerasMethods(internals.CompleteModel):
         """Whether it can be evaluated without a checkpoint."""
         return self.built
 
-    def adapt(self, dataset: Any, stage: str) -> Any:
-        """Returns a data set in the form that the steps of a stage take."""
-        return dataset
+    def begin_stage(self, stage: str, dataset: Any) -> None:
+        """Begins a stage ("fit", "validate", ...) on a data set."""
 
     def prepare_evaluation(self, dataset: Any) -> None:
         """Prepares evaluations on a data set: nothing is to be done."""
@@ -170,7 +170,7 @@ class KerasMethods(internals.CompleteModel):
         self.test_sums.reset()
         self.test_loop.calls.begin(steps)
 
-    def evaluate_dataset(self, dataset: AddressedDataset, steps: int, callbacks=None, verbose: Any = 0) -> dict:
+    def evaluate_dataset(self, dataset: BatchedDataset, steps: int, callbacks=None, verbose: Any = 0) -> dict:
         """Returns the metrics of `test_step` and of `score` on the first `steps` batches, by name."""
         self.begin_evaluation(steps)
         strategy = self.distribute_strategy
@@ -180,9 +180,9 @@ class KerasMethods(internals.CompleteModel):
             logs = super().evaluate(stream, steps=steps, verbose=verbose, return_dict=True, callbacks=callbacks)
         return {**logs, **self._scores(lambda: dataset.cached_stream(strategy, steps, by_replica=False))}
 
-    def predict_dataset(self, dataset: AddressedDataset, steps: int, callbacks=None, verbose: Any = 0) -> Any:
+    def predict_dataset(self, dataset: BatchedDataset, steps: int, callbacks=None, verbose: Any = 0) -> Any:
         """Returns `predict_step` on the first `steps` batches: a row for each example, in the data's order."""
-        stream = dataset.replica_stream(self.distribute_strategy, epochs=1, steps=steps)
+        stream = dataset.prediction_stream(self.distribute_strategy, steps)
         with name_example(dataset, 0, lambda: (0, 0, steps)):
             outputs = super().predict(stream, steps=steps, verbose=verbose, callbacks=callbacks)
         return keras.tree.map_structure(lambda rows: dataset.in_order(_pad(rows)), outputs)
