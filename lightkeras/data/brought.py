@@ -9,7 +9,7 @@ from lightkeras.data.forms import weigh_classes
 from lightkeras.data.module import DataModule
 from lightkeras.data.streamed import ENDLESS, StreamedDataset
 from lightkeras.data.structures import as_structure, from_structure
-from lightkeras.utils.checks import ArgumentError, require, require_int
+from lightkeras.utils.checks import lightkeras_error, require, require_int
 
 BATCH_SIZE = 32  # Keras' default
 KINDS = (
@@ -89,7 +89,7 @@ def as_data_module(
     if isinstance(data, DataModule):
         given = {"validation_data": validation_data, "batch_size": batch_size, "class_weight": class_weight}
         for name, value in given.items():
-            require(value is None, name, "None with a DataModule, which has its own", value)
+            require(value is None, name, "None with a DataModule, which has its own", f"{value!r:.40}".split("\n")[0])
         require(shuffle is True, "shuffle", "left out with a DataModule, which has its own", shuffle)
         return data
     require_int("batch_size", batch_size, optional=True)
@@ -130,7 +130,7 @@ def as_dataset(
     arrays = as_structure(data)
     if arrays is not None:
         return from_structure(arrays, batch_size or BATCH_SIZE, shuffle, class_weight)
-    raise ArgumentError(f"Expected `{name}` to be {KINDS}. Received: {name}={data!r:.200}")
+    raise lightkeras_error(TypeError)(f"Expected `{name}` to be {KINDS}. Received: {name}={data!r:.200}")
 
 
 def _from_dataset(data: tf.data.Dataset, class_weight: dict[int, float] | None) -> StreamedDataset:

@@ -126,7 +126,6 @@ class AddressedDataset(BatchedDataset):
         entries = named_entries(tensors)
         sizes = {name: int(tensor.shape[0]) if tensor.shape.rank else 0 for name, tensor in entries.items()}
         require(len(set(sizes.values())) == 1, "arrays", "arrays with one common first axis", sizes)
-        require(0 not in sizes.values(), "arrays", "arrays with examples", sizes)
         ragged = [t.row_lengths().numpy() for t in entries.values() if isinstance(t, tf.RaggedTensor)]
 
         def fetch(indices, epoch, *width):

@@ -128,7 +128,7 @@ class StreamedDataset(BatchedDataset):
 
     def prediction_stream(self, strategy: tf.distribute.Strategy, steps: int) -> Any:
         """Also notes the rows of every batch, for `in_order`."""
-        noted = copy.copy(self)
+        noted, noted.batch_size = copy.copy(self), self.batch_size  # known before rows are noted
         noted._rows = self._rows = []
 
         def note(rows):

@@ -12,6 +12,7 @@ from lightkeras.data.dataset import AddressedDataset
 from lightkeras.data.fingerprint import digest_arrays
 from lightkeras.data.forms import find_form, weigh_classes
 from lightkeras.data.mapped import MappedArray, is_on_disk
+from lightkeras.utils.checks import require
 
 
 def as_structure(value: Any) -> Any:
@@ -68,6 +69,8 @@ def from_structure(
                 else tensors[1],
             )
         tensors = weigh_classes(class_weight)(tensors)
+    empty = [name for name, one in named_entries(tensors).items() if one.shape.rank and one.shape[0] == 0]
+    require(not empty, "data", "arrays with examples", f"empty: {', '.join(empty)}")
     made = AddressedDataset.from_tensors(tensors, batch_size, shuffle)
     where = "on disk" if any(isinstance(one, MappedArray) for one in named_entries(tensors).values()) else "in memory"
     made.form, made.identity = find_form(tensors), {"kind": f"arrays {where}", "digest": digest_arrays(tensors)}
