@@ -166,7 +166,11 @@ class CallbackList(internals.SynchronousCallbackList):
                 self._watch(callback, callback.on_epoch_end, epoch, numbers_of(logs) if only_numbers else logs)
 
     def on_train_end(self, logs=None):
-        """Ends training; where a callback sets weights, their averages are set too, which they become after `fit`."""
+        """Ends training; where a callback sets weights, their averages are set too, which they become after `fit`.
+
+        The logs are the last epoch's, without what callbacks added to them, as in Keras.
+        """
+        logs = {name: value for name, value in (logs or {}).items() if name in self.run.metric_names}
         with weight_averaging.follow(self.model.optimizers.averages()):
             for callback in self.callbacks:
                 with self._judged_weights(callback):

@@ -29,14 +29,11 @@ class Trace(NamedTuple):
 
 def trace(step: Callable[[Any], Any], spec: Any, strategy: tf.distribute.Strategy) -> Trace:
     """Traces `step` on batches of `spec`, as the training will."""
-
-    def on_batch(batch):
-        outputs = strategy.run(step, args=(batch,))
+    with internals.scratch_graph("build") as graph:
+        outputs = strategy.run(step, args=(internals.placeholders(spec),))
         first = tf.nest.map_structure(lambda value: strategy.experimental_local_results(value)[0], outputs)
-        return {name: tf.convert_to_tensor(value) for name, value in flatten_logs(first).items()}
-
-    concrete = tf.function(on_batch, autograph=False).get_concrete_function(spec)
-    return Trace(_kinds(concrete.structured_outputs), internals.used_variables(concrete.graph), concrete.graph)
+        values = {name: tf.convert_to_tensor(value) for name, value in flatten_logs(first).items()}
+    return Trace(_kinds(values), internals.used_variables(graph), graph)
 
 
 def rehearse(step: Callable[[Any], Any], batch: Any, known: Callable[[], list[Any]]) -> Trace:

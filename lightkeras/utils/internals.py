@@ -186,10 +186,10 @@ def graph_class() -> type:
 
 
 @contextlib.contextmanager
-def scratch_graph(name: str) -> Iterator[None]:
+def scratch_graph(name: str) -> Iterator[Any]:
     """Traces the `with` block into a graph that is thrown away; variables are created outside of it."""
-    with tf.__internal__.FuncGraph(name).as_default():
-        yield
+    with tf.__internal__.FuncGraph(name).as_default() as graph:
+        yield graph
 
 
 def placeholder(spec: tf.TensorSpec) -> tf.Tensor:
@@ -198,10 +198,17 @@ def placeholder(spec: tf.TensorSpec) -> tf.Tensor:
 
 
 def used_variables(graph: Any) -> list[tf.Variable]:
-    """Returns the variables that the graph of a function uses, in the order in which it captures them."""
-    by_handle = {id(handle): v for v in graph.variables for handle in [getattr(v, "handle", None)]}
+    """Returns the variables that a `scratch_graph` reads, in the order in which it captures them."""
+    by_handle = {id(v.handle): v for v in graph._watched_variables if hasattr(v, "handle")}
     captured = [by_handle[id(outer)] for outer, _ in graph.captures if id(outer) in by_handle]
     return list({id(variable): variable for variable in captured}.values())
+
+
+def placeholders(spec: Any) -> Any:
+    """Creates a batch of symbolic tensors, ragged and sparse ones too, in a `scratch_graph`."""
+    flat = tf.nest.flatten(spec, expand_composites=True)
+    parts = [None if one is None else placeholder(one) for one in flat]
+    return tf.nest.pack_sequence_as(spec, parts, expand_composites=True)
 
 
 def supports_no_merge_call() -> bool:
