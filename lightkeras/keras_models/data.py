@@ -51,7 +51,7 @@ class KerasData:
         if self.dataset.gather_from_memory is not None and one_cpu(self._strategy):
             return KerasMemorySource(self.dataset, lambda epoch: self.dataset.index_table(seed, epoch, steps))
         epoch, step = divmod(global_step, steps)
-        return StreamSource(self.stream(seed=seed, epoch=epoch, step=step, steps=steps))
+        return KerasStreamSource(self.stream(seed=seed, epoch=epoch, step=step, steps=steps))
 
     def in_order(self, rows: Any) -> np.ndarray:
         """Puts outputs for the batches, one after the other, into the order of the examples: (rows, ...)."""
@@ -60,6 +60,13 @@ class KerasData:
             return rows
         table = self.dataset.indices(0, 0)
         return rows[np.argsort(table[table >= 0][: len(rows)], kind="stable")]
+
+
+class KerasStreamSource(StreamSource):
+    """Batches of a `tf.data` pipeline, without addresses: nothing in a plain model's step is keyed by them."""
+
+    def next(self, opened: Any, index: tf.Tensor) -> tuple[Any, None]:
+        return next(opened), None
 
 
 class KerasMemorySource(MemorySource):
@@ -75,10 +82,10 @@ class KerasMemorySource(MemorySource):
         self._dataset = dataset
         self.compiles_whole_loop = dataset.size % dataset.batch_size == 0
 
-    def next(self, opened: Any, index: tf.Tensor) -> Any:
-        table, first = opened
+    def next(self, opened: Any, index: tf.Tensor) -> tuple[Any, None]:
+        table, _, first = opened
         row = tf.gather(table, first + index)
-        return self._dataset.unpad(self._gather(row), row)
+        return self._dataset.unpad(self._gather(row), row), None
 
 
 def count_rows(batch: Any) -> Any:

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from lightkeras.data.failures import name_example
 from lightkeras.keras_models import tracing
-from lightkeras.keras_models.data import KerasData
+from lightkeras.keras_models.data import KerasData, KerasStreamSource
 from lightkeras.keras_models.identity import describe_model
 from lightkeras.keras_models.logs import LastLogs, as_python, flatten_logs
 from lightkeras.keras_models.optimizers import FoundOptimizers
@@ -20,7 +20,7 @@ from lightkeras.keras_models.variables import find_optimizers, find_variables
 from lightkeras.training.keras_methods import KerasMethods
 from lightkeras.training.layer_state import finish_build
 from lightkeras.training.logs import Logs
-from lightkeras.training.loop import Loop, Source, StepsPerCall, StreamSource
+from lightkeras.training.loop import Loop, Source, StepsPerCall
 from lightkeras.utils import internals
 from lightkeras.utils.checks import require
 
@@ -242,7 +242,7 @@ class KerasTask(KerasMethods):
 
     def compile_steps(
         self, *, run_eagerly: bool = False, jit_compile: bool = False, steps_per_execution: int | str = 1,
-        source: Source | None = None,
+        source: Source | None = None, stage: str = "val",
     ) -> None:  # fmt: skip
         """Compiles (in Keras' sense) for the runs to come; see `TaskModule.compile_steps`."""
         run_eagerly = run_eagerly or bool(self.model.run_eagerly)
@@ -250,14 +250,18 @@ class KerasTask(KerasMethods):
         calls = [StepsPerCall(steps_per_execution) for _ in range(2)]
         options: Any = {"strategy": self.distribute_strategy, "run_eagerly": run_eagerly, "jit_compile": jit_compile}
         self.train_loop = Loop(
-            self.model.train_step, self.train_sums, calls[0], source or StreamSource(None), **options
+            self.model.train_step, self.train_sums, calls[0], source or KerasStreamSource(None), **options
         )
-        self.test_loop = Loop(self.model.test_step, self.test_sums, calls[1], StreamSource(None), **options)
+        self.test_loop = Loop(self.model.test_step, self.test_sums, calls[1], KerasStreamSource(None), **options)
         self.train_function = self.test_function = self.predict_function = None
 
     def predict_step(self, data: Any) -> Any:
         """Calls the model's own."""
         return self.model.predict_step(data)
+
+    def make_predict_function(self, force: bool = False) -> None:
+        """Keras' hook: sets Keras' own function, which calls the model's `predict_step`."""
+        keras.Model.make_predict_function(self, force)
 
     def make_train_function(self, force: bool = False) -> None:
         """Keras' hook: sets the function that `fit()` calls for every step."""
