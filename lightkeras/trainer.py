@@ -21,7 +21,7 @@ from lightkeras.data.brought import BroughtData, as_data_module, as_evaluation_m
 from lightkeras.data.failures import name_example
 from lightkeras.distribution.replicas import is_chief, num_replicas
 from lightkeras.distribution.strategies import make_worker_strategy
-from lightkeras.keras_models.task import as_task
+from lightkeras.keras_models.accept import as_task
 from lightkeras.runs import folder, lock, state
 from lightkeras.runs.run import UNSET, Run
 from lightkeras.runs.saver import RunSaver

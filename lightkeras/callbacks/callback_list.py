@@ -57,8 +57,7 @@ class CallbackList(internals.SynchronousCallbackList):
         super().set_model(model)
         for callback in self.callbacks:
             callback.set_model(find_model(callback, model))
-        if self._history:
-            model.callback_model.history = self._history
+        self.give_history(model.callback_model)
 
     # ---- what callbacks declare
 
@@ -170,7 +169,8 @@ class CallbackList(internals.SynchronousCallbackList):
 
         The logs are the last epoch's, without what callbacks added to them, as in Keras.
         """
-        logs = {name: value for name, value in (logs or {}).items() if name in self.run.metric_names}
+        own = self.model.train_sums.kinds
+        logs = {name: value for name, value in (logs or {}).items() if name in own or name.startswith("val_")}
         with weight_averaging.follow(self.model.optimizers.averages()):
             for callback in self.callbacks:
                 with self._judged_weights(callback):

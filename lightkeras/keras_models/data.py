@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from lightkeras.data import AddressedDataset
-from lightkeras.data.batches import batch_spec, named_entries
+from lightkeras.data.batches import batch_spec, map_batch, named_entries
 from lightkeras.distribution.replicas import num_replicas, one_cpu
 from lightkeras.training.loop import MemorySource, Source, StreamSource
 
@@ -23,6 +23,15 @@ class KerasData:
         self.dataset, self._strategy = dataset, strategy
         self._kept: dict[int, Any] = {}
         self.element_spec = batch_spec(dataset.as_keras(epochs=1).element_spec)
+
+    @property
+    def whole_spec(self) -> Any:
+        """The spec of a batch that is not short."""
+
+        def fill(spec):
+            return tf.TensorSpec([self.dataset.batch_size, *spec.shape[1:]], spec.dtype) if _is_open(spec) else spec
+
+        return map_batch(fill, self.element_spec)
 
     def stream(self, **address: Any) -> Any:
         """The batches from an address on; see `AddressedDataset.stream`."""
@@ -86,6 +95,10 @@ class KerasMemorySource(MemorySource):
         table, _, first = opened
         row = tf.gather(table, first + index)
         return self._dataset.unpad(self._gather(row), row), None
+
+
+def _is_open(spec: Any) -> bool:
+    return isinstance(spec, tf.TensorSpec) and bool(spec.shape.rank) and spec.shape[0] is None
 
 
 def count_rows(batch: Any) -> Any:

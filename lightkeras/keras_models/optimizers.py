@@ -1,11 +1,13 @@
 """The optimizers of a plain model, as callbacks look at them: the model's own step applies them."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import keras
 import numpy as np
 
 from lightkeras.training.optimizers import LOSS
+from lightkeras.utils.checks import require
 
 
 class FoundOptimizers(Mapping[str, keras.optimizers.Optimizer]):
@@ -57,3 +59,18 @@ class FoundOptimizers(Mapping[str, keras.optimizers.Optimizer]):
 
     def finish_averages(self) -> None:
         """Does nothing; see `averages`."""
+
+
+def require_own_updates(settings: Any) -> None:
+    """Rejects what a plain model's own step cannot do: the Trainer does not make its updates.
+
+    Raises:
+        ValueError: It is asked for.
+    """
+    instead = "a plain Keras model makes its updates itself"
+    micro = f"1: {instead}. As a TaskModule, it can be cut into micro-batches"
+    require(settings.micro_batches == 1, "micro_batches", micro, settings.micro_batches)
+    clip = f"None: {instead}. Give its optimizer `global_clipnorm`, `clipnorm` or `clipvalue`"
+    require(settings.gradient_clip_val is None, "gradient_clip_val", clip, settings.gradient_clip_val)
+    norm = f"False: {instead}. Return the norm from its `train_step`"
+    require(not settings.log_gradient_norm, "log_gradient_norm", norm, settings.log_gradient_norm)

@@ -15,14 +15,13 @@ from lightkeras.keras_models import tracing
 from lightkeras.keras_models.data import KerasData, KerasStreamSource
 from lightkeras.keras_models.identity import describe_model
 from lightkeras.keras_models.logs import LastLogs, as_python, flatten_logs
-from lightkeras.keras_models.optimizers import FoundOptimizers
+from lightkeras.keras_models.optimizers import FoundOptimizers, require_own_updates
 from lightkeras.keras_models.variables import find_optimizers, find_variables
 from lightkeras.training.keras_methods import KerasMethods
 from lightkeras.training.layer_state import finish_build
 from lightkeras.training.logs import Logs
 from lightkeras.training.loop import Loop, Source, StepsPerCall
 from lightkeras.utils import internals
-from lightkeras.utils.checks import require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +179,7 @@ class KerasTask(KerasMethods):
 
     @property
     def spec(self) -> Any:
-        """The element spec of the batches that the step was traced on."""
+        """The element spec of a whole batch."""
         return self._spec
 
     def begin_stage(self, stage: str, dataset: Any) -> None:
@@ -201,7 +200,7 @@ class KerasTask(KerasMethods):
 
     def build_from(self, spec: Any) -> None:
         """Creates every variable by tracing the step of the stage on batches of `spec`; trains nothing."""
-        self._spec = self._example.element_spec
+        self._spec = self._example.whole_spec
         if self._stage == "fit":
             self.train_sums = LastLogs(self._trace(self.model.train_step, self._example))
         elif self._stage == "predict":
@@ -255,6 +254,10 @@ class KerasTask(KerasMethods):
         self.test_loop = Loop(self.model.test_step, self.test_sums, calls[1], KerasStreamSource(None), **options)
         self.train_function = self.test_function = self.predict_function = None
 
+    def train_step(self, data: Any) -> Any:
+        """Calls the model's own."""
+        return self.model.train_step(data)
+
     def predict_step(self, data: Any) -> Any:
         """Calls the model's own."""
         return self.model.predict_step(data)
@@ -287,16 +290,6 @@ class KerasTask(KerasMethods):
         if not done:
             self.train_sums.reset()
             self.model.reset_metrics()
-
-    def explain_not_compiled(self) -> str | None:
-        """Says in a line what XLA cannot compile of an update; None if it can. Runs nothing."""
-        batch = tf.nest.map_structure(lambda spec: tf.zeros(spec.shape, spec.dtype), self._spec)
-        update = tf.function(self.model.train_step, jit_compile=True, autograph=False)
-        try:
-            update.experimental_get_compiler_ir(batch)(stage="hlo")
-        except (tf.errors.OpError, NotImplementedError, ValueError) as error:
-            return str(error).splitlines()[0]
-        return None
 
     # ---- evaluation
 
@@ -374,32 +367,3 @@ class KerasTask(KerasMethods):
     def state_variables(self) -> dict[str, Any]:
         """Returns every variable that the model reaches, by name."""
         return dict(self._found.variables)
-
-
-def require_own_updates(settings: Any) -> None:
-    """Rejects what a plain model's own step cannot do: the Trainer does not make its updates.
-
-    Raises:
-        ValueError: It is asked for.
-    """
-    instead = "a plain Keras model makes its updates itself"
-    micro = f"1: {instead}. As a TaskModule, it can be cut into micro-batches"
-    require(settings.micro_batches == 1, "micro_batches", micro, settings.micro_batches)
-    clip = f"None: {instead}. Give its optimizer `global_clipnorm`, `clipnorm` or `clipvalue`"
-    require(settings.gradient_clip_val is None, "gradient_clip_val", clip, settings.gradient_clip_val)
-    norm = f"False: {instead}. Return the norm from its `train_step`"
-    require(not settings.log_gradient_norm, "log_gradient_norm", norm, settings.log_gradient_norm)
-
-
-def as_task(model: Any) -> Any:
-    """Puts a compiled `keras.Model` in the place of a task; a task stays as it is.
-
-    Raises:
-        ValueError: The model is not compiled.
-    """
-    if isinstance(model, KerasMethods) or not isinstance(model, keras.Model):
-        return model
-    require(model.compiled, "model", "compiled: call `model.compile(...)` before `fit`", model.name)
-    workers = internals.has_workers(model.distribute_strategy)
-    require(not workers, "strategy", "of one process for a plain Keras model", model.distribute_strategy)
-    return KerasTask(model)

@@ -88,6 +88,11 @@ class SynchronousCallbackList(keras.callbacks.CallbackList):
     def _configure_async_dispatch(self, callbacks) -> None:
         """Dispatches nothing to other threads."""
 
+    def give_history(self, model: keras.Model) -> None:
+        """Sets `model.history`, as `fit` does."""
+        if self._history is not None:
+            model.history = self._history
+
 
 def save_backup(callback: keras.callbacks.BackupAndRestore) -> None:
     """Saves Keras' own backup now."""
