@@ -186,8 +186,8 @@ def _require_same_metrics(task: "TaskModule", saved: Checkpoint) -> None:
     known, found = task.train_sums.values.shape, saved.arrays["sums/values"].shape
     if known != found:
         raise CheckpointError(
-            f"Expected {saved.path} to hold this run's metrics: {', '.join(task.train_sums.kinds)}, {tuple(known)}. "
-            f"Received: {found}. Resume a run with the metrics and the log_gradient_norm that it had."
+            f"Expected {saved.path} to hold sums of this run's metrics: {', '.join(task.train_sums.kinds)}, an array of "
+            f"{tuple(known)}. Received: one of {found}. Resume a run with the metrics and the log_gradient_norm that it had."
         )
 
 
@@ -205,7 +205,7 @@ def _assign(variables: dict[str, Any], arrays: dict[str, np.ndarray], path: str)
 
 def identity(task: "TaskModule", data: DataModule, seed: int) -> dict:
     """Returns what identifies a run and is known before its data is read."""
-    return {"task": describe(task), "data": describe(data), "seed": seed}
+    return {"task": task.describe_arguments(), "data": describe(data), "seed": seed}
 
 
 def require_same(saved: Checkpoint, now: dict, allowed: Iterable[str] = ()) -> list[str]:
