@@ -183,11 +183,12 @@ def build(task: "TaskModule", data: DataModule, spec: Any, saved: Checkpoint | N
 
 
 def _require_same_metrics(task: "TaskModule", saved: Checkpoint) -> None:
-    known, found = task.train_sums.values.shape, saved.arrays["sums/values"].shape
+    names, known = ", ".join(task.train_sums.kinds), task.train_sums.values.shape
+    found = saved.arrays["sums/values"].shape
     if known != found:
         raise CheckpointError(
-            f"Expected {saved.path} to hold sums of this run's metrics: {', '.join(task.train_sums.kinds)}, an array of "
-            f"{tuple(known)}. Received: one of {found}. Resume a run with the metrics and the log_gradient_norm that it had."
+            f"Expected {saved.path} to hold sums of this run's metrics: {names}, an array of {tuple(known)}. Received: "
+            f"one of {found}. Resume a run with the metrics and the log_gradient_norm that it had."
         )
 
 

@@ -273,7 +273,7 @@ def test_a_metric_of_ones_own_may_keep_what_does_not_add_up():
     "update, attributes, cut, message",
     [
         (lambda t, b: t.a.update_state(b["y"]), {"a": Hidden}, {}, r"'hidden' .*`add_variable` made.*self\.total"),
-        (lambda t, b: t.a.update_state(b["y"]), {"a": Latest}, {"devices": 2}, r'aggregation="sum".*: variable\w*, which'),
+        (lambda t, b: t.a.update_state(b["y"]), {"a": Latest}, {"devices": 2}, r'"sum".*: variable\w*, which'),
         (lambda t, b: t.a.reset_state(), {"a": Specificity}, {}, "`reset_state` of 'specificity' within a step"),
         (
             lambda t, b: [one.update_state(b["y"]) for one in (t.a, t.b)],
