@@ -19,7 +19,8 @@ from lightkeras.random.keys import keyed_draws
 from lightkeras.runs.portable import PortableTask
 from lightkeras.runs.state import load_task
 from lightkeras.training import keras_metrics, step
-from lightkeras.training.compute import compute
+from lightkeras.training.added_losses import count_rows
+from lightkeras.training.compute import compute, parts_function
 from lightkeras.training.keras_methods import KerasMethods
 from lightkeras.training.layer_state import finish_build
 from lightkeras.training.logs import Logs, MetricSums
@@ -147,19 +148,37 @@ class TaskModule(PortableTask, KerasMethods):
 
     # ---- what a task calls
 
-    def minimize(self, loss_function: LossFunction, batch) -> Metrics:
+    def minimize(self, loss_function: LossFunction, batch, regularize: bool = True) -> Metrics:
         """Makes one update by the gradients of `loss_function(batch, training=True)`.
+
+        Args:
+            loss_function: See above.
+            batch: What `train_step` was given.
+            regularize: Add weight regularizers, activity regularizers and what layers `add_loss` to the losses, as
+                Keras does. False leaves them out: the loss function adds those that it wants.
 
         Returns:
             The sums, to be returned by `train_step`.
         """
         if self._building:
-            return compute(self, loss_function, batch, training=True)
-        return step.minimize(lambda part: compute(self, loss_function, part, training=True), batch, self.optimizers)
+            return self._sums_of_build(loss_function, batch, training=True)
+        function = parts_function(self, loss_function, batch, True, regularize)
+        return step.minimize(function, batch, self.optimizers, regularize)
 
-    def evaluate_loss(self, loss_function: LossFunction, batch) -> Metrics:
-        """Returns the sums of `loss_function(batch, training=False)`: no update, no weight regularizers."""
-        return compute(self, loss_function, batch, training=False)
+    def evaluate_loss(self, loss_function: LossFunction, batch, regularize: bool = True) -> Metrics:
+        """Returns the sums of `loss_function(batch, training=False)`: no update, no weight regularizers.
+
+        Args:
+            loss_function: See above.
+            batch: What `test_step` was given.
+            regularize: Add activity regularizers and what layers `add_loss` to the losses.
+        """
+        if self._building:
+            return self._sums_of_build(loss_function, batch, training=False)
+        return step.evaluate(*parts_function(self, loss_function, batch, False, regularize)(batch))
+
+    def _sums_of_build(self, loss_function: LossFunction, batch, training: bool) -> Metrics:
+        return compute(self, loss_function, batch, lambda: count_rows(batch), training)[0]
 
     @contextlib.contextmanager
     def averaged_weights(self):
