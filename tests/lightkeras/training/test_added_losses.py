@@ -8,7 +8,6 @@ from helpers.small import Small, in_order, made, points, updated, weights
 
 CUTS = {
     "whole": {},
-    "eager, 4 micro-batches": {"micro_batches": 4, "run_eagerly": True},
     "4 micro-batches": {"micro_batches": 4},
     "2 replicas": {"devices": 2},
     "2 replicas, 2 micro-batches": {"devices": 2, "micro_batches": 2},
@@ -32,8 +31,9 @@ class Adding(keras.layers.Layer):
 def network(*layers):
     """Two dense layers, with regularizers of all kinds, around other layers."""
     start = keras.initializers.Constant(np.linspace(-1, 1, 9).reshape(3, 3))
+    of_outputs = keras.regularizers.L1L2(0.01, 0.02)
     hidden = keras.layers.Dense(
-        3, "tanh", kernel_initializer=start, activity_regularizer="l1l2", kernel_regularizer="l2"
+        3, "tanh", kernel_initializer=start, activity_regularizer=of_outputs, kernel_regularizer="l2"
     )
     return keras.Sequential([keras.Input((3,)), hidden, *layers, keras.layers.Dense(1, kernel_initializer="ones")])
 
@@ -60,11 +60,10 @@ def assert_near(task, model):
 
 
 @every_cut
-@pytest.mark.parametrize("layers", [(), (True,)], ids=["activity regularizer", "values of rows"])
-def test_they_train_as_in_keras_with_a_short_last_batch(cut, layers):
+def test_they_train_as_in_keras_with_a_short_last_batch(cut):
     arrays = points(21)
-    task, logs = trained(lambda: {"network": network(*map(Adding, layers))}, losses_of, arrays, **cut)
-    model = network(*map(Adding, layers))
+    task, logs = trained(lambda: {"network": network(Adding(by_row=True))}, losses_of, arrays, **cut)
+    model = network(Adding(by_row=True))
     loss, evaluated = trained_by_keras(model, arrays)
     assert logs["loss"] == pytest.approx(loss, rel=1e-6)
     assert_near(task, model)
@@ -73,7 +72,7 @@ def test_they_train_as_in_keras_with_a_short_last_batch(cut, layers):
     assert ours + float(kernel.regularizer(kernel)) == pytest.approx(evaluated, rel=1e-5)
 
 
-@every_cut
+@pytest.mark.parametrize("cut", list(CUTS.values())[1:3], ids=list(CUTS)[1:3])
 def test_a_scalar_counts_as_the_mean_of_its_rows(cut):
     arrays = points(16)
     task, logs = trained(lambda: {"network": network(Adding())}, losses_of, arrays, **cut)
@@ -88,7 +87,7 @@ def by_tokens(task, batch, training):
     return tf.reduce_sum(losses_of(task, batch, training) * tokens), tf.reduce_sum(tokens)
 
 
-@pytest.mark.parametrize("cut", list(CUTS.values())[2:], ids=list(CUTS)[2:])
+@pytest.mark.parametrize("cut", list(CUTS.values())[1:3], ids=list(CUTS)[1:3])
 def test_the_rows_count_whatever_the_loss_counts(cut):
     arrays = points(21)
     layers = lambda: {"network": network(Adding(by_row=True))}  # noqa: E731
