@@ -11,7 +11,6 @@ import numpy as np
 
 from lightkeras.callbacks.limit import to_seconds
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
-from lightkeras.data.module import DataModule
 from lightkeras.distribution.accelerator import check_accelerator, prepare_devices
 from lightkeras.distribution.cluster import read_cluster
 from lightkeras.distribution.strategies import check_devices
@@ -214,12 +213,6 @@ def _explain_foreign(callback: Any) -> str:
 def require_task(task: Any) -> None:
     """Raises TypeError unless given a TaskModule."""
     require(isinstance(task, TaskModule), "task", "a TaskModule", task, TypeError)
-
-
-def require_pair(task: Any, data: Any) -> None:
-    """Raises TypeError unless given a TaskModule and a DataModule."""
-    require_task(task)
-    require(isinstance(data, DataModule), "data", "a DataModule", data, TypeError)
 
 
 def require_changeable(allowed: Any) -> None:

@@ -42,7 +42,7 @@ def validation(data: DataModule, limit: int | float, overfit: int | float) -> St
     if overfit:
         return training(data, limit, overfit, parts=1)
     dataset = data.val_dataset()
-    return None if dataset is None else _unshuffled(_checked(dataset, data, "val_dataset"), limit)
+    return None if dataset is None else _unshuffled(as_batched(dataset, data, "val_dataset"), limit)
 
 
 def evaluation(data: DataModule, name: str, limit: int | float = 1.0) -> StageData:
@@ -57,10 +57,16 @@ def require_dataset(data: DataModule, name: str) -> BatchedDataset:
         ValueError: It is None: the data has none for this stage.
         TypeError: It is no data.
     """
-    return _checked(getattr(data, name)(), data, name)
+    return as_batched(getattr(data, name)(), data, name)
 
 
-def _checked(dataset: Any, data: DataModule, name: str) -> BatchedDataset:
+def as_batched(dataset: Any, data: DataModule, name: str) -> BatchedDataset:
+    """Makes a data set of what the method `name` of `data` returned.
+
+    Raises:
+        ValueError: It is None: the data has none for this stage.
+        TypeError: It is no data.
+    """
     require(dataset is not None, name, f"a data set of {type(data).__name__}, which has none for this", dataset)
     if isinstance(dataset, BatchedDataset):
         return dataset

@@ -229,3 +229,9 @@ def test_evaluation_modules_pass_data_modules_on():
     assert as_evaluation_module(module) is module
     with pytest.raises(ValueError, match="`batch_size` to be None with a DataModule"):
         as_evaluation_module(module, batch_size=3)
+
+
+@pytest.mark.parametrize("data", [(X, Y), batched(X, Y)], ids=["arrays", "tf.data"])
+def test_the_promise_is_checked_on_data_as_it_is(data):
+    report = lk.check(Line(), data, only=["padding", "splits"])
+    assert [result.status for result in report.results] == ["PASS", "SKIP"]
