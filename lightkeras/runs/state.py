@@ -16,7 +16,6 @@ import tensorflow as tf
 from lightkeras.checkpoint import Checkpoint, CheckpointError
 from lightkeras.data import DataModule
 from lightkeras.data.batches import spec_from_json, spec_to_json
-from lightkeras.data.streamed import StreamedDataset
 from lightkeras.runs.folder import open_checkpoint
 from lightkeras.training import layer_state
 from lightkeras.utils import internals
@@ -38,7 +37,7 @@ def capture(task: "TaskModule", data: DataModule, callbacks: dict, seed: int) ->
     arrays["sums/non_finite"] = task.train_sums.non_finite.numpy()
     known = {**identity(task, data, seed), "data_state": data.state_dict()}
     position = {"step": task.global_step, "steps_per_epoch": task.steps_per_epoch, "averages": task.average_names()}
-    if isinstance(data.trained_on, StreamedDataset) and task.global_step:
+    if data.trained_on is not None and data.trained_on.passes and task.global_step:
         known["passes"] = data.trained_on.passes.state((task.global_step - 1) // task.steps_per_epoch)
     return arrays, {**known, "spec": spec_to_json(task.spec), **position, "callbacks": callbacks}
 
@@ -93,7 +92,7 @@ def resume(task: "TaskModule", data: DataModule, saved: Checkpoint, seed: int, a
     now = {"data_state": data.state_dict(), "steps_per_epoch": task.steps_per_epoch}
     changed = require_same(saved, {**identity(task, data, seed), **now}, allowed)
     restore(task, saved, keep_rates=any(name.startswith("task.") for name in changed))
-    if isinstance(data.trained_on, StreamedDataset):
+    if data.trained_on is not None and data.trained_on.passes:
         data.trained_on.passes.expect(saved.state.get("passes", {}))
 
 
