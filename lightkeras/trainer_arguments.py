@@ -19,7 +19,7 @@ from lightkeras.task import TaskModule
 from lightkeras.training.optimizers import CLIP_ALGORITHMS
 from lightkeras.training.precision import ALIASES, PRECISIONS
 from lightkeras.utils.checks import require, require_choice, require_int, require_number
-from lightkeras.utils.durations import is_duration, to_seconds
+from lightkeras.utils.durations import ClockTime, is_duration, to_seconds
 from lightkeras.utils.hparams import HyperparametersMixin
 from lightkeras.utils.lightning import TRAINER_ARGUMENTS
 from lightkeras.utils.paths import as_path
@@ -50,7 +50,7 @@ class TrainerArguments(HyperparametersMixin):
         enable_model_summary: bool = True, fast_dev_run: bool | int = False, overfit_batches: int | float = 0,
         limit_train_batches: int | float = 1.0, limit_val_batches: int | float = 1.0,
         limit_test_batches: int | float = 1.0, limit_predict_batches: int | float = 1.0,
-        val_check_interval: int | float | str | dict | datetime.timedelta = 1.0,
+        val_check_interval: ClockTime | int | float | str | dict | datetime.timedelta = 1.0,
         check_val_every_n_epoch: int = 1, num_sanity_val_steps: int = 2,
         log_every_n_steps: int = 50, log_gradient_norm: bool = False,
     ):  # fmt: skip

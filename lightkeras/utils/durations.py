@@ -1,12 +1,24 @@
 """Durations as users write them."""
 
 import datetime
+import re
 from typing import Any
 
 from lightkeras.utils.checks import ArgumentError, require
 
 UNITS = {"weeks", "days", "hours", "minutes", "seconds"}
 PARTS = ("days", "hours", "minutes", "seconds")
+
+
+class ClockTime(str):
+    """In the type of an argument: a string such as "10:15:00", which YAML alone would take for an int in base 60."""
+
+    @staticmethod
+    def read(text: str) -> str:
+        """Returns `text` if it is such a time; raises ValueError else."""
+        if not re.fullmatch(r"\d+(:\d+)+", text):
+            raise ValueError(f"{text!r} is no time")
+        return text
 
 
 def is_duration(value: Any) -> bool:

@@ -57,7 +57,10 @@ def test_each_set_has_its_metrics(run):
     names = ["loss", "accuracy", *RESULTS]
     assert set(trainer.history.history) == {*names}
     for record in recorder.validations:
-        assert (record["val_clean_rows"], record["val_bent_rows"]) == (8, 6)  # two batches of 4, and one of 8 that is not full
+        assert (record["val_clean_rows"], record["val_bent_rows"]) == (
+            8,
+            6,
+        )  # two batches of 4; one that is not full
         assert "val_loss" not in record
     assert {name: trainer.callback_metrics[name] for name in RESULTS} == {
         name: recorder.validations[-1][name] for name in RESULTS
