@@ -74,6 +74,8 @@ def make_validation(trainer: "Trainer", task: "TaskModule", data: DataModule) ->
         found = stages.validation(data, trainer.limit_val_batches, trainer.overfit_batches)
     if not found:
         return None
+    for dataset, _ in found.values():
+        task.prepare_evaluation(dataset)
     interval = _validation_interval(trainer.val_check_interval, task.steps_per_epoch)
     validation = Validation(found, interval, trainer.check_val_every_n_epoch, trainer.val_check_seconds)
     names = Counter([*task.train_sums.kinds, *validation.result_names(task.evaluation_names)])

@@ -54,7 +54,8 @@ class Validation(Callback):
 
     def try_out(self, steps: int) -> None:
         """Runs at most `steps` batches of each set, so that an error comes before training; drops the results."""
-        self.evaluate(at_most=steps)
+        with self.model.trying_out():
+            self.evaluate(at_most=steps)
 
     def _validate(self, epoch: int) -> None:
         self._step = self.model.global_step

@@ -183,7 +183,7 @@ def build(task: "TaskModule", data: DataModule, spec: Any, saved: Checkpoint | N
 
 
 def _require_same_metrics(task: "TaskModule", saved: Checkpoint) -> None:
-    names, count = ", ".join(task.train_sums.kinds), len(saved.arrays["sums/values"])
+    names, count = ", ".join(task.train_sums.kinds), len(saved.arrays["sums/non_finite"])
     if count != len(task.train_sums.kinds):
         raise CheckpointError(
             f"Expected {saved.path} to hold sums of this run's metrics: {names}. Received: sums of {count} metrics. "
@@ -205,7 +205,7 @@ def _assign(variables: dict[str, Any], arrays: dict[str, np.ndarray], path: str)
 
 def identity(task: "TaskModule", data: DataModule, seed: int) -> dict:
     """Returns what identifies a run and is known before its data is read."""
-    return {"task": describe(task), "data": describe(data), "seed": seed}
+    return {"task": task.describe_arguments(), "data": describe(data), "seed": seed}
 
 
 def require_same(saved: Checkpoint, now: dict, allowed: Iterable[str] = ()) -> list[str]:
