@@ -106,12 +106,15 @@ class CompiledSearch:
         inputs: Any,
         beam_size: int = 1,
         n_best: int = 1,
-        length_penalty: float = 0.0,
-        coverage_penalty: float = 0.0,
+        length_penalty: Any = 0.0,
+        coverage_penalty: Any = 0.0,
     ) -> Hypotheses:
-        """Returns the `Hypotheses` of a batch, (rows, n_best, ...) each, for the arguments of `search_batch`."""
-        function = self._function(beam_size, n_best, coverage_penalty > 0)
-        return function(inputs, *(tf.constant(penalty, tf.float32) for penalty in (length_penalty, coverage_penalty)))
+        """Returns the `Hypotheses` of a batch, (rows, n_best, ...) each, for the arguments of `search_batch`.
+
+        Penalties may be tensors, within a graph; then coverage counts, even if its penalty is 0.
+        """
+        function = self._function(beam_size, n_best, tf.is_tensor(coverage_penalty) or coverage_penalty > 0)
+        return function(inputs, *(tf.cast(penalty, tf.float32) for penalty in (length_penalty, coverage_penalty)))
 
     @property
     def _pads(self) -> bool:

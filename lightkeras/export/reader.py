@@ -80,10 +80,8 @@ def open_saved_model(folder: Path, names: list[str]) -> dict:
     model = tf.saved_model.load(str(folder))
 
     def caller(name):
-        function = getattr(model, name)
-
-        def call(inputs):
-            return {key: value.numpy() for key, value in function(**inputs).items()}
+        def call(inputs):  # it keeps the model, without which its functions lose their variables
+            return {key: value.numpy() for key, value in getattr(model, name)(**inputs).items()}
 
         return call
 

@@ -1,7 +1,7 @@
 """Texts to ids and back as TensorFlow operations, equal to the vocabularies' own methods."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -151,7 +151,7 @@ def texts_of(values: Sequence[str]) -> np.ndarray:
 
 
 @functools.cache
-def tutorial_characters(clean) -> dict[str, str]:
-    """Finds what a function that cleans texts character by character leaves of each character, if anything."""
+def kept_characters(clean: Callable[[str], str]) -> dict[str, str]:
+    """Returns what a function that cleans texts character by character leaves of each, if anything; spaces stay."""
     found = ((chr(point), clean(chr(point))) for point in range(0x110000) if not 0xD800 <= point < 0xE000)
-    return {character: text for character, text in found if text}
+    return {" ": " "} | {character: text for character, text in found if text}

@@ -43,8 +43,8 @@ def _composition() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     moved = [one for one in every if unicodedata.combining(one)]
     changed = [one for one in every if unicodedata.normalize("NFC", one) != one]
     parted = {one: unicodedata.normalize("NFD", one) for one in every if ord(one) not in range(*SYLLABLES)}
-    composed = [one for one, parts in parted.items() if one != parts]
-    firsts = {*composed, *(parts[0] for one, parts in parted.items() if one != parts)}
+    composed = [one for one, parts in parted.items() if len(parts) > 1]
+    firsts = {*composed, *(parted[one][0] for one in composed)}
     seconds = {parted[one][-1] for one in composed}
     pairs = [
         ord(first) * POINTS + ord(second)
