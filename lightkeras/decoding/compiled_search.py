@@ -42,7 +42,8 @@ class CompiledSearch:
 
     Args:
         network: An object with `encode(inputs) -> states` and with `next(ids, states) -> (logits, states, attention)`,
-            the function that `lightkeras.decoding.search` describes.
+            the function that `lightkeras.decoding.search` describes. They are traced without autograph: conditions and
+            loops over tensors are `tf.cond` and `tf.while_loop`.
         inputs: The spec of a batch's inputs, rows first. If its second dimension is None, the inputs are ids, (rows,
             slots), padded with `PAD` at the right.
         max_length: The most tokens of a sequence, its end included: an int or, for inputs that are ids, a function of
@@ -126,7 +127,9 @@ class CompiledSearch:
         if key not in self._functions:
             function = functools.partial(self._search, beam_size=beam_size, n_best=n_best, covers=covers)
             penalty = tf.TensorSpec((), tf.float32)
-            self._functions[key] = tf.function(function, input_signature=[self.inputs, penalty, penalty])
+            self._functions[key] = tf.function(
+                function, input_signature=[self.inputs, penalty, penalty], autograph=False
+            )
         return self._functions[key]
 
     def _search(self, inputs, length_penalty, coverage_penalty, beam_size, n_best, covers) -> Hypotheses:

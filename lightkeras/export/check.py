@@ -54,7 +54,7 @@ def compare(folder: Path, form: str, endpoints: Mapping[str, Endpoint]) -> Compa
         for number, call in enumerate(calls)
         for argument, value in call.items()
     }
-    outputs, report = _call_elsewhere(folder, form, inputs)
+    outputs, report = call_elsewhere(folder, form, inputs)
     differences = {}
     for name, endpoint in endpoints.items():
         for number, expected in enumerate(endpoint.expected()):
@@ -65,7 +65,7 @@ def compare(folder: Path, form: str, endpoints: Mapping[str, Endpoint]) -> Compa
     return Compared(differences, report["seconds"])
 
 
-def _call_elsewhere(folder: Path, form: str, inputs: dict) -> tuple[dict, dict[str, Any]]:
+def call_elsewhere(folder: Path, form: str, inputs: dict) -> tuple[dict, dict[str, Any]]:
     with tempfile.TemporaryDirectory() as place:
         paths = {name: str(Path(place, file)) for name, file in FILES.items()}
         reader.pack(paths["inputs"], inputs)

@@ -10,7 +10,9 @@ from lightkeras.export.endpoints import Endpoint
 from lightkeras.text.ids import START
 
 
-def decoding_steps(network: Any, inputs: Mapping[str, tf.TensorSpec], example: Mapping[str, Any]) -> dict[str, Endpoint]:
+def decoding_steps(
+    network: Any, inputs: Mapping[str, tf.TensorSpec], example: Mapping[str, Any]
+) -> dict[str, Endpoint]:
     """Returns the endpoints of a network as `lk.decoding.CompiledSearch` takes it.
 
     `encode` turns the inputs into states `state_0`, `state_1`, ...; `step` takes the newest ids, (rows,), at first
@@ -22,10 +24,12 @@ def decoding_steps(network: Any, inputs: Mapping[str, tf.TensorSpec], example: M
         example: An example of it, by its name.
     """
     (name,) = inputs
-    start = tf.function(network.encode).get_concrete_function(inputs[name]).structured_outputs
+    start = tf.function(network.encode, autograph=False).get_concrete_function(inputs[name]).structured_outputs
     states = tf.nest.flatten(start)
     names = [f"state_{number}" for number, _ in enumerate(states)]
-    specs = {key: tf.TensorSpec((None, *state.shape[1:]), state.dtype) for key, state in zip(names, states, strict=True)}
+    specs = {
+        key: tf.TensorSpec((None, *state.shape[1:]), state.dtype) for key, state in zip(names, states, strict=True)
+    }
 
     def encode(**given):
         return dict(zip(names, tf.nest.flatten(network.encode(given[name])), strict=True))
@@ -40,7 +44,5 @@ def decoding_steps(network: Any, inputs: Mapping[str, tf.TensorSpec], example: M
     rows = len(np.asarray(example[name]))
     return {
         "encode": Endpoint(encode, inputs, [example]),
-        "step": Endpoint(
-            step, {"ids": tf.TensorSpec((None,), tf.int32), **specs}, [{"ids": [START] * rows, **read}]
-        ),
+        "step": Endpoint(step, {"ids": tf.TensorSpec((None,), tf.int32), **specs}, [{"ids": [START] * rows, **read}]),
     }

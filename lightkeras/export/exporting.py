@@ -90,7 +90,9 @@ def _serve(model: Any) -> Endpoint:
     known = isinstance(model, keras.Model) and bool(getattr(model, "inputs", None))
     require(known, "model", "a task, or a functional or sequential `keras.Model`", model)
     names = [tensor.name for tensor in model.inputs]
-    signature = {name: tf.TensorSpec(tensor.shape, tensor.dtype) for name, tensor in zip(names, model.inputs, strict=True)}
+    signature = {
+        name: tf.TensorSpec(tensor.shape, tensor.dtype) for name, tensor in zip(names, model.inputs, strict=True)
+    }
 
     def serve(**inputs):
         values = [inputs[name] for name in names]

@@ -24,4 +24,5 @@ def write(folder: Path, endpoints: Mapping[str, Endpoint]) -> None:
         setattr(root, name, function)
         variables |= {id(variable): variable for variable in signatures[name].variables}
     root.weights = list(variables.values())
-    tf.saved_model.save(root, str(folder), signatures=signatures)
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)  # an export is not trained
+    tf.saved_model.save(root, str(folder), signatures=signatures, options=options)

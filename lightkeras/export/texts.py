@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -41,7 +42,9 @@ class CharacterCodec:
         message = f"Expected texts of the {self.size} characters of the vocabulary. Received, unknown:"
         _require(tf.reduce_all(known), message, tf.strings.unicode_encode(unknown[:, None], "UTF-8"))
         lengths = tf.cast(points.row_lengths(), tf.int32)
-        _require(tf.reduce_all(lengths > 0), "Expected texts of at least one character. Received:", texts)
+        long = _require(tf.reduce_all(lengths > 0), "Expected texts of at least one character. Received:", texts)
+        with tf.control_dependencies([long]):  # else what uses the lengths may fail first
+            lengths = tf.identity(lengths)
         return points.with_flat_values(tf.gather(self._ids, places)).to_tensor(0), lengths
 
     def decode(self, ids: tf.Tensor) -> tf.Tensor:
@@ -119,7 +122,9 @@ class WordCodec:
         x = points.flat_values
         word, space = unicode.is_letter(x), x == SPACE
         word_before, word_after = _before(word, False), _after(word, False)
-        apostrophe = ((x == ord("'")) | (x == ord("\u2019"))) & word_before & word_after  # it keeps the letters after it
+        apostrophe = (
+            ((x == ord("'")) | (x == ord("\u2019"))) & word_before & word_after
+        )  # it keeps the letters after it
         sign, single = ~word & ~space, ~word & ~space & ~apostrophe
         left = tf.where(sign, tf.where(_before(space, True), " ", f" {JOIN}"), "")
         right = tf.where(single, tf.where(word_after, f"{JOIN} ", " "), "")
@@ -135,9 +140,9 @@ def _after(flags: tf.Tensor, last: bool) -> tf.Tensor:
     return tf.concat([flags[1:], [last]], 0)
 
 
-def _require(condition: tf.Tensor, message: str, received: tf.Tensor) -> None:
+def _require(condition: tf.Tensor, message: str, received: tf.Tensor) -> Any:
     """Makes the graph fail unless `condition` holds; the error shows up to ten of the texts `received`."""
-    tf.debugging.Assert(condition, [message, received], summarize=10)
+    return tf.debugging.Assert(condition, [message, received], summarize=10)
 
 
 def require_at_least(name: str, value: tf.Tensor, minimum: float) -> None:

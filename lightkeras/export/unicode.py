@@ -28,7 +28,7 @@ def is_letter(points: tf.Tensor) -> tf.Tensor:
 
 def normalizing() -> dict[str, str]:
     """Returns what `lk.text.normalize_text` replaces character by character."""
-    return {**{space: " " for space in _spaces()}, "\u200b": "", "\ufeff": "", JOIN: "\u25a0"}
+    return {**dict.fromkeys(_spaces(), " "), "\u200b": "", "\ufeff": "", JOIN: "\u25a0"}
 
 
 @functools.cache

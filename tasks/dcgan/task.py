@@ -218,9 +218,7 @@ class DCGAN(lk.TaskModule):
     @functools.cached_property
     def _to_images(self):
         """The compiled generator."""
-        return tf.function(
-            self.to_images, input_signature=[tf.TensorSpec((None, self.hparams.noise_dim), tf.float32)]
-        )
+        return tf.function(self.to_images, input_signature=[tf.TensorSpec((None, self.hparams.noise_dim), tf.float32)])
 
     def to_images(self, noise: tf.Tensor) -> tf.Tensor:
         """Turns noise (rows, noise_dim) into images, uint8 (rows, size, size, channels)."""

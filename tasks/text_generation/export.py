@@ -32,9 +32,8 @@ def _generate_examples(tokens) -> list[dict]:
     first, last = tokens[0], tokens[-1]
     common = {"temperature": 0.8, "seed": 7}
     return [
-        {"prompt": [first, first + last, last], "length": 40, **common},
-        {"prompt": [last], "length": PART + 8, **common},
-        {"prompt": [first], "length": 5, "temperature": 0.0, "seed": 2**33},
+        {"prompt": [first, first + last], "length": PART + 8, **common},
+        {"prompt": [last, first], "length": 5, "temperature": 0.0, "seed": 2**33},
     ]
 
 

@@ -22,7 +22,9 @@ def endpoints(task) -> dict[str, lk.export.Endpoint]:
 
 def _by_sentences(task) -> dict[str, lk.export.Endpoint]:
     data = task.data
-    cleaned = {} if data.cleaning == "none" else {"replaced": lk.export.kept_characters(data.clean), "keep_others": False}
+    cleaned = (
+        {} if data.cleaning == "none" else {"replaced": lk.export.kept_characters(data.clean), "keep_others": False}
+    )
     source, target = lk.export.WordCodec(data.source_vocabulary, **cleaned), lk.export.WordCodec(data.target_vocabulary)
     words = data.source_vocabulary.words
     sentences = [" ".join(words[:4]), "", words[-1], "Hello, it's (rock'n'roll) 42!"]
