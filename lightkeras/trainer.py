@@ -5,6 +5,7 @@ import math
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -14,18 +15,22 @@ from lightkeras.callbacks.batch_hooks import needs_every_batch
 from lightkeras.callbacks.callback_list import CallbackList
 from lightkeras.callbacks.validation import Validation
 from lightkeras.checkpoint import Checkpoint
-from lightkeras.data import AddressedDataset, DataModule, stages
+from lightkeras.data import DataModule, stages
+from lightkeras.data.batched import BatchedDataset
+from lightkeras.data.brought import BroughtData, as_data_module, as_evaluation_module
 from lightkeras.data.failures import name_example
-from lightkeras.distribution.replicas import is_chief, num_replicas, one_cpu
-from lightkeras.distribution.strategies import make_strategy, make_worker_strategy
+from lightkeras.distribution.replicas import is_chief, num_replicas
+from lightkeras.distribution.strategies import make_worker_strategy
+from lightkeras.keras_models.accept import as_task
 from lightkeras.runs import folder, lock, state
 from lightkeras.runs.run import UNSET, Run
 from lightkeras.runs.saver import RunSaver
 from lightkeras.task import TaskModule
-from lightkeras.trainer_arguments import TrainerArguments, require_changeable, require_pair
-from lightkeras.training.loop import MemorySource, Source, StreamSource
+from lightkeras.trainer_arguments import TrainerArguments, require_changeable, require_task
+from lightkeras.training.loop import Source
 from lightkeras.training.optimizers import UpdateSettings
-from lightkeras.training.precision import PRECISIONS, use_precision
+from lightkeras.training.precision import use_precision
+from lightkeras.training.strategy_choice import choose_strategy
 from lightkeras.utils import internals
 from lightkeras.utils.checks import require, require_int
 from lightkeras.utils.lightning import TRAINER_ATTRIBUTES, replace_attributes
@@ -110,14 +115,16 @@ class Trainer(TrainerArguments):
     # ---- fit, validate, test, predict
 
     def fit(
-        self, task: TaskModule, data: DataModule, ckpt_path: str | None = None, weights_path: str | None = None,
-        allow_changes: Sequence[str] = (),
+        self, task: TaskModule, data: Any, ckpt_path: str | None = None, weights_path: str | None = None,
+        allow_changes: Sequence[str] = (), *, validation_data: Any = None, batch_size: int | None = None,
+        shuffle: bool = True, class_weight: dict[int, float] | None = None,
     ) -> keras.callbacks.History:  # fmt: skip
         """Trains `task` on `data`.
 
         Args:
             task: The task.
-            data: Its data.
+            data: A `DataModule`, or the data itself: arrays, a `tf.data.Dataset`, a sequence, an iterable, in the forms
+                of Keras' `fit` (see `data/README.md`).
             ckpt_path: Resume a run: "last" (the task's newest under `default_root_dir`), the folder of a run or of a
                 checkpoint; "auto": the newest if there is one. None starts a new one. From a checkpoint that is not
                 the run's last, the run is resumed in a new folder, so that later checkpoints stay. If a run's last
@@ -128,6 +135,7 @@ class Trainer(TrainerArguments):
             allow_changes: Values that may differ from the resumed run, by the names in the error message:
                 "data.init_args.source", or "data" for all of it. If it is an argument of the task, the optimizers take
                 their learning rates from `configure_optimizers` and the rest from the checkpoint.
+            validation_data, batch_size, shuffle, class_weight: As for Keras' `fit`, with data that is no `DataModule`.
 
         Returns:
             Keras' `History`: epochs, and metric values by name.
@@ -137,7 +145,9 @@ class Trainer(TrainerArguments):
                 be written.
             NonFiniteLossError: A loss became NaN or infinite.
         """
-        require_pair(task, data)
+        task = as_task(task)
+        require_task(task)
+        data = as_data_module(data, validation_data, batch_size, shuffle, class_weight)
         starts = ckpt_path in (None, "auto")
         require(starts or weights_path is None, "weights_path", "None with a ckpt_path to resume", weights_path)
         require_changeable(allow_changes)
@@ -156,40 +166,50 @@ class Trainer(TrainerArguments):
             parts = num_replicas(strategy) * self.micro_batches
             with seeded(self.seed):
                 train, steps = stages.training(data, self.limit_train_batches, self.overfit_batches, parts)
+            task.begin_stage("fit", train)
             self._build(task, data, train, steps, saved or weights)
             if weights:
                 state.restore_trained(task, data, weights)
             if saved:
                 state.resume(task, data, saved, self.seed, allow_changes)
             callbacks = self._open_run(task, data, saved, held)
-            source = self._source(task, train, steps)
+            if train.reading:
+                messages.info("Data: %s", train.reading)
+            source = task.training_source(train, self.seed, steps, self.micro_batches)
             self._compile(task, callbacks, source)
             self._try_out_validation(callbacks, resumed=saved is not None)
             resumed = saved.state if saved else {}
             del saved, weights  # their arrays
             return self._run(task, train, source, callbacks, resumed)
 
-    def validate(self, task: TaskModule, data: DataModule, ckpt_path: str | None = None) -> dict[str, float]:
+    def validate(
+        self, task: TaskModule, data: Any, ckpt_path: str | None = None, *, batch_size: int | None = None
+    ) -> dict[str, float]:
         """Returns the metrics on the validation data, by their `val_` names; see `test`."""
         require(self.limit_val_batches > 0, "limit_val_batches", "above 0 to validate", self.limit_val_batches)
-        return self._evaluate(task, data, "validate", "val", self.limit_val_batches, ckpt_path)
+        return self._evaluate(task, data, "validate", "val", self.limit_val_batches, ckpt_path, batch_size)
 
-    def test(self, task: TaskModule, data: DataModule, ckpt_path: str | None = None) -> dict[str, float]:
+    def test(
+        self, task: TaskModule, data: Any, ckpt_path: str | None = None, *, batch_size: int | None = None
+    ) -> dict[str, float]:
         """Returns the metrics on the test data, by their `test_` names.
 
         Args:
             task: A trained task, or one that takes the weights of `ckpt_path`.
-            data: Its data.
+            data: A `DataModule`, or the data itself, as for `fit`.
             ckpt_path: "best" or "last" (of the task's newest run), the folder of a run or of a checkpoint. None: the
                 task as it is.
+            batch_size: Rows of a batch, for data that is no `DataModule` and no batches; None for 32.
         """
-        return self._evaluate(task, data, "test", "test", self.limit_test_batches, ckpt_path)
+        return self._evaluate(task, data, "test", "test", self.limit_test_batches, ckpt_path, batch_size)
 
-    def predict(self, task: TaskModule, data: DataModule, ckpt_path: str | None = None):
+    def predict(self, task: TaskModule, data: Any, ckpt_path: str | None = None, *, batch_size: int | None = None):
         """Returns `task.predict_step` on `data.predict_dataset()`: arrays with the example axis first, in its order.
 
         If batches are grouped by length and so differ in width, outputs are padded with zeros to the widest.
         """
+        task = as_task(task)
+        data = as_evaluation_module(data, batch_size)
         with self._ready(task, data, "predict", self.limit_predict_batches, ckpt_path) as (dataset, steps):
             return task.predict_dataset(dataset, steps, self._evaluation_callbacks(task, steps))
 
@@ -200,7 +220,7 @@ class Trainer(TrainerArguments):
             make_worker_strategy()  # first of all: TensorFlow must not have run any operation
 
     def _prepare(self, task: TaskModule, data: DataModule, stage: str) -> tf.distribute.Strategy:
-        strategy = self._choose_strategy(task)
+        strategy = choose_strategy(task, self.devices, self.strategy, self.precision)
         xla_on_many = self.jit_compile is True and num_replicas(strategy) > 1
         require(not xla_on_many, "jit_compile", 'False or "auto" on several devices', self.jit_compile)
         if self.deterministic:
@@ -212,26 +232,12 @@ class Trainer(TrainerArguments):
         task.seed = self.seed
         return strategy
 
-    def _choose_strategy(self, task: TaskModule) -> tf.distribute.Strategy:
-        """Makes the strategy; a built task keeps its own, if the arguments ask for the same."""
-        if not task.built:
-            return make_strategy(self.devices, self.strategy)
-        built = task.distribute_strategy
-        if (self.devices, self.strategy) != ("auto", "auto"):
-            wanted = num_replicas(make_strategy(self.devices, self.strategy))
-            expected = f'{num_replicas(built)} or "auto" for a task that was built on this number'
-            require(wanted == num_replicas(built), "devices", expected, self.devices)
-        policies = {layer.dtype_policy.name for layer in internals.flatten_layers(task)}
-        policy = PRECISIONS[self.precision]
-        as_built = policy == "float32" or policy in policies
-        require(as_built, "precision", f"one of a task which is built already: {policies}", self.precision)
-        return built
-
     def _build(
-        self, task: TaskModule, data: DataModule, train: AddressedDataset, steps: int, saved: Checkpoint | None
+        self, task: TaskModule, data: DataModule, train: BatchedDataset, steps: int, saved: Checkpoint | None
     ) -> None:
         if not task.built:
-            seed_everything(self.seed)
+            if not task.usable:
+                seed_everything(self.seed)
             state.build(task, data, train.element_spec, saved)
         settings = UpdateSettings(
             self.micro_batches, self.gradient_clip_val, self.gradient_clip_algorithm, self.log_gradient_norm
@@ -248,13 +254,13 @@ class Trainer(TrainerArguments):
     def _open_resumed(self, task: TaskModule, ckpt_path: str | Folder | None) -> Checkpoint | None:
         """Opens the checkpoint to resume from; None starts a new run."""
         if ckpt_path == "auto":
-            root, name = as_path(self.default_root_dir), folder.task_name(type(task))
+            root, name = as_path(self.default_root_dir), task.name_of_runs
             lock.require_free([root, *(root / name).glob("*")])
             ckpt_path = folder.newest_run(root, name)
         return None if ckpt_path is None else self._open(ckpt_path, task, "last")
 
     def _open(self, ckpt_path: str | Folder, task: TaskModule, default: str) -> Checkpoint:
-        root, name = as_path(self.default_root_dir), folder.task_name(type(task))
+        root, name = as_path(self.default_root_dir), task.name_of_runs
         return folder.open_checkpoint(ckpt_path, root, name, default)
 
     def _open_run(
@@ -273,19 +279,9 @@ class Trainer(TrainerArguments):
         run = Run(steps, self.log_every_n_steps, self.run_dir or UNSET, epochs, names, saver)
         return CallbackList(used, task, run, saved.state["callbacks"] if saved else None)
 
-    def _source(self, task: TaskModule, train: AddressedDataset, steps: int) -> Source:
-        """Gathers arrays in memory inside the compiled loop, on one CPU; streams everything else."""
-        if train.gather_from_memory is not None and one_cpu(task.distribute_strategy):
-            return MemorySource(
-                train.gather_from_memory,
-                lambda epoch: train.index_table(self.seed, epoch, steps, self.micro_batches),
-            )
-        epoch, step = divmod(task.global_step, steps)
-        address = {"seed": self.seed, "epoch": epoch, "step": step, "steps": steps}
-        stream = train.replica_stream(task.distribute_strategy, **address, micro_batches=self.micro_batches)
-        return StreamSource(stream)
-
-    def _compile(self, task: TaskModule, callbacks: CallbackList | None = None, source: Source | None = None) -> None:
+    def _compile(
+        self, task: TaskModule, callbacks: CallbackList | None = None, source: Source | None = None, stage: str = "val"
+    ) -> None:
         steps, jit = self.steps_per_execution, self.jit_compile
         if steps == "auto" and any(needs_every_batch(callback) for callback in self.callbacks):
             steps = 1
@@ -295,7 +291,7 @@ class Trainer(TrainerArguments):
             one = num_replicas(task.distribute_strategy) == 1
             jit = task.prefer_jit_compile and one and not self.run_eagerly  # None: `Compilation` finds out
         options = {"run_eagerly": self.run_eagerly, "jit_compile": bool(jit), "steps_per_execution": steps}
-        task.compile_steps(**options, source=source)
+        task.compile_steps(**options, source=source, stage=stage)
         if callbacks:
             task.train_loop.calls.stops = (self.log_every_n_steps, *callbacks.stops("stops"))
             task.train_loop.calls.epoch_stops = callbacks.stops("epoch_stops")
@@ -308,10 +304,10 @@ class Trainer(TrainerArguments):
     # ---- training
 
     def _run(
-        self, task: TaskModule, train: AddressedDataset, source: Source, callbacks: CallbackList, resumed: dict
+        self, task: TaskModule, train: BatchedDataset, source: Source, callbacks: CallbackList, resumed: dict
     ) -> keras.callbacks.History:
         run, epoch = callbacks.run, task.global_step // task.steps_per_epoch
-        is_over = self._is_over(task, callbacks, resumed.get("stopped_by"))
+        is_over = run.is_over(task, resumed.get("stopped_by"))
         self.interrupted, self.callback_metrics = None, callbacks.latest
         try:
             with name_example(train, self.seed, lambda: self._position(task)):
@@ -336,19 +332,6 @@ class Trainer(TrainerArguments):
         epoch, step = divmod(task.global_step, task.steps_per_epoch)
         return epoch, step, task.train_loop.calls.count
 
-    def _is_over(self, task: TaskModule, callbacks: CallbackList, stopped_by: str | None) -> bool:
-        """Says so if there is nothing to do: all updates are made, or a callback ended the run for good."""
-        if task.total_steps and task.global_step >= task.total_steps:
-            messages.info(
-                "Nothing to do: %d updates are made already. Raise max_epochs or max_steps.", task.global_step
-            )
-            return True
-        if stopped_by in [type(callback).__name__ for callback in callbacks.callbacks]:
-            messages.info("Nothing to do: ended by %s after update %d.", stopped_by, task.global_step)
-            callbacks.run.stopped_by = stopped_by
-            return True
-        return False
-
     # ---- evaluation
 
     @contextlib.contextmanager
@@ -356,29 +339,36 @@ class Trainer(TrainerArguments):
         self, task: TaskModule, data: DataModule, stage: str, limit: int | float, ckpt_path: str | None
     ) -> Iterator[stages.StageData]:
         """Builds the task, restores its weights, and yields the stage's data."""
-        require_pair(task, data)
+        require_task(task)
         expected = "a checkpoint, for a task that is not trained"
-        require(task.built or ckpt_path is not None, "ckpt_path", expected, ckpt_path)
+        require(task.usable or ckpt_path is not None, "ckpt_path", expected, ckpt_path)
         self._meet_workers()
         saved = None if ckpt_path is None else self._open(ckpt_path, task, "best")
         if self.init_args["seed"] is None and (saved or task.built):  # random splits must be those of the training
             self.seed = saved.state["seed"] if saved else task.seed
         strategy = self._prepare(task, data, stage)
+        if saved and isinstance(data, BroughtData):
+            data.load_state_dict(saved.state["data_state"])
         with seeded(self.seed):
             used = stages.evaluation(data, DATASETS[stage], limit)
         with strategy.scope(), use_precision(self.precision):
+            task.begin_stage(stage, used.dataset)
             if not task.built:
                 state.build(task, data, used.dataset.element_spec, saved)
             if saved:
                 state.restore_trained(task, data, saved)
-            self._compile(task)
+            self._compile(task, stage="test" if stage == "test" else "val")
             yield used
 
     def _evaluation_callbacks(self, task: TaskModule, steps: int) -> CallbackList:
         """Makes the list of the user's callbacks, outside of training."""
         return CallbackList(self.callbacks, task, Run(steps, self.log_every_n_steps))
 
-    def _evaluate(self, task, data, stage: str, prefix: str, limit: int | float, ckpt_path) -> dict[str, float]:
+    def _evaluate(
+        self, task, data, stage: str, prefix: str, limit: int | float, ckpt_path, batch_size
+    ) -> dict[str, float]:
+        task = as_task(task)
+        data = as_evaluation_module(data, batch_size)
         with self._ready(task, data, stage, limit, ckpt_path) as (dataset, steps):
             logs = task.evaluate_dataset(dataset, steps, self._evaluation_callbacks(task, steps))
         metrics = {f"{prefix}_{name}": value for name, value in logs.items()}

@@ -15,6 +15,7 @@ from lightkeras.data.module import DataModule
 from lightkeras.distribution.accelerator import check_accelerator, prepare_devices
 from lightkeras.distribution.cluster import read_cluster
 from lightkeras.distribution.strategies import check_devices
+from lightkeras.keras_models.task import KerasTask
 from lightkeras.runs.state import CHANGEABLE
 from lightkeras.task import TaskModule
 from lightkeras.training.optimizers import CLIP_ALGORITHMS
@@ -211,9 +212,15 @@ def _explain_foreign(callback: Any) -> str:
     return f", not of {package}: lightkeras and keras have counterparts" if package in known else ""
 
 
+def require_task(task: Any) -> None:
+    """Raises TypeError unless given a TaskModule, or what takes the place of one for a compiled model."""
+    expected = "a TaskModule, or a compiled keras.Model"
+    require(isinstance(task, TaskModule | KerasTask), "task", expected, task, TypeError)
+
+
 def require_pair(task: Any, data: Any) -> None:
     """Raises TypeError unless given a TaskModule and a DataModule."""
-    require(isinstance(task, TaskModule), "task", "a TaskModule", task, TypeError)
+    require_task(task)
     require(isinstance(data, DataModule), "data", "a DataModule", data, TypeError)
 
 

@@ -33,6 +33,7 @@ FLOORS = (  # a file imports from its own floor and the floors below it
     ("runs",),
     ("export",),
     ("task",),
+    ("keras_models",),
     ("callbacks",),
     ("trainer_arguments",),
     ("trainer",),

@@ -2,7 +2,7 @@
 
 from lightkeras.callbacks.callback import Callback
 from lightkeras.callbacks.callback_list import CallbackList
-from lightkeras.data import AddressedDataset
+from lightkeras.data.batched import BatchedDataset
 
 
 class Validation(Callback):
@@ -18,9 +18,7 @@ class Validation(Callback):
     order = -40
     accepts_many_steps = True
 
-    def __init__(
-        self, dataset: AddressedDataset, steps: int, every_n_steps: int | None = None, every_n_epochs: int = 1
-    ):
+    def __init__(self, dataset: BatchedDataset, steps: int, every_n_steps: int | None = None, every_n_epochs: int = 1):
         super().__init__()
         self._dataset, self._steps = dataset, steps
         self._every_n_steps, self._every_n_epochs = every_n_steps, every_n_epochs
@@ -35,7 +33,8 @@ class Validation(Callback):
 
     def try_out(self, steps: int) -> None:
         """Runs at most `steps` batches, so that an error in validation comes before training; drops the results."""
-        self.evaluate(min(steps, self._steps))
+        with self.model.trying_out():
+            self.evaluate(min(steps, self._steps))
 
     def _validate(self, epoch: int) -> None:
         self._step = self.model.global_step

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from lightkeras.data.mapped import MappedArray, is_on_disk
 from lightkeras.utils.checks import ArgumentError, require
 
 _TEXT, _NUMBER, _MISSING = "text", "a number", "a missing value"
@@ -43,8 +44,10 @@ def _is_array(values: tuple) -> bool:
     return any(isinstance(value, numbers.Number | str | bytes | np.generic) for value in values)
 
 
-def to_tensor(name: str, array: Any) -> tf.Tensor | tf.RaggedTensor:
+def to_tensor(name: str, array: Any) -> tf.Tensor | tf.RaggedTensor | MappedArray:
     """Copies the examples of an entry to the current device; ragged ones must have two axes (examples, time).
+
+    An array on disk is not copied: it becomes a `MappedArray`.
 
     Floating-point numbers become float32, as in Keras' `fit` (whose `floatx` does not matter here, as variables are
     float32 in every `precision`); integers keep their type.
@@ -57,6 +60,9 @@ def to_tensor(name: str, array: Any) -> tf.Tensor | tf.RaggedTensor:
         require(array.shape.rank == 2, "arrays", "ragged with two axes (examples, time)", f"ragged {array.shape}")
         tensor = tf.nest.map_structure(tf.identity, array, expand_composites=True)
         return _to_float32(name, tensor) if tensor.dtype.is_floating else tensor
+    if is_on_disk(array):
+        require(len(array.shape) > 0, f"arrays[{name!r}]", "an array with the examples first", array)
+        return MappedArray(array)
     plain = _plain(name, array)
     try:
         tensor = tf.convert_to_tensor(plain)

@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from lightkeras.data.addressing import WHOLE, Shard
 from lightkeras.data.batches import batch_spec
+from lightkeras.data.forms import Form
+from lightkeras.data.passes import Passes
 from lightkeras.utils import internals
 from lightkeras.utils.checks import nearest_multiples, require
 
@@ -21,13 +23,19 @@ class BatchedDataset(abc.ABC):
         batch_size: Rows of a global batch.
         shuffle: Whether each epoch has an order of its own.
         gather_from_memory: None, or a function of a row of indices (rows,) that gathers a batch from arrays in memory.
+        form: The form in which the data was brought; None where it is not known.
+        identity: What identifies data that was brought, in JSON's types.
+        passes: Keeps digests, for data that may differ from pass to pass.
         reading: Says how the data is read and what that promises; empty for data sets of the library's own making.
     """
 
     batch_size: int
     shuffle: bool
     gather_from_memory: Callable | None = None
+    form: Form | None = None
+    identity: dict[str, Any] | None = None
     reading = ""
+    passes: Passes | None = None
 
     @abc.abstractmethod
     def __len__(self) -> int:
@@ -48,9 +56,17 @@ class BatchedDataset(abc.ABC):
     @abc.abstractmethod
     def stream(
         self, seed: int = 0, *, epoch: int = 0, step: int = 0, epochs: int | None = None, steps: int | None = None,
-        shard: Shard = WHOLE, micro_batches: int = 1,
+        shard: Shard = WHOLE, micro_batches: int = 1, addresses: bool = False,
     ) -> tf.data.Dataset:  # fmt: skip
-        """The batches from (epoch, step) on."""
+        """The batches from (epoch, step) on; with `addresses`, pairs: a batch, and int64 (rows, 2).
+
+        The address of a row keys its random numbers: (example, epoch), where examples have no number that of the row in
+        the epoch (`addressing.number_rows`).
+        """
+
+    @abc.abstractmethod
+    def as_keras(self, **address) -> tf.data.Dataset:
+        """The batches of `stream(**address)` as Keras' `fit` has them: as they were brought, the last one short."""
 
     def require_multiple(self, parts: int) -> None:
         """Raises ValueError unless a batch can be cut into `parts` equal parts (replicas times micro-batches)."""
@@ -59,14 +75,22 @@ class BatchedDataset(abc.ABC):
         require(self.batch_size % parts == 0, "batch_size", expected, self.batch_size)
 
     def replica_stream(self, strategy: tf.distribute.Strategy, **address):
-        """`stream(**address)` for every replica of `strategy`, each with its rows of the global batch."""
+        """`stream(**address)` for every replica of `strategy`, each with its rows of the global batch.
+
+        Elements are pairs: a batch, and the addresses of its rows, int64 (rows, 2).
+        """
+        address["addresses"] = True
         total = strategy.num_replicas_in_sync
         if total == 1 and not internals.has_workers(strategy):
             return self.stream(**address)
         return strategy.distribute_datasets_from_function(lambda context: self._local_stream(context, total, address))
 
     def worker_stream(self, strategy: tf.distribute.Strategy, **address) -> tf.data.Dataset:
-        """`stream(**address)` with this worker's rows of every batch, one replica's at a time; all in one process."""
+        """`stream(**address)` with this worker's rows of every batch, one replica's at a time; all in one process.
+
+        Elements are pairs, as in `replica_stream`.
+        """
+        address["addresses"] = True
         if not internals.has_workers(strategy):
             return self.stream(**address)
         return self._local_stream(internals.input_context(strategy), strategy.num_replicas_in_sync, address)
@@ -74,6 +98,10 @@ class BatchedDataset(abc.ABC):
     def _local_stream(self, context: tf.distribute.InputContext, total: int, address: dict) -> tf.data.Dataset:
         local = total // context.num_input_pipelines
         return self.stream(**address, shard=Shard(context.input_pipeline_id * local, local, total))
+
+    def prediction_stream(self, strategy: tf.distribute.Strategy, steps: int) -> Any:
+        """The first `steps` batches, whose outputs `in_order` puts in order."""
+        return self.replica_stream(strategy, epochs=1, steps=steps)
 
     @functools.cached_property
     def _streams(self) -> dict[tuple, Any]:

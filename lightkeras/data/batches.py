@@ -10,6 +10,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from lightkeras.data.mapped import MappedArray
+
 Batch = Any  # a dict of tensors, or (x, y, sample_weight)
 WEIGHT, PARTS = "weight", ("x", "y", "sample_weight")
 
@@ -94,9 +96,9 @@ def _times(weight: Any, present: tf.Tensor) -> tf.Tensor:
     return weight * tf.reshape(present, tf.concat([tf.shape(present), [1] * missing], axis=0))
 
 
-def gather_rows(tensor: tf.Tensor | tf.RaggedTensor, indices: tf.Tensor, *width: tf.Tensor) -> tf.Tensor:
+def gather_rows(tensor: tf.Tensor | tf.RaggedTensor | MappedArray, indices: tf.Tensor, *width: tf.Tensor) -> tf.Tensor:
     """Takes rows (rows, ...); ragged ones are padded with zeros to (rows, width)."""
-    rows = tf.gather(tensor, indices)
+    rows = tensor.gather(indices) if isinstance(tensor, MappedArray) else tf.gather(tensor, indices)
     if not isinstance(rows, tf.RaggedTensor):
         return rows
     shape = tf.stack([tf.size(indices, tf.int64), *width])

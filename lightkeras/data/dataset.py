@@ -6,6 +6,7 @@ length. A run resumes by starting the stream at (epoch, step), and a replica or 
 batch. `tf.data` does the reading, decoding, mapping and prefetching.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from lightkeras.data.addressing import (
     cut_blocks,
     encode_padding,
     permutation,
+    row_addresses,
 )
 from lightkeras.data.arrays import to_tensors
 from lightkeras.data.batched import BatchedDataset
@@ -35,6 +37,8 @@ from lightkeras.data.batches import (
     named_entries,
 )
 from lightkeras.data.bucketing import check_lengths, choose_widths
+from lightkeras.data.forms import find_form, guess_form, split_parts
+from lightkeras.data.mapped import MappedArray
 from lightkeras.utils.checks import require, require_int
 
 
@@ -86,7 +90,9 @@ class AddressedDataset(BatchedDataset):
         arguments = {**{name: getattr(self, name) for name in names}, **arguments}
         if self.lengths is not None:
             arguments["lengths"] = self.lengths[: arguments["size"]]
-        return AddressedDataset(**arguments)
+        made = AddressedDataset(**arguments)
+        made.form, made.identity, made.reading = self.form, self.identity, self.reading
+        return made
 
     # ---- constructors
 
@@ -106,9 +112,19 @@ class AddressedDataset(BatchedDataset):
 
         A `tf.RaggedTensor` (size, None) holds sequences. Batches are then grouped by the longest sequence of each
         example, and all sequences of a batch are padded with zeros to one width.
+
+        Arrays on disk (`np.load(file, mmap_mode="r")`, h5py) are not copied: the rows of a batch are read when needed.
         """
         with tf.device("CPU"):  # batches are gathered there: the arrays fill no GPU
             tensors = to_tensors(arrays)
+        return cls.from_tensors(tensors, batch_size, shuffle, widths, batch_tokens)
+
+    @classmethod
+    def from_tensors(
+        cls, tensors: Any, batch_size: int, shuffle: bool = True, widths: Sequence[int] | None = None,
+        batch_tokens: int | None = None,
+    ) -> "AddressedDataset":  # fmt: skip
+        """Examples in memory as `arrays.to_tensors` returns them; see `from_arrays`."""
         entries = named_entries(tensors)
         sizes = {name: int(tensor.shape[0]) if tensor.shape.rank else 0 for name, tensor in entries.items()}
         require(len(set(sizes.values())) == 1, "arrays", "arrays with one common first axis", sizes)
@@ -121,8 +137,11 @@ class AddressedDataset(BatchedDataset):
             return fetch_batch(fetch, indices, 0)
 
         lengths, size = np.max(ragged, axis=0) if ragged else None, next(iter(sizes.values()))
-        dataset = cls.from_batches(fetch, size, batch_size, shuffle, lengths, widths, batch_tokens)
-        return dataset if ragged else dataset.replace(gather_from_memory=gather)
+        made = cls.from_batches(fetch, size, batch_size, shuffle, lengths, widths, batch_tokens)
+        on_disk = any(isinstance(one, MappedArray) for one in entries.values())
+        made = made if ragged or on_disk else made.replace(gather_from_memory=gather)
+        made.form = find_form(tensors)
+        return made
 
     @classmethod
     def from_batches(
@@ -233,7 +252,7 @@ class AddressedDataset(BatchedDataset):
 
     def stream(
         self, seed: int = 0, *, epoch: int = 0, step: int = 0, epochs: int | None = None, steps: int | None = None,
-        shard: Shard = WHOLE, micro_batches: int = 1,
+        shard: Shard = WHOLE, micro_batches: int = 1, addresses: bool = False,
     ) -> tf.data.Dataset:  # fmt: skip
         """The batches from address (epoch, step) on, as a `tf.data.Dataset` of dicts.
 
@@ -246,20 +265,25 @@ class AddressedDataset(BatchedDataset):
             shard: The rows of each batch to take; every element of the stream holds one block of them.
             micro_batches: Parts that every block is cut into later. The first parts of all blocks are together the
                 first part of the whole batch, and so on: a micro-batch has the same rows on any number of devices.
+            addresses: Give pairs: a batch, and the address of each of its rows, int64 (rows, 2); see `row_addresses`.
 
         Raises:
             ValueError: `batch_size` cannot be cut into equal parts.
         """
         self.require_multiple(shard.total * micro_batches)
 
+        @functools.lru_cache(maxsize=1)  # the stream of the addresses comes for it after that of the batches
         def cut_epoch(number):
-            table = self.indices(seed, int(number))[step if number == epoch else 0 : steps]
+            table = self.indices(seed, number)[step if number == epoch else 0 : steps]
             widths = np.repeat(self.batch_widths(table), shard.count)  # every block has the width of its batch
             table = table if self.lengths is None else encode_padding(table)
             return cut_blocks(table, shard, micro_batches), widths
 
+        def copy_epoch(number):  # TensorFlow computes in the memory of arrays that it is given
+            return [array.copy() for array in cut_epoch(int(number))]
+
         def epoch_blocks(number):
-            table, widths = tf.numpy_function(cut_epoch, [number], (tf.int64, tf.int64), stateful=False)
+            table, widths = tf.numpy_function(copy_epoch, [number], (tf.int64, tf.int64), stateful=False)
             room = int(self._parts()[1].max()) // shard.total
             blocks = (tf.ensure_shape(table, (None, room)), tf.ensure_shape(widths, (None,)))
             blocks = tf.data.Dataset.from_tensor_slices(blocks)
@@ -270,7 +294,10 @@ class AddressedDataset(BatchedDataset):
             return blocks.map(lambda indices, width: (indices, number, width))
 
         numbers = tf.data.Dataset.range(epoch, np.iinfo(np.int64).max if epochs is None else epochs)
-        batches = self.load(numbers.flat_map(epoch_blocks))
+        rows = numbers.flat_map(epoch_blocks)
+        batches = self.load(rows)
+        if addresses:
+            batches = tf.data.Dataset.zip((batches, rows.map(row_addresses)))
         if epochs is None:  # explicit, or a distributed iterator synchronises on the end of data, without static shapes
             batches = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         return batches.prefetch(tf.data.AUTOTUNE)
@@ -286,3 +313,19 @@ class AddressedDataset(BatchedDataset):
             return self.load(rows.map(lambda indices, epoch, *width: (indices, tf.zeros_like(epoch), *width)))
 
         return self.replace(load=load, shuffle=False)
+
+    def as_keras(self, **address) -> tf.data.Dataset:
+        """The batches of `stream(**address)` as Keras' `fit` has them: as they were brought, the last one short."""
+
+        def load(rows: tf.data.Dataset) -> tf.data.Dataset:
+            return tf.data.Dataset.zip(self.load(rows), rows).map(lambda batch, row: self.unpad(batch, row[0]))
+
+        return self.replace(load=load).stream(**address)
+
+    def unpad(self, batch: Batch, indices: tf.Tensor) -> Any:
+        """Makes of the batch of a row of indices (rows,) the one that was brought, without the rows of padding."""
+        brought = split_parts(batch, self.form or guess_form(batch))
+        if self.lengths is None and self.size % self.batch_size == 0:
+            return brought  # of static shape
+        count = tf.reduce_sum(tf.cast(indices >= 0, tf.int32))
+        return map_batch(lambda entry: entry[:count], brought)

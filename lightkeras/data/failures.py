@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
+from lightkeras.data.batched import BatchedDataset
 from lightkeras.data.dataset import AddressedDataset
 from lightkeras.utils.checks import ArgumentError
 
@@ -19,10 +20,12 @@ _NODE = re.compile(  # where in TensorFlow's graph
     r"|Error in user-defined function passed to \S+ transformation with iterator: \S+?:\s"
 )
 
+_OWN = re.compile(r"ArgumentError: (Expected .*)")  # raised by a reader of ours, in Python
+
 
 @contextlib.contextmanager
 def name_example(
-    dataset: AddressedDataset, seed: int, address: Callable[[], tuple[int, int, int | None]]
+    dataset: BatchedDataset, seed: int, address: Callable[[], tuple[int, int, int | None]]
 ) -> Iterator[None]:
     """Names the example where an error in the `with` block comes from reading `dataset`; leaves other errors alone.
 
@@ -37,6 +40,11 @@ def name_example(
     try:
         yield
     except tf.errors.OpError as error:
+        own = _OWN.search(error.message)
+        if own:
+            raise ArgumentError(own[1]) from error
+        if not isinstance(dataset, AddressedDataset):
+            raise
         found = _find_unreadable(dataset, seed, *address())
         if found is None:
             raise

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lightkeras.data.dataset import AddressedDataset
+from lightkeras.data.batched import BatchedDataset
 from lightkeras.utils.checks import lightkeras_error
 from lightkeras.utils.hparams import HyperparametersMixin
 from lightkeras.utils.lightning import DATA_METHODS
@@ -13,9 +13,17 @@ class DataModule(HyperparametersMixin):
 
     A subclass overrides the methods of the splits that it has. The constructor's arguments are recorded (`hparams`) and
     have types that a file can hold (see `utils.values`): a run's folder makes the data again from them.
+
+    The methods of the splits return an `AddressedDataset`, or data in any form that `Trainer.fit` takes: arrays, a
+    `tf.data.Dataset` of batches, a sequence, an iterable. Arrays and sequences are cut into batches of the attribute
+    `batch_size` (32 without one); those for training are shuffled.
+
+    Attributes:
+        trained_on: The training data of the current run, set by the Trainer.
     """
 
     replaced_methods = DATA_METHODS
+    trained_on: BatchedDataset | None = None
 
     def prepare_data(self) -> None:
         """Downloads and caches the data. It is called once per machine, so it must set no attributes."""
@@ -23,19 +31,19 @@ class DataModule(HyperparametersMixin):
     def setup(self, stage: str) -> None:
         """Reads the data and makes the splits; `stage` is "fit", "validate", "test" or "predict"."""
 
-    def train_dataset(self) -> AddressedDataset:
+    def train_dataset(self) -> Any:
         """The training batches."""
         raise lightkeras_error(NotImplementedError)(f"{type(self).__name__} has no `train_dataset()`.")
 
-    def val_dataset(self) -> AddressedDataset | None:
+    def val_dataset(self) -> Any:
         """The validation batches, or None for a task without validation."""
         return None
 
-    def test_dataset(self) -> AddressedDataset | None:
+    def test_dataset(self) -> Any:
         """The test batches, or None."""
         return None
 
-    def predict_dataset(self) -> AddressedDataset | None:
+    def predict_dataset(self) -> Any:
         """The batches for `Trainer.predict`, or None."""
         return self.test_dataset()
 

@@ -2,15 +2,17 @@
 
 from typing import Any, NamedTuple
 
-from lightkeras.data.dataset import AddressedDataset
+from lightkeras.data.batched import BatchedDataset
+from lightkeras.data.brought import as_dataset, has_batches
 from lightkeras.data.module import DataModule
+from lightkeras.data.streamed import ENDLESS, StreamedDataset
 from lightkeras.utils.checks import require
 
 
 class StageData(NamedTuple):
     """A data set and the number of its batches that make an epoch, or an evaluation."""
 
-    dataset: AddressedDataset
+    dataset: BatchedDataset
     steps: int
 
 
@@ -28,10 +30,11 @@ def training(data: DataModule, limit: int | float, overfit: int | float, parts: 
     """
     dataset = require_dataset(data, "train_dataset")
     dataset.require_multiple(parts)
+    data.trained_on = dataset
     if overfit:
-        steps = batch_count(overfit, len(dataset))
+        steps = _count_steps(dataset, overfit)
         return StageData(dataset.repeat_first_epoch(steps), steps)
-    return StageData(dataset, batch_count(limit, len(dataset)))
+    return StageData(dataset, _count_steps(dataset, limit))
 
 
 def validation(data: DataModule, limit: int | float, overfit: int | float) -> StageData | None:
@@ -47,26 +50,34 @@ def evaluation(data: DataModule, name: str, limit: int | float = 1.0) -> StageDa
     return _unshuffled(require_dataset(data, name), limit)
 
 
-def require_dataset(data: DataModule, name: str) -> AddressedDataset:
+def require_dataset(data: DataModule, name: str) -> BatchedDataset:
     """Calls `data.NAME()` and checks the result.
 
     Raises:
         ValueError: It is None: the data has none for this stage.
-        TypeError: It is not an `AddressedDataset`.
+        TypeError: It is no data.
     """
     return _checked(getattr(data, name)(), data, name)
 
 
-def _checked(dataset: Any, data: DataModule, name: str) -> AddressedDataset:
+def _checked(dataset: Any, data: DataModule, name: str) -> BatchedDataset:
     require(dataset is not None, name, f"a data set of {type(data).__name__}, which has none for this", dataset)
-    expected = "an AddressedDataset (from_arrays, from_batches, from_examples), so that a run can resume at any batch"
-    require(isinstance(dataset, AddressedDataset), name, expected, dataset, TypeError)
-    return dataset
+    if isinstance(dataset, BatchedDataset):
+        return dataset
+    rows = None if has_batches(dataset) else getattr(data, "batch_size", None)
+    return as_dataset(name, dataset, rows, shuffle=name == "train_dataset")
 
 
-def _unshuffled(dataset: AddressedDataset, limit: int | float) -> StageData:
+def _unshuffled(dataset: BatchedDataset, limit: int | float) -> StageData:
     unshuffled = dataset.replace(shuffle=False)
-    return StageData(unshuffled, batch_count(limit, len(unshuffled)))
+    return StageData(unshuffled, _count_steps(unshuffled, limit))
+
+
+def _count_steps(dataset: BatchedDataset, limit: int | float) -> int:
+    """Returns the number of batches that are used; streamed data without a length is not counted for a number."""
+    if isinstance(limit, int) and isinstance(dataset, StreamedDataset) and dataset.length in (None, ENDLESS):
+        return limit
+    return batch_count(limit, len(dataset))
 
 
 def batch_count(amount: int | float, total: int) -> int:

@@ -4,11 +4,13 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, cast
 
 from lightkeras.utils.checks import lightkeras_error
+from lightkeras.utils.messages import logger
 from lightkeras.utils.paths import Folder
 
 if TYPE_CHECKING:
     from lightkeras.callbacks.callback_list import CallbackList
     from lightkeras.runs.saver import RunSaver
+    from lightkeras.task import TaskModule
 
 UNSET = cast(Any, None)  # typed for callbacks, which use the value only where there is one
 
@@ -52,3 +54,14 @@ class Run:
                 "Expected a training run with a folder to save a checkpoint. Received: no training run"
             )
         return self.saver.save(self, keep, wait, folder)
+
+    def is_over(self, task: "TaskModule", stopped_by: str | None) -> bool:
+        """Says so if there is nothing to do: all updates are made, or the callback `stopped_by` ended it for good."""
+        if task.total_steps and task.global_step >= task.total_steps:
+            logger.info("Nothing to do: %d updates are made already. Raise max_epochs or max_steps.", task.global_step)
+            return True
+        if stopped_by in [type(callback).__name__ for callback in self.callbacks.callbacks]:
+            logger.info("Nothing to do: ended by %s after update %d.", stopped_by, task.global_step)
+            self.stopped_by = stopped_by
+            return True
+        return False

@@ -10,11 +10,14 @@ import numpy as np
 import tensorflow as tf
 
 from lightkeras.data import AddressedDataset
+from lightkeras.data.addressing import number_rows
+from lightkeras.data.batched import BatchedDataset
 from lightkeras.data.failures import name_example
-from lightkeras.distribution.replicas import sum_over_workers
+from lightkeras.distribution.replicas import num_replicas, one_cpu, sum_over_workers
+from lightkeras.random.keys import KeyedBatches, keyed_draws
 from lightkeras.training.inputs import as_batches
 from lightkeras.training.logs import MetricSums
-from lightkeras.training.loop import Loop, StepsPerCall
+from lightkeras.training.loop import Loop, MemorySource, Source, StepsPerCall, StreamSource
 from lightkeras.utils import internals
 from lightkeras.utils.checks import lightkeras_error, require
 
@@ -30,12 +33,67 @@ class KerasMethods(internals.CompleteModel):
     """
 
     score_names: tuple[str, ...]
+    global_step: int
+    seed: int
     train_loop: Loop
     test_loop: Loop
     train_sums: MetricSums
     test_sums: MetricSums
     _apart_loop: Loop  # of evaluations that are not the run's
     _fits = False
+
+    # ---- what differs for a plain Keras model
+
+    @property
+    def callback_model(self) -> keras.Model:
+        """The model that Keras' callbacks get."""
+        return self
+
+    @property
+    def title(self) -> str:
+        """The name to show."""
+        return type(self).__name__
+
+    @property
+    def name_of_runs(self) -> str:
+        """The name of the folder of the task's runs: `TextGeneration` -> `text_generation`."""
+        return internals.to_snake_case(type(self).__name__)
+
+    @property
+    def fixed_strategy(self) -> tf.distribute.Strategy | None:
+        """The strategy that the task was built under, or None."""
+        return self.distribute_strategy if self.built else None
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can be evaluated without a checkpoint."""
+        return self.built
+
+    def begin_stage(self, stage: str, dataset: Any) -> None:
+        """Begins a stage ("fit", "validate", ...) on a data set."""
+
+    def prepare_evaluation(self, dataset: Any) -> None:
+        """Prepares evaluations on a data set: nothing is to be done."""
+
+    def training_source(self, dataset: Any, seed: int, steps: int, micro_batches: int) -> Source:
+        """Gathers arrays in memory inside the compiled loop, on one CPU; streams everything else."""
+        if dataset.gather_from_memory is not None and one_cpu(self.distribute_strategy):
+            return MemorySource(
+                dataset.gather_from_memory, lambda epoch: dataset.index_table(seed, epoch, steps, micro_batches)
+            )
+        epoch, step = divmod(self.global_step, steps)
+        address = {"seed": seed, "epoch": epoch, "step": step, "steps": steps, "micro_batches": micro_batches}
+        return StreamSource(dataset.replica_stream(self.distribute_strategy, **address))
+
+    def require_replicas(self, number: int, devices: Any) -> None:
+        """Raises ValueError if the task was built for another number of replicas."""
+        built = num_replicas(self.distribute_strategy)
+        expected = f'{built} or "auto" for a task that was built on this number'
+        require(number == built, "devices", expected, devices)
+
+    def trying_out(self) -> contextlib.AbstractContextManager:
+        """Puts back, after the `with` block, what a validation in it changed: nothing."""
+        return contextlib.nullcontext()
 
     # ---- on any data
 
@@ -91,7 +149,7 @@ class KerasMethods(internals.CompleteModel):
             if isinstance(batches, AddressedDataset):
                 return self.predict_dataset(batches, count or 0, callbacks, verbose)
             with _until_the_end(count, steps):
-                outputs = super().predict(batches, verbose=verbose, steps=steps, callbacks=callbacks)
+                outputs = super().predict(number_rows(batches), verbose=verbose, steps=steps, callbacks=callbacks)
         return keras.tree.map_structure(_pad, outputs)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
@@ -115,7 +173,7 @@ class KerasMethods(internals.CompleteModel):
         self.test_sums.reset()
         self.test_loop.calls.begin(steps)
 
-    def evaluate_dataset(self, dataset: AddressedDataset, steps: int, callbacks=None, verbose: Any = 0) -> dict:
+    def evaluate_dataset(self, dataset: BatchedDataset, steps: int, callbacks=None, verbose: Any = 0) -> dict:
         """Returns the metrics of `test_step` and of `score` on the first `steps` batches, by name."""
         self.begin_evaluation(steps)
         strategy = self.distribute_strategy
@@ -125,18 +183,34 @@ class KerasMethods(internals.CompleteModel):
             logs = super().evaluate(stream, steps=steps, verbose=verbose, return_dict=True, callbacks=callbacks)
         return {**logs, **self._scores(lambda: dataset.cached_stream(strategy, steps, by_replica=False))}
 
-    def predict_dataset(self, dataset: AddressedDataset, steps: int, callbacks=None, verbose: Any = 0) -> Any:
+    def predict_dataset(self, dataset: BatchedDataset, steps: int, callbacks=None, verbose: Any = 0) -> Any:
         """Returns `predict_step` on the first `steps` batches: a row for each example, in the data's order."""
-        stream = dataset.replica_stream(self.distribute_strategy, epochs=1, steps=steps)
+        stream = dataset.prediction_stream(self.distribute_strategy, steps)
         with name_example(dataset, 0, lambda: (0, 0, steps)):
             outputs = super().predict(stream, steps=steps, verbose=verbose, callbacks=callbacks)
         return keras.tree.map_structure(lambda rows: dataset.in_order(_pad(rows)), outputs)
+
+    def make_predict_function(self, force: bool = False) -> None:
+        """Keras' hook: sets the function that `predict()` calls for every batch; `force` traces the step again."""
+        if self.predict_function is not None and not force:
+            return
+
+        def on_replica(batch, address):
+            with keyed_draws(address, self.seed, "predict"):
+                return self.predict_step(batch)
+
+        def predict(elements):  # Keras gives a list: one element, which is a pair
+            outputs = self.distribute_strategy.run(on_replica, args=elements[0])
+            return internals.concat_replicas(outputs, self.distribute_strategy)
+
+        run_eagerly = self.run_eagerly
+        self.predict_function = predict if run_eagerly else tf.function(predict, autograph=False, reduce_retracing=True)
 
     def _scores(self, make_batches) -> dict[str, float]:
         """Adds up the scores of all workers, in one collective, and divides."""
         if not self.score_names:
             return {}
-        scores = self.score(make_batches())
+        scores = self.score(KeyedBatches(make_batches(), self.seed, self.test_loop.stage))
         expected = f"the names that `score` returns: {sorted(scores)}"
         require(set(scores) == set(self.score_names), "score_names", expected, self.score_names)
         sums = [scores[name].sums for name in self.score_names]
@@ -158,6 +232,7 @@ class KerasMethods(internals.CompleteModel):
         if isinstance(batches, AddressedDataset):
             return self.evaluate_dataset(batches, count or 0, callbacks, verbose)
         self.begin_evaluation(count or ENDLESS)
+        batches = number_rows(batches)
         with _until_the_end(count, steps):
             logs = super().evaluate(batches, steps=steps, verbose=verbose, return_dict=True, callbacks=callbacks)
         require(calls.done > 0, "x", "data with batches", "an empty data set")
