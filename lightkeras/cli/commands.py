@@ -17,7 +17,7 @@ from lightkeras.export.folders import new_folder
 from lightkeras.runs import state as run_state
 from lightkeras.runs.folder import open_checkpoint, task_name
 from lightkeras.trainer import Trainer
-from lightkeras.utils.checks import new_file, require_choice
+from lightkeras.utils.checks import UsageError, new_file, require, require_choice
 from lightkeras.utils.paths import as_path
 from lightkeras.verifier.checks import CHECKS
 from lightkeras.verifier.run_checks import check
@@ -149,11 +149,12 @@ def _export(command: Command) -> int:
     parser = make_parser(command)
     _add_checkpoint(parser)
     parser.add_argument("--trainer.default_root_dir", type=str, default="runs", help="the folder of the runs")
-    parser.add_argument("--out", type=str, required=True, help="a new folder")
+    parser.add_argument("--out", type=str | None, default=None, help="a new folder, which must be given")
     parser.add_argument("--format", type=str, default="saved_model", help=f"one of {', '.join(FORMATS)}")
     command.values = {key: value for key, value in command.values.items() if key not in ("task", "data")}
     config = parse(parser, command)
     require_choice("--format", config.format, FORMATS)
+    require(config.out is not None, "--out", "a new folder", config.out, UsageError)
     new_folder(config.out)
     task = run_state.load_task(_open_checkpoint(command), command.task_class, command.trust)
     compared = task.export(config.out, config.format)

@@ -3,9 +3,10 @@
 import contextlib
 
 import keras
+
 from helpers.kill_server import TASKS
-from helpers.toys import quiet
 from lightkeras.export import reader
+from lightkeras.runs import state
 
 
 class Bundle:

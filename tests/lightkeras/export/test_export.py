@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.exporting import Bundle, call_here, built, unchecked
+from helpers.exporting import Bundle, built, call_here, unchecked
 from helpers.toys import Classifier, PointsData, quiet
 
 import lightkeras as lk
@@ -159,7 +159,8 @@ def test_a_keras_model_has_the_endpoint_serve(tmp_path, monkeypatch):
     model = keras.Sequential([keras.Input((3,), name="x"), keras.layers.Dense(2)])
     with unchecked(monkeypatch):
         lk.export.export(model, tmp_path / "new")
-    found = tf.saved_model.load(str(tmp_path / "new")).serve(tf.ones((2, 3)))
+    loaded = tf.saved_model.load(str(tmp_path / "new"))
+    found = loaded.serve(tf.ones((2, 3)))
     np.testing.assert_allclose(found["output_0"], model(tf.ones((2, 3))), atol=1e-6)
 
 
@@ -174,7 +175,7 @@ def test_the_command_names_the_run(tmp_path, monkeypatch, capsys):
     card = json.loads((tmp_path / "new" / "export.json").read_text())
     assert (card["name"], card["version"]) == ("classifier", lk.__version__)
     assert card["run"]["step"] in (5, 10) and card["run"]["data"]["init_args"]["size"] == 37
-    assert set(card["run"]["metrics"]) == {"loss", "accuracy", "val_loss", "val_accuracy"}
+    assert set(card["run"]["metrics"]) == {"loss", "accuracy", "learning_rate", "val_loss", "val_accuracy"}
     assert "| val_loss |" in (tmp_path / "new" / "README.md").read_text()
     assert cli.main(["export", task, "--out", "new"]) == 1 and "a new folder" in capsys.readouterr().err
     assert cli.main(["export", task, "--out", "other", "--format", "onx"]) == 1
