@@ -1,5 +1,6 @@
 """A run's folder: `ROOT/TASK/NAME/` with config.yaml, metrics.csv, checkpoints, TensorBoard, samples."""
 
+import csv
 import datetime
 import json
 import os
@@ -104,6 +105,18 @@ def _new_folder(parent: Folder) -> Folder:
     raise lightkeras_error(FileExistsError)(
         f"Expected a free name for a run in {parent}. Received: 999 runs of this second"
     )
+
+
+def read_metrics(run: Folder, step: int) -> dict[str, float]:
+    """Returns the last value of every metric in a run's metrics.csv up to update `step`."""
+    path = run / "metrics.csv"
+    if not path.exists():
+        return {}
+    found = {}
+    for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
+        if int(float(row["step"])) <= step:
+            found |= {name: float(value) for name, value in row.items() if value and name not in ("epoch", "step")}
+    return found
 
 
 def is_run(folder: Folder) -> bool:
