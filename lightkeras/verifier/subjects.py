@@ -15,6 +15,7 @@ from lightkeras import callbacks as cb
 from lightkeras.data import stages
 from lightkeras.data.brought import BroughtData
 from lightkeras.data.module import DataModule
+from lightkeras.data.named_sets import map_sets
 from lightkeras.task import TaskModule
 from lightkeras.trainer import seed_everything
 from lightkeras.utils import internals
@@ -80,13 +81,15 @@ class Subject:
         data = self.copy_data()
         train_dataset, val_dataset = data.train_dataset, data.val_dataset
 
-        def shorten(found, name):
-            few = first_examples(stages.as_batched(found, data, name))
-            return Padded(few, extra_rows) if extra_rows else few
+        def shorten(dataset, name):
+            dataset = stages.convert(dataset, data, name)
+            return Padded(first_examples(dataset), extra_rows) if extra_rows else first_examples(dataset)
 
         def shorten_validation():
-            found = val_dataset()
-            return shorten(train_dataset() if found is None else found, "val_dataset")
+            given = val_dataset()
+            if given is None:
+                return shorten(train_dataset(), "train_dataset")
+            return map_sets(lambda one: shorten(one, "val_dataset"), given)
 
         data.train_dataset = lambda: shorten(train_dataset(), "train_dataset")
         data.val_dataset = shorten_validation
