@@ -7,9 +7,9 @@ import keras
 import tensorflow as tf
 
 from lightkeras.distribution.replicas import all_reduce_sum
-from lightkeras.training import keras_metrics
+from lightkeras.training import keras_metrics, logged
 from lightkeras.training.added_losses import Added, added_losses, collecting, count_rows, names_of_losses
-from lightkeras.training.per_example import LossFunction, Metrics, as_metrics
+from lightkeras.training.per_example import LossFunction, Metrics
 
 
 def parts_function(
@@ -42,7 +42,6 @@ def compute(
         regularize: Count what layers added.
     """
     with collecting(task, batch), keras_metrics.of_part(batch):
-        outputs = loss_function(batch, training=training)
-    metrics = as_metrics(outputs, batch, task)
+        metrics = logged.call(loss_function, batch, task, training=training)
     names = list(task.optimizers) or names_of_losses(metrics)
     return metrics, added_losses(task, batch, whole, names) if regularize else {}

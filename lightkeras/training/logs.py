@@ -11,7 +11,7 @@ import tensorflow as tf
 from lightkeras.distribution.replicas import all_reduce_sum
 from lightkeras.metrics import WeightedMean
 from lightkeras.training.keras_metrics import Watched, pack_states, unpack_states, updating
-from lightkeras.training.per_example import as_metrics
+from lightkeras.training.logged import call
 from lightkeras.training.step import pack
 from lightkeras.utils.checks import ArgumentError
 
@@ -101,12 +101,12 @@ class MetricSums:
     def make(self, step: Callable[[Any], Any], batch: Any, carried: Any) -> list[tf.Tensor]:
         """Makes a step, and adds up the sums of all replicas: float32 (sums, 2); below them, the states after it."""
         if not self.watched:
-            return [all_reduce_sum(pack(as_metrics(step(batch), batch), self.sums))]
+            return [all_reduce_sum(pack(call(step, batch), self.sums))]
         before = carried[0][len(self.sums) :]
         alone = tf.distribute.get_replica_context().num_replicas_in_sync == 1
         initial = {one: [tf.constant(value) for value in one.initial] for one in self.watched}
         with updating(batch, unpack_states(before, self.watched) if alone else initial) as updates:
-            sums = pack(as_metrics(step(batch), batch), self.sums)
+            sums = pack(call(step, batch), self.sums)
         after = pack_states(updates.states, tf)
         if alone:
             return [sums, after]
