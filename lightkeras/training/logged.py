@@ -13,7 +13,7 @@ from lightkeras.training.per_example import Metrics, as_metrics
 from lightkeras.utils.checks import ArgumentError, lightkeras_error
 from lightkeras.utils.lightning import reject_arguments
 
-OF_LIGHTNING = dict.fromkeys(
+OF_LIGHTNING: dict[str, str] = dict.fromkeys(
     ("prog_bar", "logger", "on_step", "on_epoch", "reduce_fx", "sync_dist", "batch_size", "rank_zero_only"),
     "every value is logged and shown, as the exact mean of an interval and of the epoch",
 )

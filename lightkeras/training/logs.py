@@ -42,12 +42,14 @@ class Carried(Protocol):
 
     def results(self, values: Any) -> dict[str, Any]:
         """Returns the metrics by name."""
+        raise NotImplementedError
 
     def between(self, before: Any, values: Any) -> Any:
         """Returns the values of an interval: those at its begin (None: of the epoch) and its end are given."""
 
     def units(self) -> float:
         """Returns how much of what a task counts was seen in this epoch."""
+        raise NotImplementedError
 
 
 class MetricSums:
