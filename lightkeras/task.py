@@ -11,9 +11,11 @@ import keras
 import tensorflow as tf
 
 from lightkeras.data import DataModule
+from lightkeras.data.addressing import address_spec
 from lightkeras.data.batches import map_batch, row_count
 from lightkeras.distribution.replicas import draw_by_replica, num_replicas
 from lightkeras.metrics import WeightedMean
+from lightkeras.random.keys import keyed_draws
 from lightkeras.runs.portable import PortableTask
 from lightkeras.runs.state import load_task
 from lightkeras.training import step
@@ -203,9 +205,9 @@ class TaskModule(PortableTask, KerasMethods):
         self._strategy, self._spec = tf.distribute.get_strategy(), spec
         self._building = True
         try:
-            self._train_kinds = self._trace(self.train_step)
+            self._train_kinds = self._trace(self.train_step, "train")
             self.train_sums = MetricSums(self._train_kinds)
-            self.test_sums = MetricSums(self._trace(self.test_step) if self.evaluates else {})
+            self.test_sums = MetricSums(self._trace(self.test_step, "val") if self.evaluates else {})
         finally:
             self._building = False
         self.built = True
@@ -216,11 +218,13 @@ class TaskModule(PortableTask, KerasMethods):
                 for generator in internals.seed_generators(layer):
                     draw_by_replica(generator)
 
-    def _trace(self, function) -> dict[str, type[WeightedMean]]:
+    def _trace(self, function, stage: str) -> dict[str, type[WeightedMean]]:
         """Traces `function` in a graph that is thrown away; layers create variables outside it."""
         with internals.scratch_graph("build"):
             batch = map_batch(internals.placeholder, self.spec)
-            return {name: type(value) for name, value in as_metrics(function(batch), batch, self).items()}
+            address = internals.placeholder(address_spec(row_count(self.spec)))
+            with keyed_draws(address, self.seed, stage):
+                return {name: type(value) for name, value in as_metrics(function(batch), batch, self).items()}
 
     def _require_variables_under_strategy(self) -> None:
         outside = [v.path for v in self.variables if not isinstance(v.value, tf.distribute.DistributedValues)]
@@ -255,7 +259,7 @@ class TaskModule(PortableTask, KerasMethods):
 
     def compile_steps(
         self, *, run_eagerly: bool = False, jit_compile: bool = False, steps_per_execution: int | str = 1,
-        source: Source | None = None,
+        source: Source | None = None, stage: str = "val",
     ) -> None:  # fmt: skip
         """Compiles (in Keras' sense) for the runs to come.
 
@@ -264,6 +268,7 @@ class TaskModule(PortableTask, KerasMethods):
             jit_compile: Let XLA compile the steps.
             steps_per_execution: Steps per call, or "auto".
             source: Gives the training batches; None for the iterator that `fit()` passes.
+            stage: The stage of evaluations, which keys their draws: "val" or "test".
         """
         optimizer = next(iter(self.optimizers.values()), "sgd")
         self._compiling = True
@@ -274,12 +279,12 @@ class TaskModule(PortableTask, KerasMethods):
         if len(self.optimizers) != 1:
             self.optimizer = SeveralOptimizers(self.optimizers) if self.optimizers else None
         loop = functools.partial(
-            Loop, strategy=self.distribute_strategy, run_eagerly=run_eagerly, jit_compile=jit_compile
+            Loop, strategy=self.distribute_strategy, seed=self.seed, run_eagerly=run_eagerly, jit_compile=jit_compile
         )
         calls = [StepsPerCall(steps_per_execution) for _ in range(3)]
         self.train_loop = loop(self._make_update, self.train_sums, calls[0], source or StreamSource(None))
-        self.test_loop = loop(self.test_step, self.test_sums, calls[1], StreamSource(None))
-        self._apart_loop = loop(self.test_step, self.test_sums, calls[2], StreamSource(None))
+        self.test_loop = loop(self.test_step, self.test_sums, calls[1], StreamSource(None), stage=stage)
+        self._apart_loop = loop(self.test_step, self.test_sums, calls[2], StreamSource(None), stage="val")
         self.train_function = self.test_function = self.predict_function = None
 
     def _make_update(self, batch) -> Metrics:
@@ -310,16 +315,6 @@ class TaskModule(PortableTask, KerasMethods):
     def _call_test_loop(self, iterator) -> Logs:
         self.test_loop.call(iterator)
         return Logs(self.test_sums)
-
-    def explain_not_compiled(self) -> str | None:
-        """Says in a line what XLA cannot compile of an update; None if it can. Runs nothing."""
-        batch = map_batch(lambda spec: tf.zeros(spec.shape, spec.dtype), self.spec)
-        update = tf.function(self.train_step, jit_compile=True, autograph=False)
-        try:
-            update.experimental_get_compiler_ir(batch)(stage="hlo")
-        except (tf.errors.OpError, NotImplementedError, ValueError) as error:
-            return str(error).splitlines()[0]
-        return None
 
     def begin_epoch(self, epoch: int) -> None:
         """Begins an epoch, or resumes it with the sums of its first steps."""

@@ -300,7 +300,9 @@ class Trainer(TrainerArguments):
         stream = train.replica_stream(task.distribute_strategy, **address, micro_batches=self.micro_batches)
         return StreamSource(stream)
 
-    def _compile(self, task: TaskModule, callbacks: CallbackList | None = None, source: Source | None = None) -> None:
+    def _compile(
+        self, task: TaskModule, callbacks: CallbackList | None = None, source: Source | None = None, stage: str = "val"
+    ) -> None:
         steps, jit = self.steps_per_execution, self.jit_compile
         if steps == "auto" and any(needs_every_batch(callback) for callback in self.callbacks):
             steps = 1
@@ -310,7 +312,7 @@ class Trainer(TrainerArguments):
             one = num_replicas(task.distribute_strategy) == 1
             jit = task.prefer_jit_compile and one and not self.run_eagerly  # None: `Compilation` finds out
         options = {"run_eagerly": self.run_eagerly, "jit_compile": bool(jit), "steps_per_execution": steps}
-        task.compile_steps(**options, source=source)
+        task.compile_steps(**options, source=source, stage=stage)
         if callbacks:
             task.train_loop.calls.stops = (self.log_every_n_steps, *callbacks.stops("stops"))
             task.train_loop.calls.epoch_stops = callbacks.stops("epoch_stops")
@@ -375,7 +377,7 @@ class Trainer(TrainerArguments):
                 state.build(task, data, used.dataset.element_spec, saved)
             if saved:
                 state.restore_trained(task, data, saved)
-            self._compile(task)
+            self._compile(task, stage="test" if stage == "test" else "val")
             yield used
 
     def _evaluation_callbacks(self, task: TaskModule, steps: int) -> CallbackList:

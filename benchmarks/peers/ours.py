@@ -29,20 +29,9 @@ class Data(lk.DataModule):
         """Shuffled batches."""
         h = self.hparams
         arrays, batch = shapes.arrays(h["task"], h["sizes"], h["batches"]), h["sizes"]["batch"]
-        if h["task"] == "dcgan":
-            return self._images(arrays["image"], batch)
         return (
             self._photos(arrays, batch) if h["task"] == "captioning" else lk.AddressedDataset.from_arrays(arrays, batch)
         )
-
-    def _images(self, images, batch):
-        images = tf.constant(images)
-
-        def fetch(indices, epoch):
-            keys = tf.stack([indices, tf.fill(tf.shape(indices), epoch)], axis=1)
-            return {"image": tf.gather(images, indices), "noise_key": keys}
-
-        return lk.AddressedDataset.from_batches(fetch, len(images), batch)
 
     def _photos(self, arrays, batch):
         features = tf.constant(shapes.features(self.hparams["sizes"]))

@@ -1,8 +1,9 @@
-"""The order of an epoch, and the rows of a batch that each worker and replica takes."""
+"""The order of an epoch, the rows of a batch that each worker and replica takes, and the address of each row."""
 
 from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 PADDING = -1  # a row without an example
 ABSENT = np.iinfo(np.int64).min  # in a table of batches of differing sizes: no row at all
@@ -66,3 +67,30 @@ def encode_padding(table: np.ndarray) -> np.ndarray:
     """
     example = table.max(axis=1, keepdims=True)
     return np.where(table == PADDING, -1 - example, table)
+
+
+def row_addresses(indices: tf.Tensor, epoch: tf.Tensor, *width: tf.Tensor) -> tf.Tensor:
+    """The address of each row of a batch: int64 (rows, 2), (index of the example, epoch); (-1, epoch) for padding."""
+    examples = tf.maximum(indices, PADDING)
+    return tf.stack([examples, tf.fill(tf.shape(examples), epoch)], axis=1)
+
+
+def address_spec(rows: int | None) -> tf.TensorSpec:
+    """The spec of the addresses beside a batch of `rows`: int64 (rows, 2)."""
+    return tf.TensorSpec((rows, 2), tf.int64, "address")
+
+
+def number_rows(batches: tf.data.Dataset, epoch: int = 0) -> tf.data.Dataset:
+    """Puts beside each batch the addresses of its rows, of data that are read in their order: pairs.
+
+    The address of a row is (number of the row in the epoch, epoch): int64 (rows, 2).
+    """
+
+    def number(before, batch):
+        first = next(one for one in tf.nest.flatten(batch) if one is not None)
+        rows = first.bounding_shape()[0] if isinstance(first, tf.RaggedTensor) else tf.shape(first, tf.int64)[0]
+        indices = before + tf.range(rows)
+        addresses = tf.ensure_shape(row_addresses(indices, tf.constant(epoch, tf.int64)), (first.shape[0], 2))
+        return before + rows, (batch, addresses)
+
+    return batches.scan(tf.constant(0, tf.int64), number)

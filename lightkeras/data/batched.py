@@ -53,9 +53,13 @@ class BatchedDataset(abc.ABC):
     @abc.abstractmethod
     def stream(
         self, seed: int = 0, *, epoch: int = 0, step: int = 0, epochs: int | None = None, steps: int | None = None,
-        shard: Shard = WHOLE, micro_batches: int = 1,
+        shard: Shard = WHOLE, micro_batches: int = 1, addresses: bool = False,
     ) -> tf.data.Dataset:  # fmt: skip
-        """The batches from (epoch, step) on."""
+        """The batches from (epoch, step) on; with `addresses`, pairs: a batch, and int64 (rows, 2).
+
+        The address of a row keys its random numbers: (example, epoch), where examples have no number that of the row in
+        the epoch (`addressing.number_rows`).
+        """
 
     @abc.abstractmethod
     def as_keras(self, **address) -> tf.data.Dataset:
@@ -68,14 +72,22 @@ class BatchedDataset(abc.ABC):
         require(self.batch_size % parts == 0, "batch_size", expected, self.batch_size)
 
     def replica_stream(self, strategy: tf.distribute.Strategy, **address):
-        """`stream(**address)` for every replica of `strategy`, each with its rows of the global batch."""
+        """`stream(**address)` for every replica of `strategy`, each with its rows of the global batch.
+
+        Elements are pairs: a batch, and the addresses of its rows, int64 (rows, 2).
+        """
+        address["addresses"] = True
         total = strategy.num_replicas_in_sync
         if total == 1 and not internals.has_workers(strategy):
             return self.stream(**address)
         return strategy.distribute_datasets_from_function(lambda context: self._local_stream(context, total, address))
 
     def worker_stream(self, strategy: tf.distribute.Strategy, **address) -> tf.data.Dataset:
-        """`stream(**address)` with this worker's rows of every batch, one replica's at a time; all in one process."""
+        """`stream(**address)` with this worker's rows of every batch, one replica's at a time; all in one process.
+
+        Elements are pairs, as in `replica_stream`.
+        """
+        address["addresses"] = True
         if not internals.has_workers(strategy):
             return self.stream(**address)
         return self._local_stream(internals.input_context(strategy), strategy.num_replicas_in_sync, address)

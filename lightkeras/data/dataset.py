@@ -6,6 +6,7 @@ length. A run resumes by starting the stream at (epoch, step), and a replica or 
 batch. `tf.data` does the reading, decoding, mapping and prefetching.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from lightkeras.data.addressing import (
     cut_blocks,
     encode_padding,
     permutation,
+    row_addresses,
 )
 from lightkeras.data.arrays import to_tensors
 from lightkeras.data.batched import BatchedDataset
@@ -250,7 +252,7 @@ class AddressedDataset(BatchedDataset):
 
     def stream(
         self, seed: int = 0, *, epoch: int = 0, step: int = 0, epochs: int | None = None, steps: int | None = None,
-        shard: Shard = WHOLE, micro_batches: int = 1,
+        shard: Shard = WHOLE, micro_batches: int = 1, addresses: bool = False,
     ) -> tf.data.Dataset:  # fmt: skip
         """The batches from address (epoch, step) on, as a `tf.data.Dataset` of dicts.
 
@@ -263,20 +265,25 @@ class AddressedDataset(BatchedDataset):
             shard: The rows of each batch to take; every element of the stream holds one block of them.
             micro_batches: Parts that every block is cut into later. The first parts of all blocks are together the
                 first part of the whole batch, and so on: a micro-batch has the same rows on any number of devices.
+            addresses: Give pairs: a batch, and the address of each of its rows, int64 (rows, 2); see `row_addresses`.
 
         Raises:
             ValueError: `batch_size` cannot be cut into equal parts.
         """
         self.require_multiple(shard.total * micro_batches)
 
+        @functools.lru_cache(maxsize=1)  # the stream of the addresses comes for it after that of the batches
         def cut_epoch(number):
-            table = self.indices(seed, int(number))[step if number == epoch else 0 : steps]
+            table = self.indices(seed, number)[step if number == epoch else 0 : steps]
             widths = np.repeat(self.batch_widths(table), shard.count)  # every block has the width of its batch
             table = table if self.lengths is None else encode_padding(table)
             return cut_blocks(table, shard, micro_batches), widths
 
+        def copy_epoch(number):  # TensorFlow computes in the memory of arrays that it is given
+            return [array.copy() for array in cut_epoch(int(number))]
+
         def epoch_blocks(number):
-            table, widths = tf.numpy_function(cut_epoch, [number], (tf.int64, tf.int64), stateful=False)
+            table, widths = tf.numpy_function(copy_epoch, [number], (tf.int64, tf.int64), stateful=False)
             room = int(self._parts()[1].max()) // shard.total
             blocks = (tf.ensure_shape(table, (None, room)), tf.ensure_shape(widths, (None,)))
             blocks = tf.data.Dataset.from_tensor_slices(blocks)
@@ -287,7 +294,10 @@ class AddressedDataset(BatchedDataset):
             return blocks.map(lambda indices, width: (indices, number, width))
 
         numbers = tf.data.Dataset.range(epoch, np.iinfo(np.int64).max if epochs is None else epochs)
-        batches = self.load(numbers.flat_map(epoch_blocks))
+        rows = numbers.flat_map(epoch_blocks)
+        batches = self.load(rows)
+        if addresses:
+            batches = tf.data.Dataset.zip((batches, rows.map(row_addresses)))
         if epochs is None:  # explicit, or a distributed iterator synchronises on the end of data, without static shapes
             batches = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         return batches.prefetch(tf.data.AUTOTUNE)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lightkeras.data.addressing import PADDING, WHOLE, Shard, cut_blocks
+from lightkeras.data.addressing import PADDING, WHOLE, Shard, cut_blocks, row_addresses
 from lightkeras.data.batched import BatchedDataset
 from lightkeras.data.batches import add_weight, map_batch, named_entries
 from lightkeras.data.fingerprint import describe_spec
@@ -114,17 +114,34 @@ class StreamedDataset(BatchedDataset):
 
     def stream(
         self, seed: int = 0, *, epoch: int = 0, step: int = 0, epochs: int | None = None, steps: int | None = None,
-        shard: Shard = WHOLE, micro_batches: int = 1,
+        shard: Shard = WHOLE, micro_batches: int = 1, addresses: bool = False,
     ) -> tf.data.Dataset:  # fmt: skip
-        """The batches from (epoch, step) on; see `AddressedDataset.stream`. There is no order to be keyed by `seed`."""
+        """The batches from (epoch, step) on; see `AddressedDataset.stream`. There is no order to be keyed by `seed`.
+
+        The address of a row is (its number in the epoch, epoch).
+        """
         self.require_multiple(shard.total * micro_batches)
         batches = self._pass_on(epoch, step, epochs, steps).map(self._fill)
+        if addresses:
+            batches = tf.data.Dataset.zip((batches, self._addresses(epoch, step, steps)))
         if shard.total > 1:
             rows = cut_blocks(np.arange(self.batch_size)[None], shard, micro_batches)
             batches = batches.flat_map(lambda *batch: _cut(_unpacked(batch), rows))
         if epochs is None:  # explicit: see AddressedDataset.stream
             batches = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         return batches.prefetch(tf.data.AUTOTUNE)
+
+    def _addresses(self, epoch: int, step: int, steps: int | None) -> tf.data.Dataset:
+        """The addresses of the rows of every batch from (epoch, step) on: int64 (rows, 2)."""
+        known = self.length not in (None, ENDLESS)
+        total = steps or (int(self.length or 0) if known else None)
+
+        def address(number):
+            later, place = (number // total, number % total) if total else (tf.zeros_like(number), number)
+            rows = place * self.batch_size + tf.range(self.batch_size, dtype=tf.int64)
+            return row_addresses(rows, epoch + later)
+
+        return tf.data.Dataset.counter(step).map(address)
 
     def prediction_stream(self, strategy: tf.distribute.Strategy, steps: int) -> Any:
         """Also notes the rows of every batch, for `in_order`."""

@@ -10,9 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from lightkeras.data import AddressedDataset
+from lightkeras.data.addressing import number_rows
 from lightkeras.data.batched import BatchedDataset
 from lightkeras.data.failures import name_example
 from lightkeras.distribution.replicas import sum_over_workers
+from lightkeras.random.keys import KeyedBatches, keyed_draws
 from lightkeras.training.inputs import as_batches
 from lightkeras.training.logs import MetricSums
 from lightkeras.training.loop import Loop, StepsPerCall
@@ -31,6 +33,7 @@ class KerasMethods(internals.CompleteModel):
     """
 
     score_names: tuple[str, ...]
+    seed: int
     train_loop: Loop
     test_loop: Loop
     train_sums: MetricSums
@@ -92,7 +95,7 @@ class KerasMethods(internals.CompleteModel):
             if isinstance(batches, AddressedDataset):
                 return self.predict_dataset(batches, count or 0, callbacks, verbose)
             with _until_the_end(count, steps):
-                outputs = super().predict(batches, verbose=verbose, steps=steps, callbacks=callbacks)
+                outputs = super().predict(number_rows(batches), verbose=verbose, steps=steps, callbacks=callbacks)
         return keras.tree.map_structure(_pad, outputs)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
@@ -133,11 +136,27 @@ class KerasMethods(internals.CompleteModel):
             outputs = super().predict(stream, steps=steps, verbose=verbose, callbacks=callbacks)
         return keras.tree.map_structure(lambda rows: dataset.in_order(_pad(rows)), outputs)
 
+    def make_predict_function(self, force: bool = False) -> None:
+        """Keras' hook: sets the function that `predict()` calls for every batch; `force` traces the step again."""
+        if self.predict_function is not None and not force:
+            return
+
+        def on_replica(batch, address):
+            with keyed_draws(address, self.seed, "predict"):
+                return self.predict_step(batch)
+
+        def predict(elements):  # Keras gives a list: one element, which is a pair
+            outputs = self.distribute_strategy.run(on_replica, args=elements[0])
+            return internals.concat_replicas(outputs, self.distribute_strategy)
+
+        run_eagerly = self.run_eagerly
+        self.predict_function = predict if run_eagerly else tf.function(predict, autograph=False, reduce_retracing=True)
+
     def _scores(self, make_batches) -> dict[str, float]:
         """Adds up the scores of all workers, in one collective, and divides."""
         if not self.score_names:
             return {}
-        scores = self.score(make_batches())
+        scores = self.score(KeyedBatches(make_batches(), self.seed, self.test_loop.stage))
         expected = f"the names that `score` returns: {sorted(scores)}"
         require(set(scores) == set(self.score_names), "score_names", expected, self.score_names)
         sums = [scores[name].sums for name in self.score_names]
@@ -159,6 +178,7 @@ class KerasMethods(internals.CompleteModel):
         if isinstance(batches, AddressedDataset):
             return self.evaluate_dataset(batches, count or 0, callbacks, verbose)
         self.begin_evaluation(count or ENDLESS)
+        batches = number_rows(batches)
         with _until_the_end(count, steps):
             logs = super().evaluate(batches, steps=steps, verbose=verbose, return_dict=True, callbacks=callbacks)
         require(calls.done > 0, "x", "data with batches", "an empty data set")

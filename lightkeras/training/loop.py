@@ -22,7 +22,9 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
+from lightkeras.data.addressing import row_addresses
 from lightkeras.distribution.replicas import on_every_replica
+from lightkeras.random.keys import keyed_draws
 from lightkeras.training.logs import Carried
 
 
@@ -107,14 +109,14 @@ class Source(Protocol):
         """Returns the argument of the compiled loop, `done` steps into the epoch."""
 
     def next(self, opened: Any, index: tf.Tensor) -> Any:
-        """Returns batch `index` of the call, in the graph."""
+        """Returns batch `index` of the call and the addresses of its rows, int64 (rows, 2), in the graph."""
 
 
 class StreamSource:
     """Batches of a `tf.data` pipeline.
 
     Args:
-        dataset: A (distributed) `tf.data.Dataset` of batches.
+        dataset: A (distributed) `tf.data.Dataset` of pairs: a batch, and the addresses of its rows.
     """
 
     compiles_whole_loop = False
@@ -147,14 +149,15 @@ class MemorySource:
         self.dataset = tf.data.Dataset.range(np.iinfo(np.int64).max)  # `fit()` wants one; nobody reads it
 
     def begin_epoch(self, epoch: int) -> None:
-        self._table = tf.constant(self._index_table(epoch))
+        self._table, self._epoch = tf.constant(self._index_table(epoch)), tf.constant(epoch, tf.int64)
 
     def open(self, iterator: Any, done: int) -> Any:
-        return self._table, tf.constant(done, tf.int64)
+        return self._table, self._epoch, tf.constant(done, tf.int64)
 
     def next(self, opened: Any, index: tf.Tensor) -> Any:
-        table, first = opened
-        return self._gather(tf.gather(table, first + index))  # `table[...]` would be compiled for each `first`
+        table, epoch, first = opened
+        rows = tf.gather(table, first + index)  # `table[...]` would be compiled for each `first`
+        return self._gather(rows), row_addresses(rows, epoch)
 
 
 class Loop:
@@ -166,16 +169,19 @@ class Loop:
         calls: Plans the calls.
         source: Gives the batches.
         strategy: Runs the step on its replicas.
+        seed, stage: Key the draws of the step, beside the addresses of the rows; see `random.keys`.
         run_eagerly: Run op by op.
         jit_compile: Let XLA compile the step, or the whole loop where the source allows it. May change between calls.
     """
 
     def __init__(
         self, step: Callable[[Any], Any], sums: Carried, calls: StepsPerCall, source: Source,
-        strategy: tf.distribute.Strategy, run_eagerly: bool = False, jit_compile: bool = False,
+        strategy: tf.distribute.Strategy, seed: int = 0, stage: str = "train", run_eagerly: bool = False,
+        jit_compile: bool = False,
     ):  # fmt: skip
         self.calls, self.source, self.jit_compile = calls, source, jit_compile
         self._step, self._sums, self._strategy, self._run_eagerly = step, sums, strategy, run_eagerly
+        self._seed, self.stage = seed, stage
         self.forget()
 
     def forget(self) -> None:
@@ -214,14 +220,15 @@ class Loop:
         """Makes `run(opened, count, update, carried)`, which returns what is carried on."""
         whole = jit_compile and self.source.compiles_whole_loop
 
-        def on_replica(batch, carried):
-            return self._sums.make(self._step, batch, carried)
+        def on_replica(batch, address, carried):
+            with keyed_draws(address, self._seed, self.stage):
+                return self._sums.make(self._step, batch, carried)
 
         if jit_compile and not whole:
             on_replica = tf.function(on_replica, jit_compile=True, autograph=False)
 
         def make_step(opened, index, update, carried):
-            reduced = on_every_replica(self._strategy, on_replica, self.source.next(opened, index), carried)
+            reduced = on_every_replica(self._strategy, on_replica, *self.source.next(opened, index), carried)
             return index + 1, self._sums.add(carried, reduced, update + index)
 
         if self._run_eagerly:

@@ -13,6 +13,7 @@ import tensorflow as tf
 from lightkeras.data.batches import Batch, map_batch, named_entries
 from lightkeras.distribution.replicas import all_reduce_sum
 from lightkeras.metrics import WeightedMean
+from lightkeras.random.keys import named_draws_only, split_draws
 from lightkeras.training.optimizers import NamedOptimizers, loss_name
 from lightkeras.training.per_example import Metrics
 from lightkeras.utils.checks import ArgumentError
@@ -65,9 +66,11 @@ def accumulate(
     for name, rows in named_entries(batch).items():
         _require_divisible(name, rows, count)
     parts = map_batch(lambda rows: _split(rows, count), batch)
+    keyed_part = split_draws(lambda addresses: _split(addresses, count))
 
     def on_part(index):
-        return differentiate(loss_function, map_batch(lambda rows: rows[index], parts), optimizers)
+        with keyed_part(index):
+            return differentiate(loss_function, map_batch(lambda rows: rows[index], parts), optimizers)
 
     if tf.executing_eagerly() or optimizers.replicas > 1:
         return _add_up(on_part, range(count))  # synchronised batch norm cannot meet other replicas inside a loop
@@ -139,7 +142,8 @@ def differentiate(
     if not losses:
         expected = ", ".join(map(loss_name, optimizers))
         raise ArgumentError(f"Expected a loss for an optimizer: one of {expected}. Received: {', '.join(metrics)}")
-    gradients = {name: _gradient(tape, totals[name], name, optimizers) for name in losses}
+    with named_draws_only():
+        gradients = {name: _gradient(tape, totals[name], name, optimizers) for name in losses}
     return gradients, {**metrics, **{loss_name(n): loss._replace(total=totals[n]) for n, loss in losses.items()}}
 
 

@@ -75,6 +75,11 @@ class CompleteModel(keras.Model):
         """Builds nothing."""
 
 
+def concat_replicas(outputs: Any, strategy: tf.distribute.Strategy) -> Any:
+    """Joins the outputs of all replicas, a structure of tensors (rows, ...), as Keras' `predict` does."""
+    return keras.src.backend.tensorflow.trainer.reduce_per_replica(outputs, strategy, reduction="concat")
+
+
 class SynchronousCallbackList(keras.callbacks.CallbackList):
     """A list that calls its callbacks on the training thread.
 
@@ -194,6 +199,25 @@ def dropping_custom_gradients() -> Iterator[None]:
 def placeholder(spec: tf.TensorSpec) -> tf.Tensor:
     """Creates a symbolic tensor in a `scratch_graph`."""
     return tf.compat.v1.placeholder(spec.dtype, spec.shape)
+
+
+def current_graph() -> Any:
+    """Returns the graph that is being traced; None where operations run at once."""
+    return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+
+
+def graphs_within(outer: Any) -> list[Any]:
+    """Returns the graphs of functions, loops and branches that are being traced within `outer`, the innermost first."""
+    graphs, graph = [], current_graph()
+    while isinstance(graph, tf.__internal__.FuncGraph) and graph is not outer:
+        graphs.append(graph)
+        graph = graph.outer_graph
+    return graphs
+
+
+def is_function_graph(graph: Any) -> bool:
+    """Returns whether the graph is of a `tf.function`: those of loops and branches have classes of their own."""
+    return type(graph) is tf.__internal__.FuncGraph
 
 
 def supports_no_merge_call() -> bool:

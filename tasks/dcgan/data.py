@@ -1,4 +1,4 @@
-"""Square images, scaled to [-1, 1] in batches that carry the address of every example."""
+"""Square images, scaled to [-1, 1]."""
 
 import collections
 import hashlib
@@ -26,9 +26,8 @@ KEY = 0xD16175  # keys the split, unlike any other permutation
 class MNISTData(lk.DataModule):
     """Square images of one size: MNIST, or your own.
 
-    A batch holds `image`, float32 (batch, size, size, channels) in [-1, 1]; `noise_key`, int64 (batch, 2), the
-    address (index, epoch) of each example, which keys its noise; and `weight`, float32 (batch,). The images are kept in
-    memory, as uint8.
+    A batch holds `image`, float32 (batch, size, size, channels) in [-1, 1], and `weight`, float32 (batch,). The images
+    are kept in memory, as uint8.
 
     The training images are put in a fixed shuffled order. Where the file has no test images (`x_test`), the last
     `test_fraction` of them becomes the test split; the last `val_fraction` of the others is for validation. Equal
@@ -127,7 +126,7 @@ class MNISTData(lk.DataModule):
         return np.stack([_to_array(picture, size or images.shape[1], channels) for picture in pictures])
 
     def train_dataset(self) -> lk.AddressedDataset:
-        """The training images, shuffled, with other noise each epoch."""
+        """The training images, shuffled."""
         return self._batches("train", shuffle=True)
 
     def val_dataset(self) -> lk.AddressedDataset:
@@ -143,8 +142,7 @@ class MNISTData(lk.DataModule):
             images = tf.constant(self.splits[split][0])
 
         def fetch(indices, epoch):
-            image = tf.cast(tf.gather(images, indices), tf.float32) / 127.5 - 1.0  # (batch, size, size, channels)
-            return {"image": image, "noise_key": tf.stack([indices, tf.fill(tf.shape(indices), epoch)], axis=1)}
+            return {"image": tf.cast(tf.gather(images, indices), tf.float32) / 127.5 - 1.0}
 
         return lk.AddressedDataset.from_batches(fetch, len(images), self.batch_size, shuffle)
 

@@ -40,8 +40,8 @@ class DCGAN(lk.TaskModule):
 
     The metrics are both losses, and the shares of real and of generated images that the discriminator classifies
     correctly. Validation adds `pixel_frechet_distance` between the real images and one generated image for each
-    (`lk.metrics.PixelFrechetDistance`). The noise of an example is keyed by the run's seed and the example's address,
-    so it does not depend on how the batch is cut. The noise of validation does not depend on the seed.
+    (`lk.metrics.PixelFrechetDistance`). The noise of an example is keyed by the run's seed and the example's address
+    (`lk.random.normal`), so it does not depend on how the batch is cut.
 
     Args:
         noise_dim: Size of the noise vector that an image is made from.
@@ -116,8 +116,8 @@ class DCGAN(lk.TaskModule):
         critic_steps = self.hparams.critic_steps
         if not critic_steps:
             return self.minimize(self.adversarial_losses, batch)
-        for number in range(critic_steps):
-            critic = self.minimize(functools.partial(self.discriminator_losses, draw=number + 1), batch)
+        for _ in range(critic_steps):
+            critic = self.minimize(self.discriminator_losses, batch)
         return {**critic, **self.minimize(self.generator_losses, batch)}
 
     def test_step(self, batch):
@@ -128,7 +128,7 @@ class DCGAN(lk.TaskModule):
         """The distance between the real images and one generated image for each, with the noise of validation."""
         distances = []
         for batch in batches:
-            real, generated = (images.numpy() for images in self._pairs(batch))
+            real, generated = (images.numpy() for images in self._pairs(batch["image"], self.noise(batch)))
             kept = batch["weight"].numpy() > 0
             distances.append(lk.metrics.PixelFrechetDistance.from_images(real, generated, kept))
         return {"pixel_frechet_distance": sum(distances[1:], distances[0])}
@@ -137,8 +137,8 @@ class DCGAN(lk.TaskModule):
     def _pairs(self):
         """The compiled pairs of real and generated images: float32 (batch, size, size, channels) in [0, 1]."""
 
-        def pairs(batch):
-            return [tf.cast(x, tf.float32) / 2 + 0.5 for x in (batch["image"], self.generator(self.noise(batch)))]
+        def pairs(images, noise):
+            return [tf.cast(x, tf.float32) / 2 + 0.5 for x in (images, self.generator(noise))]
 
         return tf.function(pairs, reduce_retracing=True)
 
@@ -146,18 +146,14 @@ class DCGAN(lk.TaskModule):
         """Generates an image for every address: float32 (batch, size, size, channels) in [-1, 1]."""
         return self.generator(self.noise(batch))
 
-    def noise(self, batch, draw: int = 0, training: bool = False):
-        """Standard normal numbers (batch, noise_dim), keyed by the examples' addresses, and in training by the seed.
+    def noise(self, batch):
+        """Standard normal numbers (batch, noise_dim), other ones in each update of a step."""
+        return lk.random.normal(batch, self.hparams.noise_dim)
 
-        Another `draw` gives other numbers.
-        """
-        seed = self.seed if training else 0
-        return lk.random.normal(batch["noise_key"], self.hparams.noise_dim, draw, seed)
-
-    def adversarial_losses(self, batch, training, draw=0):
+    def adversarial_losses(self, batch, training):
         """Sums of both losses and both accuracies, from one forward pass of each network."""
         weight = batch["weight"]
-        images = self.generator(self.noise(batch, draw, training), weight, training=training)
+        images = self.generator(self.noise(batch), weight, training=training)
         real = self.discriminator(batch["image"], training=training)  # (batch,)
         fake = self.discriminator(images, training=training)  # (batch,)
         discriminator, generator = LOSSES[self.hparams.loss](real, fake, self.hparams.label_smoothing)
@@ -170,9 +166,9 @@ class DCGAN(lk.TaskModule):
         examples = tf.reduce_sum(weight)
         return {name: (tf.reduce_sum(value * weight), examples) for name, value in values.items()}
 
-    def discriminator_losses(self, batch, training, draw):
+    def discriminator_losses(self, batch, training):
         """The discriminator's part of `adversarial_losses`."""
-        sums = self.adversarial_losses(batch, training, draw)
+        sums = self.adversarial_losses(batch, training)
         return {name: sums[name] for name in sums if name != "generator_loss"}
 
     def generator_losses(self, batch, training):

@@ -47,8 +47,8 @@ class WithoutCaptions(Captioning):
 class WithoutBatchStatistics(DCGAN):
     """Normalises by the moving averages in training too, so an image does not depend on the others of its batch."""
 
-    def adversarial_losses(self, batch, training, draw=0):
-        return super().adversarial_losses(batch, training=False, draw=draw)
+    def adversarial_losses(self, batch, training):
+        return super().adversarial_losses(batch, training=False)
 
 
 TASKS = {

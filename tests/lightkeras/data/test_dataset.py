@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lightkeras as lk
-from lightkeras.data.addressing import ABSENT, Shard, permutation
+from lightkeras.data.addressing import ABSENT, Shard, number_rows, permutation
 from lightkeras.data.bucketing import best_widths
 
 SIZE, BATCH = 11, 4  # the last of three batches holds 3 examples and a row of padding
@@ -603,3 +603,32 @@ def test_predictions_of_grouped_data_are_in_order(one_device, sequences):
     assert made["same"].dtype == np.float32
     np.testing.assert_array_equal(made["same"][..., 0], expected)
     assert quiet().test(one_device, sequences)["test_loss"] > 0
+
+
+# ---- addresses beside the batches
+
+
+@pytest.mark.parametrize("lengths", [None, [2, 1, 2, 1, 2]])
+def test_addresses_are_beside_the_batches(lengths):
+    arrays = {"x": np.arange(5)}
+    if lengths:
+        arrays = {"x": tf.RaggedTensor.from_row_lengths(np.repeat(np.arange(5), lengths), lengths)}
+    for batch_size in (4, 8):  # of 8, the only batch ends an epoch
+        dataset = lk.AddressedDataset.from_arrays(arrays, batch_size)
+        plain = list(dataset.stream(3, epochs=2).as_numpy_iterator())
+        pairs = list(dataset.stream(3, epochs=2, addresses=True).as_numpy_iterator())
+        for number, (batch, (same, address)) in enumerate(zip(plain, pairs, strict=True)):
+            np.testing.assert_array_equal(batch["x"], same["x"])
+            np.testing.assert_array_equal(batch["weight"], same["weight"])
+            kept = batch["weight"] > 0
+            examples = batch["x"][:, 0] if lengths else batch["x"]
+            assert address.dtype == np.int64 and (address[:, 1] == number // len(dataset)).all()
+            np.testing.assert_array_equal(address[:, 0], np.where(kept, examples, -1))
+
+
+def test_rows_without_examples_are_numbered():
+    batches = tf.data.Dataset.from_tensor_slices((np.arange(5), np.ones(5))).batch(2)
+    pairs = list(number_rows(batches, epoch=3).as_numpy_iterator())
+    assert [address.tolist() for _, address in pairs] == [[[0, 3], [1, 3]], [[2, 3], [3, 3]], [[4, 3]]]
+    assert [batch[0].tolist() for batch, _ in pairs] == [[0, 1], [2, 3], [4]]
+    assert number_rows(batches.batch(1)).element_spec[1] == tf.TensorSpec((None, 2), tf.int64)

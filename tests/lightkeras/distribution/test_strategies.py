@@ -60,10 +60,13 @@ def test_sums_go_over_all_replicas():
 def test_each_replica_gets_its_rows_in_order():
     dataset = lk.AddressedDataset.from_arrays({"x": np.arange(11)}, 4, shuffle=False)
     strategy = make_strategy(2)
-    parts = [
-        [part.numpy().tolist() for part in strategy.experimental_local_results(batch["x"])]
-        for batch in dataset.replica_stream(strategy, epochs=1)
-    ]
-    assert parts == [[[0, 1], [2, 3]], [[4, 5], [6, 7]], [[8, 9], [10, 0]]]
+
+    def rows_of(values):
+        return [part.numpy().tolist() for part in strategy.experimental_local_results(values)]
+
+    pairs = list(dataset.replica_stream(strategy, epoch=3, epochs=4))
+    assert [rows_of(batch["x"]) for batch, _ in pairs] == [[[0, 1], [2, 3]], [[4, 5], [6, 7]], [[8, 9], [10, 0]]]
+    addresses = [rows_of(address) for _, address in pairs]
+    assert addresses[1:] == [[[[4, 3], [5, 3]], [[6, 3], [7, 3]]], [[[8, 3], [9, 3]], [[10, 3], [-1, 3]]]]
     with pytest.raises(ValueError, match=r"Expected `batch_size` to be a multiple of 2 \(replicas"):
         lk.AddressedDataset.from_arrays({"x": np.arange(11)}, 3).replica_stream(strategy)

@@ -370,3 +370,51 @@ def test_names_from_the_start():
         names = [keras.layers.Dense(1).name for _ in range(2)]
     assert names == ["dense", "dense_1"]
     assert keras.layers.Dense(1).name not in (before, *names)  # a model may hold all of them
+
+
+def test_current_graph():
+    assert internals.current_graph() is None
+    with internals.scratch_graph("here"):
+        assert internals.current_graph().name == "here"
+
+
+def _nested(outer):
+    """The graphs that are traced within `outer`: in a loop in a function, and in a branch."""
+    found = []
+
+    def note(*values):
+        found.append(internals.graphs_within(outer()))
+        return values
+
+    @tf.function(autograph=False)
+    def own():
+        tf.while_loop(lambda i: i < 2, lambda i: note(i + 1), (0,))
+        return tf.constant(0)
+
+    @tf.function(autograph=False)
+    def whole(x):
+        found.append(internals.graphs_within(outer()))
+        tf.cond(x > 0, lambda: note(x), lambda: (x,))
+        return own()
+
+    whole(tf.constant(1.0))
+    return found
+
+
+def test_graphs_within():
+    assert internals.graphs_within(None) == []
+    assert [len(graphs) for graphs in _nested(lambda: None)] == [1, 2, 3]
+
+
+def test_is_function_graph():
+    kinds = [[internals.is_function_graph(graph) for graph in graphs] for graphs in _nested(lambda: None)]
+    assert kinds == [[True], [False, True], [False, True, True]]
+
+
+def test_concat_replicas():
+    strategy = mirrored()
+    parts = strategy.experimental_distribute_values_from_function(
+        lambda context: tf.fill((2, 1), context.replica_id_in_sync_group)
+    )
+    joined = internals.concat_replicas({"a": parts}, strategy)
+    assert joined["a"].numpy().tolist() == [[0], [0], [1], [1]]
