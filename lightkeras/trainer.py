@@ -19,16 +19,18 @@ from lightkeras.data import DataModule, stages
 from lightkeras.data.batched import BatchedDataset
 from lightkeras.data.brought import BroughtData, as_data_module, as_evaluation_module
 from lightkeras.data.failures import name_example
-from lightkeras.distribution.replicas import is_chief, num_replicas, one_cpu
-from lightkeras.distribution.strategies import make_strategy, make_worker_strategy
+from lightkeras.distribution.replicas import is_chief, num_replicas
+from lightkeras.distribution.strategies import make_worker_strategy
+from lightkeras.keras_models.accept import as_task
 from lightkeras.runs import folder, lock, state
 from lightkeras.runs.run import UNSET, Run
 from lightkeras.runs.saver import RunSaver
 from lightkeras.task import TaskModule
 from lightkeras.trainer_arguments import TrainerArguments, require_changeable, require_task
-from lightkeras.training.loop import MemorySource, Source, StreamSource
+from lightkeras.training.loop import Source
 from lightkeras.training.optimizers import UpdateSettings
-from lightkeras.training.precision import PRECISIONS, use_precision
+from lightkeras.training.precision import use_precision
+from lightkeras.training.strategy_choice import choose_strategy
 from lightkeras.utils import internals
 from lightkeras.utils.checks import require, require_int
 from lightkeras.utils.lightning import TRAINER_ATTRIBUTES, replace_attributes
@@ -143,6 +145,7 @@ class Trainer(TrainerArguments):
                 be written.
             NonFiniteLossError: A loss became NaN or infinite.
         """
+        task = as_task(task)
         require_task(task)
         data = as_data_module(data, validation_data, batch_size, shuffle, class_weight)
         starts = ckpt_path in (None, "auto")
@@ -163,6 +166,7 @@ class Trainer(TrainerArguments):
             parts = num_replicas(strategy) * self.micro_batches
             with seeded(self.seed):
                 train, steps = stages.training(data, self.limit_train_batches, self.overfit_batches, parts)
+            task.begin_stage("fit", train)
             self._build(task, data, train, steps, saved or weights)
             if weights:
                 state.restore_trained(task, data, weights)
@@ -171,7 +175,7 @@ class Trainer(TrainerArguments):
             callbacks = self._open_run(task, data, saved, held)
             if train.reading:
                 messages.info("Data: %s", train.reading)
-            source = self._source(task, train, steps)
+            source = task.training_source(train, self.seed, steps, self.micro_batches)
             self._compile(task, callbacks, source)
             self._try_out_validation(callbacks, resumed=saved is not None)
             resumed = saved.state if saved else {}
@@ -204,6 +208,7 @@ class Trainer(TrainerArguments):
 
         If batches are grouped by length and so differ in width, outputs are padded with zeros to the widest.
         """
+        task = as_task(task)
         data = as_evaluation_module(data, batch_size)
         with self._ready(task, data, "predict", self.limit_predict_batches, ckpt_path) as (dataset, steps):
             return task.predict_dataset(dataset, steps, self._evaluation_callbacks(task, steps))
@@ -215,7 +220,7 @@ class Trainer(TrainerArguments):
             make_worker_strategy()  # first of all: TensorFlow must not have run any operation
 
     def _prepare(self, task: TaskModule, data: DataModule, stage: str) -> tf.distribute.Strategy:
-        strategy = self._choose_strategy(task)
+        strategy = choose_strategy(task, self.devices, self.strategy, self.precision)
         xla_on_many = self.jit_compile is True and num_replicas(strategy) > 1
         require(not xla_on_many, "jit_compile", 'False or "auto" on several devices', self.jit_compile)
         if self.deterministic:
@@ -227,26 +232,12 @@ class Trainer(TrainerArguments):
         task.seed = self.seed
         return strategy
 
-    def _choose_strategy(self, task: TaskModule) -> tf.distribute.Strategy:
-        """Makes the strategy; a built task keeps its own, if the arguments ask for the same."""
-        if not task.built:
-            return make_strategy(self.devices, self.strategy)
-        built = task.distribute_strategy
-        if (self.devices, self.strategy) != ("auto", "auto"):
-            wanted = num_replicas(make_strategy(self.devices, self.strategy))
-            expected = f'{num_replicas(built)} or "auto" for a task that was built on this number'
-            require(wanted == num_replicas(built), "devices", expected, self.devices)
-        policies = {layer.dtype_policy.name for layer in internals.flatten_layers(task)}
-        policy = PRECISIONS[self.precision]
-        as_built = policy == "float32" or policy in policies
-        require(as_built, "precision", f"one of a task which is built already: {policies}", self.precision)
-        return built
-
     def _build(
         self, task: TaskModule, data: DataModule, train: BatchedDataset, steps: int, saved: Checkpoint | None
     ) -> None:
         if not task.built:
-            seed_everything(self.seed)
+            if not task.usable:
+                seed_everything(self.seed)
             state.build(task, data, train.element_spec, saved)
         settings = UpdateSettings(
             self.micro_batches, self.gradient_clip_val, self.gradient_clip_algorithm, self.log_gradient_norm
@@ -263,13 +254,13 @@ class Trainer(TrainerArguments):
     def _open_resumed(self, task: TaskModule, ckpt_path: str | Folder | None) -> Checkpoint | None:
         """Opens the checkpoint to resume from; None starts a new run."""
         if ckpt_path == "auto":
-            root, name = as_path(self.default_root_dir), folder.task_name(type(task))
+            root, name = as_path(self.default_root_dir), task.name_of_runs
             lock.require_free([root, *(root / name).glob("*")])
             ckpt_path = folder.newest_run(root, name)
         return None if ckpt_path is None else self._open(ckpt_path, task, "last")
 
     def _open(self, ckpt_path: str | Folder, task: TaskModule, default: str) -> Checkpoint:
-        root, name = as_path(self.default_root_dir), folder.task_name(type(task))
+        root, name = as_path(self.default_root_dir), task.name_of_runs
         return folder.open_checkpoint(ckpt_path, root, name, default)
 
     def _open_run(
@@ -287,18 +278,6 @@ class Trainer(TrainerArguments):
         epochs, saver = total and math.ceil(total / steps), RunSaver(task, data, self.seed)
         run = Run(steps, self.log_every_n_steps, self.run_dir or UNSET, epochs, names, saver)
         return CallbackList(used, task, run, saved.state["callbacks"] if saved else None)
-
-    def _source(self, task: TaskModule, train: BatchedDataset, steps: int) -> Source:
-        """Gathers arrays in memory inside the compiled loop, on one CPU; streams everything else."""
-        if train.gather_from_memory is not None and one_cpu(task.distribute_strategy):
-            return MemorySource(
-                train.gather_from_memory,
-                lambda epoch: train.index_table(self.seed, epoch, steps, self.micro_batches),
-            )
-        epoch, step = divmod(task.global_step, steps)
-        address = {"seed": self.seed, "epoch": epoch, "step": step, "steps": steps}
-        stream = train.replica_stream(task.distribute_strategy, **address, micro_batches=self.micro_batches)
-        return StreamSource(stream)
 
     def _compile(
         self, task: TaskModule, callbacks: CallbackList | None = None, source: Source | None = None, stage: str = "val"
@@ -362,7 +341,7 @@ class Trainer(TrainerArguments):
         """Builds the task, restores its weights, and yields the stage's data."""
         require_task(task)
         expected = "a checkpoint, for a task that is not trained"
-        require(task.built or ckpt_path is not None, "ckpt_path", expected, ckpt_path)
+        require(task.usable or ckpt_path is not None, "ckpt_path", expected, ckpt_path)
         self._meet_workers()
         saved = None if ckpt_path is None else self._open(ckpt_path, task, "best")
         if self.init_args["seed"] is None and (saved or task.built):  # random splits must be those of the training
@@ -373,6 +352,7 @@ class Trainer(TrainerArguments):
         with seeded(self.seed):
             used = stages.evaluation(data, DATASETS[stage], limit)
         with strategy.scope(), use_precision(self.precision):
+            task.begin_stage(stage, used.dataset)
             if not task.built:
                 state.build(task, data, used.dataset.element_spec, saved)
             if saved:
@@ -387,6 +367,7 @@ class Trainer(TrainerArguments):
     def _evaluate(
         self, task, data, stage: str, prefix: str, limit: int | float, ckpt_path, batch_size
     ) -> dict[str, float]:
+        task = as_task(task)
         data = as_evaluation_module(data, batch_size)
         with self._ready(task, data, stage, limit, ckpt_path) as (dataset, steps):
             logs = task.evaluate_dataset(dataset, steps, self._evaluation_callbacks(task, steps))

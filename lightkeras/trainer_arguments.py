@@ -15,6 +15,7 @@ from lightkeras.data.module import DataModule
 from lightkeras.distribution.accelerator import check_accelerator, prepare_devices
 from lightkeras.distribution.cluster import read_cluster
 from lightkeras.distribution.strategies import check_devices
+from lightkeras.keras_models.task import KerasTask
 from lightkeras.runs.state import CHANGEABLE
 from lightkeras.task import TaskModule
 from lightkeras.training.optimizers import CLIP_ALGORITHMS
@@ -212,8 +213,9 @@ def _explain_foreign(callback: Any) -> str:
 
 
 def require_task(task: Any) -> None:
-    """Raises TypeError unless given a TaskModule."""
-    require(isinstance(task, TaskModule), "task", "a TaskModule", task, TypeError)
+    """Raises TypeError unless given a TaskModule, or what takes the place of one for a compiled model."""
+    expected = "a TaskModule, or a compiled keras.Model"
+    require(isinstance(task, TaskModule | KerasTask), "task", expected, task, TypeError)
 
 
 def require_pair(task: Any, data: Any) -> None:

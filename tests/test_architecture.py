@@ -32,6 +32,7 @@ FLOORS = (  # a file imports from its own floor and the floors below it
     ("losses", "schedules", "training"),
     ("runs",),
     ("task",),
+    ("keras_models",),
     ("callbacks",),
     ("trainer_arguments",),
     ("trainer",),

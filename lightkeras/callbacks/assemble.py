@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import keras
 
+from lightkeras.callbacks.callback_list import find_model
 from lightkeras.callbacks.defaults import default_callbacks, make_validation
 from lightkeras.callbacks.keras_checks import check_optimizer_use, set_direction
 from lightkeras.callbacks.validation import Validation
@@ -60,7 +61,7 @@ def metric_names(
     added = []
     for callback in callbacks:
         if hasattr(callback, "metric_names"):
-            callback.set_model(task)
+            callback.set_model(find_model(callback, task))
             added += callback.metric_names()
     validated = [f"val_{name}" for name in task.evaluation_names] if validation else []
     return list(dict.fromkeys([*task.train_sums.kinds, *added, *validated]))

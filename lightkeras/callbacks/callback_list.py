@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from lightkeras.callbacks.batch_hooks import BATCH_HOOKS, listens
+from lightkeras.callbacks.callback import Callback
 from lightkeras.callbacks.interval_means import IntervalMeans
 from lightkeras.callbacks.keras_state import KerasState
 from lightkeras.callbacks.log_values import numbers_of, to_json
@@ -17,6 +18,11 @@ from lightkeras.training import weight_averaging
 from lightkeras.utils import internals
 
 KEEPERS = (keras.callbacks.EarlyStopping, keras.callbacks.ModelCheckpoint)
+
+
+def find_model(callback: keras.callbacks.Callback, task: Any) -> keras.Model:
+    """Returns the model that a callback gets: the task; of a plain Keras model, that itself, unless it is ours."""
+    return task if isinstance(callback, Callback) else task.callback_model
 
 
 class CallbackList(internals.SynchronousCallbackList):
@@ -45,6 +51,13 @@ class CallbackList(internals.SynchronousCallbackList):
         for callback in self.callbacks:
             if hasattr(callback, "set_run"):
                 callback.set_run(run)
+
+    def set_model(self, model: Any) -> None:
+        """Gives every callback its model: of a plain Keras model, Keras' callbacks get that itself."""
+        super().set_model(model)
+        for callback in self.callbacks:
+            callback.set_model(find_model(callback, model))
+        self.give_history(model.callback_model)
 
     # ---- what callbacks declare
 
@@ -152,7 +165,12 @@ class CallbackList(internals.SynchronousCallbackList):
                 self._watch(callback, callback.on_epoch_end, epoch, numbers_of(logs) if only_numbers else logs)
 
     def on_train_end(self, logs=None):
-        """Ends training; where a callback sets weights, their averages are set too, which they become after `fit`."""
+        """Ends training; where a callback sets weights, their averages are set too, which they become after `fit`.
+
+        The logs are the last epoch's, without what callbacks added to them, as in Keras.
+        """
+        own = self.model.train_sums.kinds
+        logs = {name: value for name, value in (logs or {}).items() if name in own or name.startswith("val_")}
         with weight_averaging.follow(self.model.optimizers.averages()):
             for callback in self.callbacks:
                 with self._judged_weights(callback):

@@ -67,6 +67,7 @@ def make_validation(trainer: "Trainer", task: "TaskModule", data: DataModule) ->
         found = stages.validation(data, trainer.limit_val_batches, trainer.overfit_batches)
     if found is None:
         return None
+    task.prepare_evaluation(found.dataset)
     interval = _validation_interval(trainer.val_check_interval, task.steps_per_epoch)
     return Validation(found.dataset, found.steps, interval, trainer.check_val_every_n_epoch)
 

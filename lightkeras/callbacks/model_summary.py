@@ -15,7 +15,7 @@ class ModelSummary(Callback):
     chief_only = True
 
     def on_train_begin(self, logs=None):
-        table = Table(title=type(self.model).__name__, title_justify="left")
+        table = Table(title=self.model.title, title_justify="left")
         table.add_column("layer")
         table.add_column("class")
         table.add_column("parameters", justify="right")

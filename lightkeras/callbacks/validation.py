@@ -33,7 +33,8 @@ class Validation(Callback):
 
     def try_out(self, steps: int) -> None:
         """Runs at most `steps` batches, so that an error in validation comes before training; drops the results."""
-        self.evaluate(min(steps, self._steps))
+        with self.model.trying_out():
+            self.evaluate(min(steps, self._steps))
 
     def _validate(self, epoch: int) -> None:
         self._step = self.model.global_step

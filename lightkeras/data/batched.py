@@ -11,6 +11,7 @@ import tensorflow as tf
 from lightkeras.data.addressing import WHOLE, Shard
 from lightkeras.data.batches import batch_spec
 from lightkeras.data.forms import Form
+from lightkeras.data.passes import Passes
 from lightkeras.utils import internals
 from lightkeras.utils.checks import nearest_multiples, require
 
@@ -24,6 +25,7 @@ class BatchedDataset(abc.ABC):
         gather_from_memory: None, or a function of a row of indices (rows,) that gathers a batch from arrays in memory.
         form: The form in which the data was brought; None where it is not known.
         identity: What identifies data that was brought, in JSON's types.
+        passes: Keeps digests, for data that may differ from pass to pass.
         reading: Says how the data is read and what that promises; empty for data sets of the library's own making.
     """
 
@@ -33,6 +35,7 @@ class BatchedDataset(abc.ABC):
     form: Form | None = None
     identity: dict[str, Any] | None = None
     reading = ""
+    passes: Passes | None = None
 
     @abc.abstractmethod
     def __len__(self) -> int:

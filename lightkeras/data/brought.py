@@ -1,14 +1,20 @@
 """Data that is brought as it is: what it is, how it is read, and the `DataModule` that a run makes of it."""
 
+from collections.abc import Iterable
 from typing import Any, Self
 
+import keras
 import tensorflow as tf
 
 from lightkeras.data.batched import BatchedDataset
 from lightkeras.data.forms import weigh_classes
+from lightkeras.data.iterables import from_iterable
 from lightkeras.data.module import DataModule
+from lightkeras.data.py_dataset import ItemBatches
+from lightkeras.data.sequences import from_sequence, is_sequence
 from lightkeras.data.streamed import ENDLESS, StreamedDataset
 from lightkeras.data.structures import as_structure, from_structure
+from lightkeras.data.tfrecords import TFRecords
 from lightkeras.utils.checks import lightkeras_error, require, require_int
 
 BATCH_SIZE = 32  # Keras' default
@@ -113,7 +119,8 @@ def as_evaluation_module(data: Any, batch_size: int | None = None) -> DataModule
 
 def has_batches(data: Any) -> bool:
     """Returns whether the data has batches of its own."""
-    return as_structure(data) is None and not (hasattr(data, "__len__") and hasattr(data, "__getitem__"))
+    indexed = is_sequence(data) or isinstance(data, TFRecords)
+    return isinstance(data, keras.utils.PyDataset | BatchedDataset) or (as_structure(data) is None and not indexed)
 
 
 def as_dataset(
@@ -127,9 +134,19 @@ def as_dataset(
     if isinstance(data, tf.data.Dataset):
         require(batch_size is None, "batch_size", "None for data that are batches", batch_size)
         return _from_dataset(data, class_weight)
+    if isinstance(data, keras.utils.PyDataset):
+        require(batch_size is None, "batch_size", "None for a PyDataset, whose items are batches", batch_size)
+        return ItemBatches(data, shuffle, class_weight)
+    if isinstance(data, TFRecords):
+        return data.batch(batch_size or BATCH_SIZE, shuffle, class_weight)
     arrays = as_structure(data)
     if arrays is not None:
         return from_structure(arrays, batch_size or BATCH_SIZE, shuffle, class_weight)
+    if is_sequence(data):
+        return from_sequence(data, batch_size or BATCH_SIZE, shuffle, class_weight)
+    if isinstance(data, Iterable):
+        require(batch_size is None, "batch_size", "None for an iterable of batches", batch_size)
+        return from_iterable(data, class_weight)
     raise lightkeras_error(TypeError)(f"Expected `{name}` to be {KINDS}. Received: {name}={data!r:.200}")
 
 

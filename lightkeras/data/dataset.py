@@ -318,10 +318,14 @@ class AddressedDataset(BatchedDataset):
         """The batches of `stream(**address)` as Keras' `fit` has them: as they were brought, the last one short."""
 
         def load(rows: tf.data.Dataset) -> tf.data.Dataset:
-            return tf.data.Dataset.zip(self.load(rows), rows).map(unpad)
-
-        def unpad(batch, row):
-            count = tf.reduce_sum(tf.cast(row[0] >= 0, tf.int32))
-            return map_batch(lambda entry: entry[:count], split_parts(batch, self.form or guess_form(batch)))
+            return tf.data.Dataset.zip(self.load(rows), rows).map(lambda batch, row: self.unpad(batch, row[0]))
 
         return self.replace(load=load).stream(**address)
+
+    def unpad(self, batch: Batch, indices: tf.Tensor) -> Any:
+        """Makes of the batch of a row of indices (rows,) the one that was brought, without the rows of padding."""
+        brought = split_parts(batch, self.form or guess_form(batch))
+        if self.lengths is None and self.size % self.batch_size == 0:
+            return brought  # of static shape
+        count = tf.reduce_sum(tf.cast(indices >= 0, tf.int32))
+        return map_batch(lambda entry: entry[:count], brought)

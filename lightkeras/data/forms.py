@@ -49,7 +49,8 @@ def split_parts(batch: Batch, form: Form) -> Any:
     if form.is_dict:
         return {name: entry for name, entry in batch.items() if name != WEIGHT or form.weighted}
     parts = batch if form.weighted else batch[:2]
-    return tuple(parts[: form.parts]) if form.parts else batch[0]
+    alone = form.parts == 0 or (form.parts == 1 and not isinstance(batch[0], tuple))  # Keras takes (x,) for x
+    return batch[0] if alone else tuple(parts[: form.parts])
 
 
 def guess_form(batch: Batch) -> Form:

@@ -33,19 +33,23 @@ class Passes:
         self._expected = {int(number): value for number, value in state.items()}
 
     def noted(self, batches: tf.data.Dataset, number: Any, done: int) -> tf.data.Dataset:
-        """The batches of a pass from batch `done` on; the first one of all is noted, and how long those before took."""
-        numbered = batches.enumerate().map(lambda index, item: (index, self._note(number, index, item)))
+        """The batches of a pass from batch `done` on, as (number of the pass, of the batch, batch).
+
+        The first batch of all is noted; so is how long it took to read those before `done`.
+        """
+        number = tf.cast(number, tf.int64)
+        numbered = batches.enumerate().map(lambda index, item: self._note(number, index, item))
         if not done:
-            return numbered.map(lambda index, item: item)
+            return numbered
         logger.info("Resuming at batch %d of the %s: the batches before are read again.", done, self._what)
-        return numbered.skip(done).map(lambda index, item: self._report(done, index, item))
+        return numbered.skip(done).map(lambda *numbered: self._report(done, *numbered))
 
-    def _note(self, number: Any, index: tf.Tensor, item: Any) -> Any:
+    def _note(self, number: tf.Tensor, index: tf.Tensor, item: Any) -> tuple:
         entries = list(named_entries(item).values())
-        return _at(index, 0, self._keep, [tf.cast(number, tf.int64), *entries], item)
+        return number, index, _at(index, 0, self._keep, [number, *entries], item)
 
-    def _report(self, done: int, index: tf.Tensor, item: Any) -> Any:
-        return _at(index, done, self._say_time, [index], item)
+    def _report(self, done: int, number: tf.Tensor, index: tf.Tensor, item: Any) -> tuple:
+        return number, index, _at(index, done, self._say_time, [index], item)
 
     def _say_time(self, done: np.ndarray) -> np.int64:
         logger.info("Read past %d batches in %.1f s.", done, time.perf_counter() - self._began)

@@ -46,7 +46,7 @@ class StreamedDataset(BatchedDataset):
         self.batches, self.length, self.what = batches, length, what
         self.one_pass = one_pass or length == ENDLESS
         self.form = find_form(batches.element_spec)
-        self.passes = Passes(what)
+        self.passes: Passes = Passes(what)
         self._rows: list[int] = []
         _require_batched(batches.element_spec, what)
 
@@ -54,7 +54,8 @@ class StreamedDataset(BatchedDataset):
     def identity(self) -> dict[str, Any]:
         """The kind, the entries and the length."""
         length = None if self.length in (None, ENDLESS) else int(self.length or 0)
-        return {"kind": self.what, "entries": describe_spec(self.batches.element_spec), "batches": length}
+        entries = describe_spec(self.batches.element_spec)
+        return {"kind": self.what, "entries": entries, "batches": length, "batch_size": self.batch_size}
 
     @property
     def reading(self) -> str:
@@ -118,30 +119,18 @@ class StreamedDataset(BatchedDataset):
     ) -> tf.data.Dataset:  # fmt: skip
         """The batches from (epoch, step) on; see `AddressedDataset.stream`. There is no order to be keyed by `seed`.
 
-        The address of a row is (its number in the epoch, epoch).
+        The address of a row is (number of the row in the pass, number of the pass).
         """
         self.require_multiple(shard.total * micro_batches)
         batches = self._pass_on(epoch, step, epochs, steps).map(self._fill)
-        if addresses:
-            batches = tf.data.Dataset.zip((batches, self._addresses(epoch, step, steps)))
         if shard.total > 1:
             rows = cut_blocks(np.arange(self.batch_size)[None], shard, micro_batches)
-            batches = batches.flat_map(lambda *batch: _cut(_unpacked(batch), rows))
+            batches = batches.flat_map(lambda *pair: _cut(pair, rows))
+        if not addresses:
+            batches = batches.map(lambda batch, address: batch)
         if epochs is None:  # explicit: see AddressedDataset.stream
             batches = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         return batches.prefetch(tf.data.AUTOTUNE)
-
-    def _addresses(self, epoch: int, step: int, steps: int | None) -> tf.data.Dataset:
-        """The addresses of the rows of every batch from (epoch, step) on: int64 (rows, 2)."""
-        known = self.length not in (None, ENDLESS)
-        total = steps or (int(self.length or 0) if known else None)
-
-        def address(number):
-            later, place = (number // total, number % total) if total else (tf.zeros_like(number), number)
-            rows = place * self.batch_size + tf.range(self.batch_size, dtype=tf.int64)
-            return row_addresses(rows, epoch + later)
-
-        return tf.data.Dataset.counter(step).map(address)
 
     def prediction_stream(self, strategy: tf.distribute.Strategy, steps: int) -> Any:
         """Also notes the rows of every batch, for `in_order`."""
@@ -164,13 +153,13 @@ class StreamedDataset(BatchedDataset):
         self, seed: int = 0, *, epoch: int = 0, step: int = 0, epochs: int | None = None, steps: int | None = None
     ):
         """The batches as they come."""
-        return self._pass_on(epoch, step, epochs, steps).prefetch(tf.data.AUTOTUNE)
+        batches = self._pass_on(epoch, step, epochs, steps).map(lambda number, index, batch: batch)
+        return batches.prefetch(tf.data.AUTOTUNE)
 
     def _pass_on(self, epoch: int, step: int, epochs: int | None, steps: int | None) -> tf.data.Dataset:
         """Passes over the data, from (epoch, step) on, the last one being that before `epochs`."""
         if self.one_pass:
-            done = epoch * (steps or 0) + step if self.length == ENDLESS else step
-            return self.passes.noted(self.batches, 0, done)
+            return self._go_on(epoch, step, steps)
         if epochs is None:
             self._begin_earlier(epoch)
         total = steps or (None if self.length is None else int(self.length))
@@ -179,6 +168,17 @@ class StreamedDataset(BatchedDataset):
             return first
         later = tf.data.Dataset.range(epoch + 1, np.iinfo(np.int64).max if epochs is None else epochs)
         return first.concatenate(later.flat_map(lambda number: self._pass(number, 0, total)))
+
+    def _go_on(self, epoch: int, step: int, steps: int | None) -> tf.data.Dataset:
+        """The one pass that goes through all epochs of `steps` batches. A generator is taken to begin at an epoch."""
+        earlier = epoch * (steps or 0)
+        if self.length == ENDLESS:
+            batches, earlier = self.passes.noted(self.batches, 0, earlier + step), 0
+        else:
+            batches = self.passes.noted(self.batches, 0, step)
+        if steps is None:
+            return batches
+        return batches.map(lambda _, index, batch: ((index + earlier) // steps, (index + earlier) % steps, batch))
 
     def _begin_earlier(self, epoch: int) -> None:
         """Begins the passes of earlier epochs: a shuffle with a seed draws another order for each pass."""
@@ -211,21 +211,22 @@ class StreamedDataset(BatchedDataset):
 
         return tf.data.Dataset.from_tensors(number).map(missing)
 
-    def _fill(self, *item: Any) -> Any:
-        """Makes a batch of `batch_size` rows: copies of the last row, with weight 0, fill it."""
-        batch, size = _unpacked(item), self.batch_size
+    def _fill(self, number: tf.Tensor, index: tf.Tensor, batch: Any) -> tuple[Any, tf.Tensor]:
+        """Makes a batch of `batch_size` rows, which copies of the last row with weight 0 fill, and their addresses."""
+        size = self.batch_size
+        places, first = tf.range(size), index * size
         entries = list(named_entries(batch).values())
         if all(entry.shape[0] == size for entry in entries):
-            return add_weight(batch, tf.range(size))
+            return add_weight(batch, places), row_addresses(first + tf.cast(places, tf.int64), number)
         rows = tf.shape(entries[0])[0]
-        places = tf.range(size)
         known = tf.cond(rows <= size, lambda: rows, lambda: _refuse_rows(rows, size, self.what))
 
         def fill(entry):
             filled = tf.cond(rows == size, lambda: entry, lambda: tf.gather(entry, tf.minimum(places, known - 1)))
             return tf.ensure_shape(filled, (size, *entry.shape[1:]))
 
-        return add_weight(map_batch(fill, batch), tf.where(places < known, places, PADDING))
+        indices = tf.where(places < known, first + tf.cast(places, tf.int64), tf.constant(PADDING, tf.int64))
+        return add_weight(map_batch(fill, batch), indices), row_addresses(indices, number)
 
     def in_order(self, rows: np.ndarray) -> np.ndarray:
         """Leaves out the rows of padding."""

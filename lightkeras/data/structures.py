@@ -73,7 +73,8 @@ def from_structure(
     require(not empty, "data", "arrays with examples", f"empty: {', '.join(empty)}")
     made = AddressedDataset.from_tensors(tensors, batch_size, shuffle)
     where = "on disk" if any(isinstance(one, MappedArray) for one in named_entries(tensors).values()) else "in memory"
-    made.form, made.identity = find_form(tensors), {"kind": f"arrays {where}", "digest": digest_arrays(tensors)}
+    made.form = find_form(tensors)
+    made.identity = {"kind": f"arrays {where}", "examples": made.size, "digest": digest_arrays(tensors)}
     copied = ", not copied" if where == "on disk" else ""
     made.reading = f"{made.size:,} examples in arrays {where}{copied}, read by index. All promises hold."
     return made

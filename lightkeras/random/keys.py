@@ -93,14 +93,17 @@ def _entered(step: KeyedStep | None) -> Iterator[None]:
             _thread.step = before
 
 
-def keyed_draws(address: tf.Tensor, seed: int = 0, stage: str = "train") -> contextlib.AbstractContextManager:
+def keyed_draws(address: tf.Tensor | None, seed: int = 0, stage: str = "train") -> contextlib.AbstractContextManager:
     """Keys the draws in its `with` block, which is one step. The library's loops do so; do it to try a loss function.
 
     Args:
-        address: Address of every row, int64 (rows, 2): (index, epoch).
+        address: Address of every row, int64 (rows, 2): (index, epoch). None for the step of a plain Keras model, whose
+            draws are not keyed.
         seed: The run's seed.
         stage: "train", "val", "test" or "predict".
     """
+    if address is None:
+        return contextlib.nullcontext()
     return _entered(KeyedStep(address, seed, stage))
 
 

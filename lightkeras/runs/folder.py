@@ -11,6 +11,7 @@ import yaml
 
 from lightkeras import checkpoint
 from lightkeras.checkpoint import Checkpoint, CheckpointError
+from lightkeras.data.brought import BroughtData
 from lightkeras.utils import internals
 from lightkeras.utils.checks import lightkeras_error
 from lightkeras.utils.hparams import describe
@@ -62,11 +63,12 @@ def open_run(trainer: Any, task: Any, data: Any, ckpt_path: str | None) -> Folde
     if run is not None and ckpt_path == checkpoint.latest_checkpoint(run / CHECKPOINTS):
         return run
     arguments, left_out = trainer_config(trainer)
-    config = {"trainer": arguments, "task": describe(task), "data": describe(data)}
+    left_out += ["the data"] if isinstance(data, BroughtData) else []
+    config = {"trainer": arguments, "task": task.describe_arguments(), "data": describe(data)}
     note = f"# Not in this file, since made in Python: {', '.join(left_out)}\n" if left_out else ""
     plain = json.loads(json.dumps(config, default=_plain))
     text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
-    folder = _new_folder(as_path(trainer.default_root_dir) / task_name(type(task)))
+    folder = _new_folder(as_path(trainer.default_root_dir) / task.name_of_runs)
     (folder / "config.yaml").write_text(note + text, encoding="utf-8")
     if run is not None:
         _copy_logs(run, folder)

@@ -72,6 +72,14 @@ class PortableTask(HyperparametersMixin):
         """Keeps the facts about the data that the task was built with."""
         self._origin = Origin.of(data)
 
+    def describe_arguments(self) -> dict[str, Any]:
+        """Returns what identifies the task in a run: its class, and the constructor's arguments in the types of JSON.
+
+        Raises:
+            TypeError: An argument has a type that no file can hold.
+        """
+        return describe(self)
+
     # ---- copy.deepcopy and pickle
 
     def __reduce__(self):

@@ -16,7 +16,6 @@ import tensorflow as tf
 from lightkeras.checkpoint import Checkpoint, CheckpointError
 from lightkeras.data import DataModule
 from lightkeras.data.batches import spec_from_json, spec_to_json
-from lightkeras.data.streamed import StreamedDataset
 from lightkeras.runs.folder import open_checkpoint
 from lightkeras.training import layer_state
 from lightkeras.utils import internals
@@ -38,7 +37,7 @@ def capture(task: "TaskModule", data: DataModule, callbacks: dict, seed: int) ->
     arrays["sums/non_finite"] = task.train_sums.non_finite.numpy()
     known = {**identity(task, data, seed), "data_state": data.state_dict()}
     position = {"step": task.global_step, "steps_per_epoch": task.steps_per_epoch, "averages": task.average_names()}
-    if isinstance(data.trained_on, StreamedDataset) and task.global_step:
+    if data.trained_on is not None and data.trained_on.passes and task.global_step:
         known["passes"] = data.trained_on.passes.state((task.global_step - 1) // task.steps_per_epoch)
     return arrays, {**known, "spec": spec_to_json(task.spec), **position, "callbacks": callbacks}
 
@@ -93,7 +92,7 @@ def resume(task: "TaskModule", data: DataModule, saved: Checkpoint, seed: int, a
     now = {"data_state": data.state_dict(), "steps_per_epoch": task.steps_per_epoch}
     changed = require_same(saved, {**identity(task, data, seed), **now}, allowed)
     restore(task, saved, keep_rates=any(name.startswith("task.") for name in changed))
-    if isinstance(data.trained_on, StreamedDataset):
+    if data.trained_on is not None and data.trained_on.passes:
         data.trained_on.passes.expect(saved.state.get("passes", {}))
 
 
@@ -184,7 +183,7 @@ def build(task: "TaskModule", data: DataModule, spec: Any, saved: Checkpoint | N
 
 
 def _require_same_metrics(task: "TaskModule", saved: Checkpoint) -> None:
-    names, count = ", ".join(task.train_sums.kinds), len(saved.arrays["sums/values"])
+    names, count = ", ".join(task.train_sums.kinds), len(saved.arrays["sums/non_finite"])
     if count != len(task.train_sums.kinds):
         raise CheckpointError(
             f"Expected {saved.path} to hold sums of this run's metrics: {names}. Received: sums of {count} metrics. "
@@ -206,7 +205,7 @@ def _assign(variables: dict[str, Any], arrays: dict[str, np.ndarray], path: str)
 
 def identity(task: "TaskModule", data: DataModule, seed: int) -> dict:
     """Returns what identifies a run and is known before its data is read."""
-    return {"task": describe(task), "data": describe(data), "seed": seed}
+    return {"task": task.describe_arguments(), "data": describe(data), "seed": seed}
 
 
 def require_same(saved: Checkpoint, now: dict, allowed: Iterable[str] = ()) -> list[str]:

@@ -13,11 +13,11 @@ from lightkeras.data import AddressedDataset
 from lightkeras.data.addressing import number_rows
 from lightkeras.data.batched import BatchedDataset
 from lightkeras.data.failures import name_example
-from lightkeras.distribution.replicas import sum_over_workers
+from lightkeras.distribution.replicas import num_replicas, one_cpu, sum_over_workers
 from lightkeras.random.keys import KeyedBatches, keyed_draws
 from lightkeras.training.inputs import as_batches
 from lightkeras.training.logs import MetricSums
-from lightkeras.training.loop import Loop, StepsPerCall
+from lightkeras.training.loop import Loop, MemorySource, Source, StepsPerCall, StreamSource
 from lightkeras.utils import internals
 from lightkeras.utils.checks import lightkeras_error, require
 
@@ -33,6 +33,7 @@ class KerasMethods(internals.CompleteModel):
     """
 
     score_names: tuple[str, ...]
+    global_step: int
     seed: int
     train_loop: Loop
     test_loop: Loop
@@ -40,6 +41,59 @@ class KerasMethods(internals.CompleteModel):
     test_sums: MetricSums
     _apart_loop: Loop  # of evaluations that are not the run's
     _fits = False
+
+    # ---- what differs for a plain Keras model
+
+    @property
+    def callback_model(self) -> keras.Model:
+        """The model that Keras' callbacks get."""
+        return self
+
+    @property
+    def title(self) -> str:
+        """The name to show."""
+        return type(self).__name__
+
+    @property
+    def name_of_runs(self) -> str:
+        """The name of the folder of the task's runs: `TextGeneration` -> `text_generation`."""
+        return internals.to_snake_case(type(self).__name__)
+
+    @property
+    def fixed_strategy(self) -> tf.distribute.Strategy | None:
+        """The strategy that the task was built under, or None."""
+        return self.distribute_strategy if self.built else None
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can be evaluated without a checkpoint."""
+        return self.built
+
+    def begin_stage(self, stage: str, dataset: Any) -> None:
+        """Begins a stage ("fit", "validate", ...) on a data set."""
+
+    def prepare_evaluation(self, dataset: Any) -> None:
+        """Prepares evaluations on a data set: nothing is to be done."""
+
+    def training_source(self, dataset: Any, seed: int, steps: int, micro_batches: int) -> Source:
+        """Gathers arrays in memory inside the compiled loop, on one CPU; streams everything else."""
+        if dataset.gather_from_memory is not None and one_cpu(self.distribute_strategy):
+            return MemorySource(
+                dataset.gather_from_memory, lambda epoch: dataset.index_table(seed, epoch, steps, micro_batches)
+            )
+        epoch, step = divmod(self.global_step, steps)
+        address = {"seed": seed, "epoch": epoch, "step": step, "steps": steps, "micro_batches": micro_batches}
+        return StreamSource(dataset.replica_stream(self.distribute_strategy, **address))
+
+    def require_replicas(self, number: int, devices: Any) -> None:
+        """Raises ValueError if the task was built for another number of replicas."""
+        built = num_replicas(self.distribute_strategy)
+        expected = f'{built} or "auto" for a task that was built on this number'
+        require(number == built, "devices", expected, devices)
+
+    def trying_out(self) -> contextlib.AbstractContextManager:
+        """Puts back, after the `with` block, what a validation in it changed: nothing."""
+        return contextlib.nullcontext()
 
     # ---- on any data
 

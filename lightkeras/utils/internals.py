@@ -89,6 +89,11 @@ class SynchronousCallbackList(keras.callbacks.CallbackList):
     def _configure_async_dispatch(self, callbacks) -> None:
         """Dispatches nothing to other threads."""
 
+    def give_history(self, model: keras.Model) -> None:
+        """Sets `model.history`, as `fit` does."""
+        if self._history is not None:
+            model.history = self._history
+
 
 def save_backup(callback: keras.callbacks.BackupAndRestore) -> None:
     """Saves Keras' own backup now."""
@@ -140,6 +145,24 @@ def set_random_state(state: tuple) -> None:
         global_state.set_global_attribute(name, value)
 
 
+@contextlib.contextmanager
+def kept_random_state() -> Iterator[None]:
+    """Puts the global generators back after the `with` block; one that it makes stays."""
+    before = random_state()
+    try:
+        yield
+    finally:
+        state, attributes = before
+        made = {name: value for name, value in random_state()[1].items() if attributes.get(name) is None}
+        set_random_state((state, {**attributes, **made}))
+
+
+def global_seed_generators() -> list[keras.random.SeedGenerator]:
+    """Returns the generator that unseeded `keras.random` functions draw from; empty where none has drawn yet."""
+    generator = global_state.get_global_attribute(seed_generator.GLOBAL_SEED_GENERATOR)
+    return [] if generator is None else [generator]
+
+
 # ---- Keras: optimizers
 
 
@@ -174,10 +197,10 @@ def graph_class() -> type:
 
 
 @contextlib.contextmanager
-def scratch_graph(name: str) -> Iterator[None]:
+def scratch_graph(name: str) -> Iterator[Any]:
     """Traces the `with` block into a graph that is thrown away; variables are created outside of it."""
-    with tf.__internal__.FuncGraph(name).as_default():
-        yield
+    with tf.__internal__.FuncGraph(name).as_default() as graph:
+        yield graph
 
 
 @contextlib.contextmanager
@@ -199,6 +222,20 @@ def dropping_custom_gradients() -> Iterator[None]:
 def placeholder(spec: tf.TensorSpec) -> tf.Tensor:
     """Creates a symbolic tensor in a `scratch_graph`."""
     return tf.compat.v1.placeholder(spec.dtype, spec.shape)
+
+
+def used_variables(graph: Any) -> list[tf.Variable]:
+    """Returns the variables that a `scratch_graph` reads, in the order in which it captures them."""
+    by_handle = {id(v.handle): v for v in graph._watched_variables if hasattr(v, "handle")}
+    captured = [by_handle[id(outer)] for outer, _ in graph.captures if id(outer) in by_handle]
+    return list({id(variable): variable for variable in captured}.values())
+
+
+def placeholders(spec: Any) -> Any:
+    """Creates a batch of symbolic tensors, ragged and sparse ones too, in a `scratch_graph`."""
+    flat = tf.nest.flatten(spec, expand_composites=True)
+    parts = [None if one is None else placeholder(one) for one in flat]
+    return tf.nest.pack_sequence_as(spec, parts, expand_composites=True)
 
 
 def current_graph() -> Any:

@@ -1,0 +1,1 @@
+"""Plain Keras models: a compiled `keras.Model` trained by the Trainer."""

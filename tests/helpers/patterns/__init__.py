@@ -1,0 +1,1 @@
+"""Six well-known patterns as plain Keras models, written as the Keras guides teach them."""
