@@ -14,6 +14,7 @@ from lightkeras.data import DataModule
 from lightkeras.data.addressing import address_spec
 from lightkeras.data.batches import map_batch, row_count
 from lightkeras.distribution.replicas import draw_by_replica, num_replicas
+from lightkeras.export.exported_task import ExportedTask
 from lightkeras.metrics import WeightedMean
 from lightkeras.random.keys import keyed_draws
 from lightkeras.runs.portable import PortableTask
@@ -33,7 +34,7 @@ from lightkeras.utils.lightning import TASK_ATTRIBUTES, TASK_METHODS, replace_at
 
 
 @replace_attributes(TASK_ATTRIBUTES)
-class TaskModule(PortableTask, KerasMethods):
+class TaskModule(PortableTask, ExportedTask, KerasMethods):
     """A task: model, losses, optimizers. A subclass overrides
 
     - `configure_model(data)`: creates the layers, from what the data knows (the size of its vocabulary),

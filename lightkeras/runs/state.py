@@ -16,11 +16,12 @@ import tensorflow as tf
 from lightkeras.checkpoint import Checkpoint, CheckpointError
 from lightkeras.data import DataModule
 from lightkeras.data.batches import spec_from_json, spec_to_json
-from lightkeras.runs.folder import open_checkpoint
+from lightkeras.runs.folder import open_checkpoint, read_metrics
 from lightkeras.training import layer_state
 from lightkeras.utils import internals
 from lightkeras.utils.checks import lightkeras_error
 from lightkeras.utils.hparams import describe, read_arguments
+from lightkeras.utils.paths import as_path
 from lightkeras.utils.trust import TrustError, class_path, import_class, is_imported, trusting
 
 if TYPE_CHECKING:
@@ -136,7 +137,14 @@ def load_task(
     build(task, data, spec_from_json(saved.state["spec"]), saved)
     restore_weights(task, saved)
     task.global_step, task.seed = saved.state["step"], saved.state["seed"]
+    task.run_facts = run_facts(saved)
     return task
+
+
+def run_facts(saved: Checkpoint) -> dict[str, Any]:
+    """Returns what an export says of a run: its data, and the last value of every metric up to the checkpoint."""
+    metrics = read_metrics(as_path(saved.path).parent.parent, saved.state["step"])
+    return {"step": saved.state["step"], "metrics": metrics, "data": saved.state["data"]}
 
 
 def load_run(
