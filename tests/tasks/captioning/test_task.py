@@ -197,12 +197,12 @@ def test_more_padding_changes_nothing(untrained, monkeypatch):
 
 @pytest.fixture(scope="module")
 def learned():
-    """The network of the sample preset after 8 of its 10 epochs, and the data."""
+    """The network of the sample preset after its training, and the data."""
     made = of_preset("sample")
     task, data = Captioning(**made["task"]), CaptionData(**made["data"])
     train(
-        task, data, max_epochs=8, gradient_clip_val=made["trainer"]["gradient_clip_val"], limit_val_batches=0,
-        log_every_n_steps=1000, steps_per_execution="auto",
+        task, data, max_epochs=made["trainer"]["max_epochs"], gradient_clip_val=made["trainer"]["gradient_clip_val"],
+        limit_val_batches=0, log_every_n_steps=1000, steps_per_execution="auto",
     )  # fmt: skip
     return task, data
 
