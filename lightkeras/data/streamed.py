@@ -76,8 +76,11 @@ class StreamedDataset(BatchedDataset):
         if self.length is None and not self.one_pass:
             self.length = self._count()
         known = self.length is not None and self.length != ENDLESS
-        expected = f"a number of batches (int): the {self.what} has no length"
-        require(known, "limit_train_batches (or limit_val_batches, ...)", expected, "a share")
+        if not known:
+            raise ArgumentError(
+                f"Expected `limit_train_batches` (`limit_val_batches`, ...) to be a number of batches (int): the "
+                f"{self.what} has no length. Received: a share of its batches"
+            )
         require(self.length != 0, "data", "data with batches", f"an empty {self.what}")
         return int(self.length or 0)
 

@@ -194,7 +194,7 @@ def growing():
 
 
 REFUSED = [
-    (lambda fit: fit(endless()), r"`limit_train_batches.*` to be a number of batches .int.*has no length"),
+    (lambda fit: fit(endless()), r"`limit_train_batches` .* to be a number of batches .int.*has no length"),
     (lambda fit: fit(batched(X, Y).unbatch()), r"call `.batch\(batch_size\)`. Received: x of shape \(3,\), y of shape"),
     (lambda fit: fit(growing()), r"at most 2 rows in a batch, as the first. Received: 3"),
     (
