@@ -10,7 +10,6 @@ import keras
 import numpy as np
 
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
-from lightkeras.data.module import DataModule
 from lightkeras.distribution.accelerator import check_accelerator, prepare_devices
 from lightkeras.distribution.cluster import read_cluster
 from lightkeras.distribution.strategies import check_devices
@@ -225,12 +224,6 @@ def require_task(task: Any) -> None:
     """Raises TypeError unless given a TaskModule, or what takes the place of one for a compiled model."""
     expected = "a TaskModule, or a compiled keras.Model"
     require(isinstance(task, TaskModule | KerasTask), "task", expected, task, TypeError)
-
-
-def require_pair(task: Any, data: Any) -> None:
-    """Raises TypeError unless given a TaskModule and a DataModule."""
-    require_task(task)
-    require(isinstance(data, DataModule), "data", "a DataModule", data, TypeError)
 
 
 def require_changeable(allowed: Any) -> None:

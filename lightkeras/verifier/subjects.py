@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from lightkeras import callbacks as cb
 from lightkeras.data import stages
+from lightkeras.data.brought import BroughtData
 from lightkeras.data.module import DataModule
 from lightkeras.data.named_sets import map_sets
 from lightkeras.task import TaskModule
@@ -70,7 +71,9 @@ class Subject:
         return type(self.task)(**copy.deepcopy(self.task.init_args))
 
     def copy_data(self) -> DataModule:
-        """Makes the data again."""
+        """Makes the data again; data that was brought stays the same."""
+        if isinstance(self.data, BroughtData):
+            return copy.copy(self.data)
         return type(self.data)(**copy.deepcopy(self.data.init_args))
 
     def copy_few_data(self, extra_rows: int = 0) -> DataModule:
