@@ -11,8 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from lightkeras.data.failures import name_example
+from lightkeras.distribution.replicas import num_replicas
 from lightkeras.keras_models import tracing
 from lightkeras.keras_models.data import KerasData, KerasStreamSource
+from lightkeras.keras_models.hidden_state import find_hidden_operations
 from lightkeras.keras_models.identity import describe_model
 from lightkeras.keras_models.logs import LastLogs, as_python, flatten_logs
 from lightkeras.keras_models.optimizers import FoundOptimizers, require_own_updates
@@ -22,6 +24,8 @@ from lightkeras.training.layer_state import finish_build
 from lightkeras.training.logs import Logs
 from lightkeras.training.loop import Loop, Source, StepsPerCall
 from lightkeras.utils import internals
+from lightkeras.utils.checks import require
+from lightkeras.utils.messages import logger as messages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,9 +88,9 @@ class KerasTask(KerasMethods):
         return self.model
 
     @property
-    def title(self) -> str:
-        """The name of the model's class."""
-        return type(self.model).__name__
+    def described_class(self) -> type:
+        """The model's class."""
+        return type(self.model)
 
     @property
     def name_of_runs(self) -> str:
@@ -108,6 +112,11 @@ class KerasTask(KerasMethods):
     def writes_samples(self) -> bool:
         """Whether the model has a method `write_samples(folder, name)`."""
         return callable(getattr(self.model, "write_samples", None))
+
+    @property
+    def preferred_steps_per_execution(self) -> int | None:
+        """The number that the model was compiled with, unless it is 1."""
+        return self.model.steps_per_execution if self.model.steps_per_execution > 1 else None
 
     @property
     def prefer_jit_compile(self) -> bool | None:
@@ -142,7 +151,31 @@ class KerasTask(KerasMethods):
         """True: the model has weights."""
         return True
 
+    def require_replicas(self, number: int, devices: Any) -> None:
+        """Raises ValueError if the model was made under another strategy than the Trainer's."""
+        built = num_replicas(self.distribute_strategy)
+        under = "no strategy" if built == 1 else f"a strategy of {built} replicas"
+        expected = (
+            f"{built}, as the model was built under {under}. For several devices, build and compile it in "
+            "`with strategy.scope():` of a tf.distribute.MirroredStrategy, and give that as Trainer(strategy=strategy)"
+        )
+        require(number == built, "devices", expected, devices)
+
     # ---- what Keras' fit asks for
+
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """Is called by the Trainer.
+
+        TensorFlow's rewriting of arithmetic is off meanwhile: it adds numbers up in an order of its own choice, which
+        differed from process to process, so that a resumed run did not end with the same bits.
+        """
+        options = tf.config.optimizer.get_experimental_options()
+        tf.config.optimizer.set_experimental_options({**options, "arithmetic_optimization": False})
+        try:
+            return super().fit(*args, **kwargs)
+        finally:
+            before = {"arithmetic_optimization": True, **options}
+            tf.config.optimizer.set_experimental_options(before)
 
     @property
     def stop_training(self) -> bool:
@@ -214,6 +247,10 @@ class KerasTask(KerasMethods):
         """Creates the variables of an evaluation by tracing it on the batches of `dataset`."""
         self.test_sums = LastLogs(self._trace(self.model.test_step, self._convert(dataset)))
 
+    def trace_again(self) -> Any:
+        """Traces the training step once more and returns its graph."""
+        return tracing.trace(self.model.train_step, self._example.element_spec, self.distribute_strategy).graph
+
     def _list_variables(self) -> list[Any]:
         return list(find_variables(self.model).values())
 
@@ -228,6 +265,9 @@ class KerasTask(KerasMethods):
             spec = tracing.replica_spec(data.element_spec, self.distribute_strategy)
             found = tracing.trace(step, spec, self.distribute_strategy)
         internals.clear_losses(self.model)
+        if found.graph is not None and self._stage == "fit":
+            for hidden in find_hidden_operations(found.graph):
+                messages.warning("A resumed run will not end with the same bits. %s", hidden)
         used = [*self._found.used, *found.variables]
         self._found = _Found(find_variables(self.model, used), used)
         self.optimizers = FoundOptimizers(find_optimizers(self.model))

@@ -50,9 +50,19 @@ class KerasMethods(internals.CompleteModel):
         return self
 
     @property
+    def preferred_steps_per_execution(self) -> int | None:
+        """The steps of a call where a callback listens to batches; None for one."""
+        return None
+
+    @property
+    def described_class(self) -> type:
+        """The class that identifies a run."""
+        return type(self)
+
+    @property
     def title(self) -> str:
         """The name to show."""
-        return type(self).__name__
+        return self.described_class.__name__
 
     @property
     def name_of_runs(self) -> str:
