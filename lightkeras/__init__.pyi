@@ -5,6 +5,7 @@ from lightkeras import checkpoint as checkpoint
 from lightkeras import data as data
 from lightkeras import decoding as decoding
 from lightkeras import distribution as distribution
+from lightkeras import export as export
 from lightkeras import layers as layers
 from lightkeras import losses as losses
 from lightkeras import metrics as metrics

@@ -14,11 +14,13 @@ from lightkeras.data import DataModule
 from lightkeras.data.addressing import address_spec
 from lightkeras.data.batches import map_batch, row_count
 from lightkeras.distribution.replicas import draw_by_replica, num_replicas
+from lightkeras.export.exported_task import ExportedTask
 from lightkeras.metrics import WeightedMean
 from lightkeras.random.keys import keyed_draws
 from lightkeras.runs.portable import PortableTask
 from lightkeras.runs.state import load_task
-from lightkeras.training import step
+from lightkeras.training import keras_metrics, step
+from lightkeras.training.compute import compute
 from lightkeras.training.keras_methods import KerasMethods
 from lightkeras.training.layer_state import finish_build
 from lightkeras.training.logs import Logs, MetricSums
@@ -32,7 +34,7 @@ from lightkeras.utils.lightning import TASK_ATTRIBUTES, TASK_METHODS, replace_at
 
 
 @replace_attributes(TASK_ATTRIBUTES)
-class TaskModule(PortableTask, KerasMethods):
+class TaskModule(PortableTask, ExportedTask, KerasMethods):
     """A task: model, losses, optimizers. A subclass overrides
 
     - `configure_model(data)`: creates the layers, from what the data knows (the size of its vocabulary),
@@ -153,23 +155,12 @@ class TaskModule(PortableTask, KerasMethods):
             The sums, to be returned by `train_step`.
         """
         if self._building:
-            return self.evaluate_loss(loss_function, batch)
-        return step.minimize(lambda part: self._compute(loss_function, part, training=True), batch, self.optimizers)
+            return compute(self, loss_function, batch, training=True)
+        return step.minimize(lambda part: compute(self, loss_function, part, training=True), batch, self.optimizers)
 
     def evaluate_loss(self, loss_function: LossFunction, batch) -> Metrics:
         """Returns the sums of `loss_function(batch, training=False)`: no update, no weight regularizers."""
-        return self._compute(loss_function, batch, training=False)
-
-    def _compute(self, loss_function: LossFunction, batch, training: bool) -> Metrics:
-        internals.clear_losses(self)
-        metrics = as_metrics(loss_function(batch, training=training), batch, self)
-        adding = [layer.path or layer.name for layer in internals.flatten_layers(self) if internals.added_losses(layer)]
-        if adding:
-            raise ArgumentError(
-                "Expected every loss to be returned by the loss function, as a sum beside its weight. Received: "
-                f"`add_loss` or `activity_regularizer` in {', '.join(adding)}"
-            )
-        return metrics
+        return compute(self, loss_function, batch, training=False)
 
     @contextlib.contextmanager
     def averaged_weights(self):
@@ -205,9 +196,10 @@ class TaskModule(PortableTask, KerasMethods):
         self._strategy, self._spec = tf.distribute.get_strategy(), spec
         self._building = True
         try:
-            self._train_kinds = self._trace(self.train_step, "train")
-            self.train_sums = MetricSums(self._train_kinds)
-            self.test_sums = MetricSums(self._trace(self.test_step, "val") if self.evaluates else {})
+            keras_metrics.watch(self)
+            self.train_sums = self._trace(self.train_step, "train")
+            self.test_sums = self._trace(self.test_step, "val") if self.evaluates else MetricSums({})
+            self._train_kinds = self.train_sums.sums
         finally:
             self._building = False
         self.built = True
@@ -218,13 +210,14 @@ class TaskModule(PortableTask, KerasMethods):
                 for generator in internals.seed_generators(layer):
                     draw_by_replica(generator)
 
-    def _trace(self, function, stage: str) -> dict[str, type[WeightedMean]]:
-        """Traces `function` in a graph that is thrown away; layers create variables outside it."""
+    def _trace(self, function, stage: str) -> MetricSums:
+        """Traces `function` in a graph that is thrown away; layers and metrics create variables outside it."""
         with internals.scratch_graph("build"):
             batch = map_batch(internals.placeholder, self.spec)
             address = internals.placeholder(address_spec(row_count(self.spec)))
-            with keyed_draws(address, self.seed, stage):
-                return {name: type(value) for name, value in as_metrics(function(batch), batch, self).items()}
+            with keyed_draws(address, self.seed, stage), keras_metrics.discovering(batch) as updated:
+                sums = {name: type(value) for name, value in as_metrics(function(batch), batch, self).items()}
+        return MetricSums(sums, updated.found)
 
     def _require_variables_under_strategy(self) -> None:
         outside = [v.path for v in self.variables if not isinstance(v.value, tf.distribute.DistributedValues)]
@@ -255,7 +248,7 @@ class TaskModule(PortableTask, KerasMethods):
         self.optimizers.build()
         norms = [self.optimizers.log_name(name, step.GRADIENT_NORM) for name in self.optimizers]
         logged = dict.fromkeys(norms, WeightedMean) if settings.log_gradient_norm else {}
-        self.train_sums = MetricSums({**self._train_kinds, **logged})
+        self.train_sums = MetricSums({**self._train_kinds, **logged}, self.train_sums.watched)
 
     def compile_steps(
         self, *, run_eagerly: bool = False, jit_compile: bool = False, steps_per_execution: int | str = 1,
@@ -338,14 +331,6 @@ class TaskModule(PortableTask, KerasMethods):
     def evaluation_names(self) -> list[str]:
         """The metrics of an evaluation: those of `test_step` and of `score`."""
         return [*self.test_sums.kinds, *self.score_names]
-
-    def reset_metrics(self) -> None:
-        """Does nothing: `begin_epoch` and `begin_evaluation` reset (Keras resets at each evaluation too)."""
-
-    @property
-    def metrics(self) -> list:
-        """No metrics of Keras': sums with weights replace them (Keras' loss tracker would report a loss of 0)."""
-        return []
 
     # ---- state
 

@@ -38,6 +38,6 @@ class IntervalMeans:
             return None
         values = sums.values.numpy()
         interval = sums.between(self._before, values)
-        self._before = None if step % self._task.steps_per_epoch == 0 else values
+        self._before = None if step % self._task.steps_per_epoch == 0 else values[: len(sums.non_finite)]
         self._step = step
         return {"epoch": epoch, "step": step, **sums.results(interval)}

@@ -41,7 +41,7 @@ class NonFiniteGuard(Callback):
         if (first < 0).all():
             return
         step = int(first[first >= 0].min())
-        names = [name for name, at in zip(totals.kinds, first, strict=True) if at == step]
+        names = [name for name, at in zip(totals.kinds, first, strict=False) if at == step]
         epoch, batch = divmod(step, self.model.steps_per_epoch)
         raise NonFiniteLossError(
             f"Expected finite losses. Received: {', '.join(names)} not finite at update {step + 1} (epoch {epoch}, "

@@ -70,6 +70,8 @@ class AddressedDataset(BatchedDataset):
             arrays in memory, for a training loop that gathers its batches itself.
     """
 
+    item_rows = 1  # of a source whose items are batches: the rows of one
+
     def __init__(
         self, size: int, batch_size: int, load: Callable, shuffle: bool = True, lengths: Any = None,
         widths: Sequence[int] | None = None, batch_tokens: int | None = None,

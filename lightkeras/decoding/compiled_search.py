@@ -42,7 +42,8 @@ class CompiledSearch:
 
     Args:
         network: An object with `encode(inputs) -> states` and with `next(ids, states) -> (logits, states, attention)`,
-            the function that `lightkeras.decoding.search` describes.
+            the function that `lightkeras.decoding.search` describes. They are traced without autograph: conditions and
+            loops over tensors are `tf.cond` and `tf.while_loop`.
         inputs: The spec of a batch's inputs, rows first. If its second dimension is None, the inputs are ids, (rows,
             slots), padded with `PAD` at the right.
         max_length: The most tokens of a sequence, its end included: an int or, for inputs that are ids, a function of
@@ -106,12 +107,15 @@ class CompiledSearch:
         inputs: Any,
         beam_size: int = 1,
         n_best: int = 1,
-        length_penalty: float = 0.0,
-        coverage_penalty: float = 0.0,
+        length_penalty: Any = 0.0,
+        coverage_penalty: Any = 0.0,
     ) -> Hypotheses:
-        """Returns the `Hypotheses` of a batch, (rows, n_best, ...) each, for the arguments of `search_batch`."""
-        function = self._function(beam_size, n_best, coverage_penalty > 0)
-        return function(inputs, *(tf.constant(penalty, tf.float32) for penalty in (length_penalty, coverage_penalty)))
+        """Returns the `Hypotheses` of a batch, (rows, n_best, ...) each, for the arguments of `search_batch`.
+
+        Penalties may be tensors, within a graph; then coverage counts, even if its penalty is 0.
+        """
+        function = self._function(beam_size, n_best, tf.is_tensor(coverage_penalty) or coverage_penalty > 0)
+        return function(inputs, *(tf.cast(penalty, tf.float32) for penalty in (length_penalty, coverage_penalty)))
 
     @property
     def _pads(self) -> bool:
@@ -123,7 +127,9 @@ class CompiledSearch:
         if key not in self._functions:
             function = functools.partial(self._search, beam_size=beam_size, n_best=n_best, covers=covers)
             penalty = tf.TensorSpec((), tf.float32)
-            self._functions[key] = tf.function(function, input_signature=[self.inputs, penalty, penalty])
+            self._functions[key] = tf.function(
+                function, input_signature=[self.inputs, penalty, penalty], autograph=False
+            )
         return self._functions[key]
 
     def _search(self, inputs, length_penalty, coverage_penalty, beam_size, n_best, covers) -> Hypotheses:

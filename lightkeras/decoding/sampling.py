@@ -175,16 +175,44 @@ def generate(
     shape = prompt.shape
     require(shape.rank == 2 and shape[1] != 0, "prompt", "(batch, prompt_length) ids, one or more a row", shape)
     states = _read(next_fn, states, prompt[:, :-1])
+    draw = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    return continue_text(next_fn, states, prompt[:, -1], 0, length, **draw, capacity=capacity)[0]
+
+
+def continue_text(
+    next_fn: Callable[[tf.Tensor, Any], tuple[tf.Tensor, Any]],
+    states: Any,
+    ids: tf.Tensor,
+    first: Any,
+    length: Any,
+    *,
+    temperature: Any = 1.0,
+    top_k: int | None = None,
+    top_p: Any = None,
+    seed: Any,
+    capacity: int | None = None,
+) -> tuple[tf.Tensor, tf.Tensor, Any]:
+    """Draws the tokens from number `first` on of a text that `generate` would draw: a long text in several parts.
+
+    Args:
+        next_fn, states, temperature, top_k, top_p, seed: As in `generate`.
+        ids: (batch,) int32: the token before.
+        first: Tokens that were drawn before.
+        length, capacity: As in `generate`, of this part.
+
+    Returns:
+        The tokens, (batch, length) or (batch, capacity) int32; the last of them (batch,); the states after it.
+    """
 
     def step(t, ids, states, written):
         logits, states = next_fn(ids, states)  # (batch, vocabulary)
-        ids = sample(logits, fold_in(seed, t), temperature, top_k, top_p)
+        ids = sample(logits, fold_in(seed, first + t), temperature, top_k, top_p)
         return t + 1, ids, states, written.write(t, ids)
 
-    written = tf.TensorArray(tf.int32, size=capacity or length, element_shape=shape[:1])
-    start = (tf.constant(0), prompt[:, -1], states, written)
-    *_, written = tf.while_loop(lambda t, *_: t < length, step, start)
-    return tf.transpose(written.stack())  # (length, batch) -> (batch, length)
+    written = tf.TensorArray(tf.int32, size=capacity or length, element_shape=ids.shape)
+    start = (tf.constant(0), ids, states, written)
+    _, ids, states, written = tf.while_loop(lambda t, *_: t < length, step, start)
+    return tf.transpose(written.stack()), ids, states  # (length, batch) -> (batch, length)
 
 
 def _read(next_fn: Callable[[tf.Tensor, Any], tuple[tf.Tensor, Any]], states: Any, ids: tf.Tensor) -> Any:

@@ -1,5 +1,6 @@
 """A run's folder: `ROOT/TASK/NAME/` with config.yaml, metrics.csv, checkpoints, TensorBoard, samples."""
 
+import csv
 import datetime
 import json
 import os
@@ -31,8 +32,9 @@ def trainer_config(trainer: Any) -> tuple[dict[str, Any], list[str]]:
     """The arguments of a Trainer that a file can hold, the seed that it drew among them; and what is left out."""
     given, left_out = dict(trainer.init_args), []
     given["seed"], given["default_root_dir"] = trainer.seed, os.fspath(trainer.default_root_dir)
-    if isinstance(trainer.max_time, datetime.timedelta):
-        given["max_time"] = {"seconds": trainer.max_time.total_seconds()}
+    for name in ("max_time", "val_check_interval"):
+        if isinstance(given[name], datetime.timedelta):
+            given[name] = {"seconds": given[name].total_seconds()}
     if not isinstance(trainer.strategy, str):
         left_out.append(class_path(type(given.pop("strategy"))))
     described = {callback: _described(callback) for callback in trainer.callbacks}
@@ -103,6 +105,18 @@ def _new_folder(parent: Folder) -> Folder:
     raise lightkeras_error(FileExistsError)(
         f"Expected a free name for a run in {parent}. Received: 999 runs of this second"
     )
+
+
+def read_metrics(run: Folder, step: int) -> dict[str, float]:
+    """Returns the last value of every metric in a run's metrics.csv up to update `step`."""
+    path = run / "metrics.csv"
+    if not path.exists():
+        return {}
+    found = {}
+    for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
+        if int(float(row["step"])) <= step:
+            found |= {name: float(value) for name, value in row.items() if value and name not in ("epoch", "step")}
+    return found
 
 
 def is_run(folder: Folder) -> bool:

@@ -61,6 +61,7 @@ class PortableTask(HyperparametersMixin):
     configure_model: Callable[[DataModule], None]
     build_from: Callable[[dict[str, tf.TensorSpec]], None]
     data_module: type[DataModule]
+    construction = staticmethod(internals.names_from_the_start)  # of metrics, by which their values are logged
     _origin: Origin | None = None
 
     def __init_subclass__(cls, **kwargs):

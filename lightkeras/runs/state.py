@@ -16,11 +16,12 @@ import tensorflow as tf
 from lightkeras.checkpoint import Checkpoint, CheckpointError
 from lightkeras.data import DataModule
 from lightkeras.data.batches import spec_from_json, spec_to_json
-from lightkeras.runs.folder import open_checkpoint
+from lightkeras.runs.folder import open_checkpoint, read_metrics
 from lightkeras.training import layer_state
 from lightkeras.utils import internals
 from lightkeras.utils.checks import lightkeras_error
 from lightkeras.utils.hparams import describe, read_arguments
+from lightkeras.utils.paths import as_path
 from lightkeras.utils.trust import TrustError, class_path, import_class, is_imported, trusting
 
 if TYPE_CHECKING:
@@ -137,7 +138,14 @@ def load_task(
     build(task, data, spec_from_json(saved.state["spec"]), saved)
     restore_weights(task, saved)
     task.global_step, task.seed = saved.state["step"], saved.state["seed"]
+    task.run_facts = run_facts(saved)
     return task
+
+
+def run_facts(saved: Checkpoint) -> dict[str, Any]:
+    """Returns what an export says of a run: its data, and the last value of every metric up to the checkpoint."""
+    metrics = read_metrics(as_path(saved.path).parent.parent, saved.state["step"])
+    return {"step": saved.state["step"], "metrics": metrics, "data": saved.state["data"]}
 
 
 def load_run(
@@ -184,11 +192,12 @@ def build(task: "TaskModule", data: DataModule, spec: Any, saved: Checkpoint | N
 
 
 def _require_same_metrics(task: "TaskModule", saved: Checkpoint) -> None:
-    names, count = ", ".join(task.train_sums.kinds), len(saved.arrays["sums/non_finite"])
-    if count != len(task.train_sums.kinds):
+    names, known = ", ".join(task.train_sums.kinds), task.train_sums.values.shape
+    found = saved.arrays["sums/values"].shape
+    if known != found:
         raise CheckpointError(
-            f"Expected {saved.path} to hold sums of this run's metrics: {names}. Received: sums of {count} metrics. "
-            "Resume a run with the metrics and the log_gradient_norm that it had."
+            f"Expected {saved.path} to hold sums of this run's metrics: {names}, an array of {tuple(known)}. Received: "
+            f"one of {found}. Resume a run with the metrics and the log_gradient_norm that it had."
         )
 
 

@@ -73,6 +73,13 @@ def _signs() -> tuple[re.Pattern, re.Pattern]:
     return re.compile(f"(?<=[{word}])['\u2019][{word}]+|[^\\s{word}]"), re.compile(f"[{word}]")
 
 
+def letter_runs() -> list[tuple[int, int]]:
+    """Returns the runs [start, end) of code points that `tokenize` takes as parts of words: letters, digits, marks."""
+    every = "".join(map(chr, range(0x110000)))
+    letter = _signs()[1].pattern
+    return [match.span() for match in re.finditer(f"{letter}+", every)]
+
+
 def _marked(match: re.Match) -> str:
     """Puts a sign between spaces, with `JOIN` on the sides where it touches a neighbour."""
     text, start, end = match.string, match.start(), match.end()

@@ -15,6 +15,7 @@ from lightkeras.data.batched import BatchedDataset
 from lightkeras.data.failures import name_example
 from lightkeras.distribution.replicas import num_replicas, one_cpu, sum_over_workers
 from lightkeras.random.keys import KeyedBatches, keyed_draws
+from lightkeras.training import keras_metrics
 from lightkeras.training.inputs import as_batches
 from lightkeras.training.logs import MetricSums
 from lightkeras.training.loop import Loop, MemorySource, Source, StepsPerCall, StreamSource
@@ -176,6 +177,19 @@ class KerasMethods(internals.CompleteModel):
         """The metrics of `evaluate`, in its order: the loss comes first, as in Keras."""
         return sorted([*self.test_sums.kinds, *self.score_names], key=lambda name: name != "loss")
 
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Keras' metrics of the task and of its layers. (Keras' own loss tracker would report a loss of 0.)"""
+        layers = internals.flatten_layers(self)
+        return list({id(one): one for layer in layers for one in internals.own_metrics(layer)}.values())
+
+    def reset_metrics(self) -> None:
+        """Does nothing: metrics are reset where an epoch or evaluation begins (Keras calls it at each evaluation)."""
+
+    def get_metrics_result(self) -> dict[str, float]:
+        """Returns the results of Keras' metrics by name, in the epoch or evaluation that ran last."""
+        return keras_metrics.results_of(self)
+
     # ---- on the data of a stage
 
     def begin_evaluation(self, steps: int) -> None:
@@ -206,7 +220,7 @@ class KerasMethods(internals.CompleteModel):
             return
 
         def on_replica(batch, address):
-            with keyed_draws(address, self.seed, "predict"):
+            with keyed_draws(address, self.seed, "predict"), keras_metrics.predicting():
                 return self.predict_step(batch)
 
         def predict(elements):  # Keras gives a list: one element, which is a pair
@@ -237,7 +251,7 @@ class KerasMethods(internals.CompleteModel):
         self, batches: Any, count: int | None, steps: int | None, verbose: Any, callbacks: Any
     ) -> dict:  # fmt: skip
         one_by_one = count is None or callbacks
-        calls, sums = StepsPerCall(1 if one_by_one else "auto"), MetricSums(self.test_sums.kinds)
+        calls, sums = StepsPerCall(1 if one_by_one else "auto"), self.test_sums.like()
         self.test_loop, self.test_sums = self._apart_loop.counting(sums, calls), sums
         if isinstance(batches, AddressedDataset):
             return self.evaluate_dataset(batches, count or 0, callbacks, verbose)

@@ -14,6 +14,7 @@ from lightkeras.data.batches import Batch, map_batch, named_entries
 from lightkeras.distribution.replicas import all_reduce_sum
 from lightkeras.metrics import WeightedMean
 from lightkeras.random.keys import named_draws_only, split_draws
+from lightkeras.training.keras_metrics import set_step_states, step_states
 from lightkeras.training.optimizers import NamedOptimizers, loss_name
 from lightkeras.training.per_example import Metrics
 from lightkeras.utils.checks import ArgumentError
@@ -113,16 +114,21 @@ def _add_up(function, indices):
 
 def _add_up_in_graph(function, count: int):
     """Computes `function(0) + ... + function(count - 1)` by a loop in the graph."""
+    states = step_states()
     shapes = (
         tf.function(function, autograph=False).get_concrete_function(tf.TensorSpec((), tf.int32)).structured_outputs
     )
 
-    def body(index, total):
-        return index + 1, [tf.add(*pair) for pair in zip(total, _known(function(index)), strict=True)]
+    def body(index, total, states):
+        set_step_states(states)
+        total = [tf.add(*pair) for pair in zip(total, _known(function(index)), strict=True)]
+        return index + 1, total, step_states()
 
     def add_up(known):
-        zeros = [tf.zeros(like.shape, like.dtype) for like in known]
-        return tf.while_loop(lambda index, _: index < count, body, (0, zeros), maximum_iterations=count)[1]
+        start = (0, [tf.zeros(like.shape, like.dtype) for like in known], states)
+        _, total, after = tf.while_loop(lambda index, *_: index < count, body, start, maximum_iterations=count)
+        set_step_states(after)
+        return total
 
     return _on_known(add_up, shapes)
 

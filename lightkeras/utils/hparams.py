@@ -31,8 +31,10 @@ class HyperparametersMixin:
 
     Attributes:
         replaced_methods, replaced_arguments: Names of Lightning's, and what replaces them here.
+        construction: Makes the context in which the whole constructor runs.
     """
 
+    construction: ClassVar[Callable[[], contextlib.AbstractContextManager]] = contextlib.nullcontext
     replaced_methods: ClassVar[dict[str, str]] = {}
     replaced_arguments: ClassVar[dict[str, str]] = {}
 
@@ -84,10 +86,12 @@ def _record(init: Callable, owner: type) -> Any:
     def recorded(self, *args, **kwargs):
         reject_arguments(kwargs, signature.parameters, self.replaced_arguments)
         kwargs |= _made_defaults(owner, signature, args, kwargs)
+        outermost = "_init_args" not in self.__dict__
         with contextlib.suppress(TypeError):  # arguments that do not fit: `init` says it better
             values = _bind(signature, args, kwargs)
             _keep(self, values)
-        init(self, *args, **kwargs)
+        with self.construction() if outermost else contextlib.nullcontext():
+            init(self, *args, **kwargs)
 
     vars(recorded).update(__signature__=signature, records_arguments=True)  # Keras looks at the signature
     return recorded

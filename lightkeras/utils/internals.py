@@ -45,6 +45,16 @@ def added_losses(layer: keras.layers.Layer) -> list[Any]:
     return list(layer._losses)
 
 
+def own_metrics(layer: keras.layers.Layer) -> list[keras.metrics.Metric]:
+    """Returns the metrics that are attributes of the layer itself, or in its lists and dicts."""
+    return list(layer._metrics)
+
+
+def metric_direction(metric: keras.metrics.Metric) -> str | None:
+    """Returns "min" or "max", the better direction of a metric, or None where Keras knows none."""
+    return {"up": "max", "down": "min"}.get(getattr(metric, "_direction", ""))
+
+
 def has_own_state(layer: keras.layers.Layer) -> bool:
     """Returns whether the layer's class saves or loads more than variables, by hooks of its own.
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 import lightkeras as lk
 from tasks.dcgan import figures
 from tasks.dcgan.data import MNISTData
+from tasks.dcgan.export import endpoints
 from tasks.dcgan.model import Discriminator, Generator
 
 SAMPLES = 64  # images in a grid
@@ -200,7 +201,11 @@ class DCGAN(lk.TaskModule):
         lk.utils.require_int("seed", seed, minimum=0)
         lk.utils.require(seed < 2**32, "seed", "below 2**32", seed)
         keys = np.stack([np.arange(n), np.full(n, seed)], axis=1)
-        return lk.random.normal(tf.constant(keys, tf.int64), self.hparams.noise_dim, stream=GENERATING).numpy()
+        return self.noise_of(tf.constant(keys, tf.int64)).numpy()
+
+    def noise_of(self, keys: tf.Tensor) -> tf.Tensor:
+        """Returns the noise of generated images, (rows, noise_dim), by number and seed: int64 (rows, 2)."""
+        return lk.random.normal(keys, self.hparams.noise_dim, stream=GENERATING)
 
     def _images(self, noise: np.ndarray) -> np.ndarray:
         parts = [self._to_images(noise[i : i + ROWS]).numpy() for i in range(0, len(noise), ROWS)]
@@ -208,12 +213,16 @@ class DCGAN(lk.TaskModule):
 
     @functools.cached_property
     def _to_images(self):
-        """The compiled generator: noise (rows, noise_dim) to uint8 images."""
+        """The compiled generator."""
+        return tf.function(self.to_images, input_signature=[tf.TensorSpec((None, self.hparams.noise_dim), tf.float32)])
 
-        def images(noise):
-            return tf.saturate_cast(tf.round(self.generator(noise) * 127.5 + 127.5), tf.uint8)
+    def to_images(self, noise: tf.Tensor) -> tf.Tensor:
+        """Turns noise (rows, noise_dim) into images, uint8 (rows, size, size, channels)."""
+        return tf.saturate_cast(tf.round(self.generator(noise) * 127.5 + 127.5), tf.uint8)
 
-        return tf.function(images, input_signature=[tf.TensorSpec((None, self.hparams.noise_dim), tf.float32)])
+    def exports(self):
+        """Returns the endpoints of an export: see `tasks/dcgan/export.py`."""
+        return endpoints(self)
 
     def write_samples(self, folder: Path, name: str) -> None:
         """Writes a grid of images, from the same noise each time, and all grids in the folder as an animated GIF."""

@@ -42,12 +42,13 @@ class CharacterRNN(keras.layers.Layer):
             width = layer.units
         self.head.build((None, None, width))
 
-    def call(self, ids, states=None, training=False):
+    def call(self, ids, states=None, padding_mask=None, training=False):
         """Computes the logits of the next characters, and the states after the last character.
 
         Args:
             ids: int32 (batch, time).
             states: The states of each layer, as returned; None for zeros.
+            padding_mask: None or booleans (batch, time): a step where it is False keeps the states.
             training: Whether to apply dropout.
 
         Returns:
@@ -56,11 +57,11 @@ class CharacterRNN(keras.layers.Layer):
         table = self.embedding_dropout(self.embedding.embeddings, training=training)  # (vocabulary, embedding)
         states = states or [None] * len(self.recurrent)
         first, *rest = self.recurrent
-        x, *after = first.call_embedded(table, ids, initial_state=states[0], training=training)
+        x, *after = first.call_embedded(table, ids, initial_state=states[0], mask=padding_mask, training=training)
         new = [after]
         x = self.dropouts[0](x, training=training)  # (batch, time, units)
         for layer, dropout, state in zip(rest, self.dropouts[1:], states[1:], strict=True):
-            x, *after = layer(x, initial_state=state, training=training)
+            x, *after = layer(x, initial_state=state, mask=padding_mask, training=training)
             new.append(after)
             x = dropout(x, training=training)
         return self.head(x), new

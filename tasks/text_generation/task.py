@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import lightkeras as lk
 from tasks.text_generation.data import TextData
+from tasks.text_generation.export import endpoints
 from tasks.text_generation.model import CELLS, CharacterRNN
 
 MIN_CAPACITY = 512  # characters; shorter texts are written by the same compiled function
@@ -165,6 +166,10 @@ class TextGeneration(lk.TaskModule):
             return lk.decoding.generate(next_function, states, last, length, **draw, capacity=capacity)
 
         return tf.function(write, jit_compile=True, autograph=False)
+
+    def exports(self):
+        """Returns the endpoints of an export: see `tasks/text_generation/export.py`."""
+        return endpoints(self)
 
     def write_samples(self, folder: Path, name: str) -> None:
         """Writes a text, from the same seed each time."""

@@ -12,6 +12,7 @@ import tensorflow as tf
 import lightkeras as lk
 from tasks.translation import figures
 from tasks.translation.data import TranslationData
+from tasks.translation.export import endpoints
 from tasks.translation.model import Translator
 
 SAMPLES = 10  # sentences of a sample
@@ -172,6 +173,10 @@ class Translation(lk.TaskModule):
         text = self.data.decode(one.ids) if len(source) > 1 else ""  # an empty source has only its end
         labels = self.data.source_vocabulary.labels(source), self.data.target_vocabulary.labels(one.ids)
         return Translated(text, one.score, *labels, one.attention)
+
+    def exports(self):
+        """Returns the endpoints of an export: see `tasks/translation/export.py`."""
+        return endpoints(self)
 
     # ---- evaluating and showing
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 import lightkeras as lk
 from lightkeras.distribution.strategies import make_strategy
+from lightkeras.training.compute import compute
 from lightkeras.training.optimizers import UpdateSettings
 from lightkeras.training.step import differentiate
 
@@ -79,10 +80,10 @@ def made(task, dataset, devices: int = 1, **settings):
     return task
 
 
-def updated(task, dataset, steps: int = 1, *, run_eagerly: bool = False, steps_per_execution=1) -> dict:
-    """The logs after `steps` updates of a task that is `made`."""
+def updated(task, dataset, steps: int = 1, **how) -> dict:
+    """The logs after `steps` updates of a task that is `made`; `how` it compiles its steps."""
     with task.distribute_strategy.scope():
-        task.compile_steps(run_eagerly=run_eagerly, steps_per_execution=steps_per_execution)
+        task.compile_steps(**how)
         task.steps_per_epoch = steps
         task.begin_epoch(0)
         task.make_train_function()
@@ -94,7 +95,7 @@ def updated(task, dataset, steps: int = 1, *, run_eagerly: bool = False, steps_p
 
 def gradients(task, loss_function, batch):
     """Gradients by optimizer name, and the sums."""
-    return differentiate(lambda part: task._compute(loss_function, part, training=True), batch, task.optimizers)
+    return differentiate(lambda part: compute(task, loss_function, part, training=True), batch, task.optimizers)
 
 
 def weights(task) -> list[np.ndarray]:

@@ -161,7 +161,7 @@ def test_evaluation_changes_nothing():
     before = state(task)
     task.begin_evaluation(2)
     task.make_test_function()
-    stream = iter(data.stream())
+    stream = iter(data.replica_stream(task.distribute_strategy))
     results = [dict(task.test_function(stream)) for _ in range(2)]
     for name, value in state(task).items():
         np.testing.assert_array_equal(value, before[name])

@@ -122,7 +122,7 @@ def test_weights_and_class_weights_count_as_in_keras():
 def test_as_keras_gives_what_keras_would(data):
     """The batches of Keras' own adapter, the last one short."""
     ours = as_data_module(data, batch_size=8, shuffle=False).train_dataset().as_keras(epochs=1)
-    theirs = tf.data.Dataset.from_tensor_slices(data).batch(8)
+    theirs = tf.data.Dataset.from_tensor_slices(X if isinstance(data, tuple) and len(data) == 1 else data).batch(8)
     assert len(list(ours)) == len(list(theirs)) == 3
     for our, their in zip(ours, theirs, strict=True):
         keras.tree.assert_same_structure(our, their)
@@ -229,3 +229,9 @@ def test_evaluation_modules_pass_data_modules_on():
     assert as_evaluation_module(module) is module
     with pytest.raises(ValueError, match="`batch_size` to be None with a DataModule"):
         as_evaluation_module(module, batch_size=3)
+
+
+@pytest.mark.parametrize("data", [(X, Y), batched(X, Y)], ids=["arrays", "tf.data"])
+def test_the_promise_is_checked_on_data_as_it_is(data):
+    report = lk.check(Line(), data, only=["padding", "splits"])
+    assert [result.status for result in report.results] == ["PASS", "SKIP"]

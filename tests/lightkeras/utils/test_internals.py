@@ -75,6 +75,19 @@ def test_seed_generators():
     assert internals.seed_generators(keras.Sequential([dropout])) == []  # not those of the layers inside
 
 
+def test_own_metrics():
+    layer = keras.layers.Layer()
+    layer.one, layer.more = keras.metrics.Mean("a"), {"list": [keras.metrics.Mean("b")]}
+    layer.inner = keras.layers.Layer()
+    layer.inner.other = keras.metrics.Mean("c")
+    assert [metric.name for metric in internals.own_metrics(layer)] == ["a", "b"]
+
+
+def test_metric_direction():
+    found = [keras.metrics.AUC(), keras.metrics.MeanSquaredError(), keras.metrics.Mean()]
+    assert [internals.metric_direction(metric) for metric in found] == ["max", "min", None]
+
+
 def test_added_losses():
     layer = dense(activity_regularizer="l2")
     layer(tf.ones((1, 3)))

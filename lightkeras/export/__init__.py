@@ -1,0 +1,24 @@
+"""Exports of trained tasks, for programs that have neither lightkeras nor Keras."""
+
+from lightkeras.export.check import Compared, ExportError
+from lightkeras.export.decoding import decoding_steps
+from lightkeras.export.endpoints import Endpoint
+from lightkeras.export.exporting import FORMATS, export
+from lightkeras.export.folders import read_export
+from lightkeras.export.texts import TEXTS, CharacterCodec, WordCodec, kept_characters, require_at_least, texts_of
+
+__all__ = [
+    "FORMATS",
+    "TEXTS",
+    "CharacterCodec",
+    "Compared",
+    "Endpoint",
+    "ExportError",
+    "WordCodec",
+    "decoding_steps",
+    "export",
+    "kept_characters",
+    "read_export",
+    "require_at_least",
+    "texts_of",
+]

@@ -1,0 +1,105 @@
+"""`export`: from a task to a folder that other programs read."""
+
+import contextlib
+import copy
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from lightkeras.distribution.replicas import num_replicas
+from lightkeras.export import card, check, folders, saved_model
+from lightkeras.export.check import Compared, ExportError
+from lightkeras.export.endpoints import Endpoint
+from lightkeras.utils import internals
+from lightkeras.utils.checks import require, require_choice
+from lightkeras.version import __version__
+
+WRITERS = {"saved_model": saved_model.write}
+FORMATS = (*WRITERS,)
+
+
+def export(model: Any, folder: str | os.PathLike, format: str = "saved_model") -> Compared:
+    """Exports a trained task, and compares the export with it in a process without lightkeras and Keras.
+
+    Args:
+        model: A task with `exports()`; or a `keras.Model` that is built, which has one endpoint, `serve`.
+        folder: A new folder. It appears when it is complete and compared.
+        format: One of `FORMATS`.
+
+    Returns:
+        Differences and seconds, by endpoint.
+
+    Raises:
+        ExportError: An endpoint cannot be written, or gives other results than the task.
+        FileExistsError: The folder exists.
+        ValueError: Unknown format, or a task without `exports()`.
+    """
+    require_choice("format", format, FORMATS)
+    path = folders.new_folder(folder)
+    with _on_one_device(model) as model, folders.written_whole(path) as partial:
+        endpoints = find_endpoints(model)
+        return _write(model, endpoints, partial, format)
+
+
+def _write(model: Any, endpoints: Mapping[str, Endpoint], folder: Path, form: str) -> Compared:
+    WRITERS[form](folder, endpoints)
+    example = card.write_example(folder, form, endpoints)
+    facts = {
+        "name": internals.to_snake_case(type(model).__name__), "version": __version__, "format": form,
+        "endpoints": card.describe_endpoints(endpoints), "run": dict(getattr(model, "run_facts", {})),
+    }  # fmt: skip
+    card.write_readme(folder, facts, example)
+    compared = check.compare(folder, form, endpoints)
+    facts["compared"] = {"differences": compared.differences}
+    folders.write_card(folder, facts)
+    return compared
+
+
+@contextlib.contextmanager
+def _on_one_device(model: Any):
+    """Gives the model with the weights that are judged: averages; a copy on one device, if it has several."""
+    if not hasattr(model, "averaged_weights"):
+        yield model
+        return
+    with model.averaged_weights():
+        yield copy.deepcopy(model) if num_replicas(model.distribute_strategy) > 1 else model
+
+
+def find_endpoints(model: Any) -> dict[str, Endpoint]:
+    """Returns the endpoints of a task by name; of a `keras.Model`, `serve`.
+
+    Raises:
+        ValueError: A task that is not built, or without `exports()`; a model of unknown inputs.
+    """
+    named = type(model).__name__
+    require(getattr(model, "built", False), "task", "built: trained, or loaded from a checkpoint", named)
+    if not hasattr(model, "exports"):
+        return {"serve": _serve(model)}
+    endpoints = model.exports()
+    expected = "a method that returns a `lk.export.Endpoint` for each name"
+    correct = isinstance(endpoints, dict) and endpoints and all(isinstance(e, Endpoint) for e in endpoints.values())
+    require(bool(correct), f"{named}.exports()", expected, endpoints)
+    return endpoints
+
+
+def _serve(model: Any) -> Endpoint:
+    known = isinstance(model, keras.Model) and bool(getattr(model, "inputs", None))
+    require(known, "model", "a task, or a functional or sequential `keras.Model`", model)
+    names = [tensor.name for tensor in model.inputs]
+    signature = {
+        name: tf.TensorSpec(tensor.shape, tensor.dtype) for name, tensor in zip(names, model.inputs, strict=True)
+    }
+
+    def serve(**inputs):
+        values = [inputs[name] for name in names]
+        outputs = keras.tree.flatten(model(values[0] if len(values) == 1 else values, training=False))
+        return {f"output_{number}": value for number, value in enumerate(outputs)}
+
+    return Endpoint(serve, signature)
+
+
+__all__ = ["FORMATS", "ExportError", "export", "find_endpoints"]
