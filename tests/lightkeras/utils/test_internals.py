@@ -431,3 +431,32 @@ def test_concat_replicas():
     )
     joined = internals.concat_replicas({"a": parts}, strategy)
     assert joined["a"].numpy().tolist() == [[0], [0], [1], [1]]
+
+
+# ---- plain Keras models
+
+
+def test_a_scratch_graph_lists_variables_and_operations():
+    read, unread = tf.Variable(1.0), tf.Variable(2.0)
+    with internals.scratch_graph("try") as graph:
+        batch = internals.placeholders((tf.TensorSpec([None, 2]), None))
+        tf.random.normal([2]) + batch[0] * read
+    assert batch[0].shape.as_list() == [None, 2] and batch[1] is None
+    assert [variable is read for variable in internals.used_variables(graph)] == [True]
+    assert "RandomStandardNormal" in [operation.type for operation in internals.operations(graph)]
+    assert unread.numpy() == 2
+
+
+def test_kept_random_state_puts_the_generators_back():
+    keras.utils.set_random_seed(3)
+    with internals.kept_random_state():
+        first = tf.random.normal([3]).numpy()
+        keras.random.normal([1])
+    assert len(internals.global_seed_generators()) == 1
+    assert tf.random.normal([3]).numpy().tolist() == first.tolist()
+
+
+def test_a_callback_list_gives_its_history():
+    history, model = keras.callbacks.History(), keras.Sequential()
+    internals.SynchronousCallbackList([history]).give_history(model)
+    assert model.history is history
