@@ -17,7 +17,7 @@ def build(compiled: bool = True) -> keras.Model:
 
 
 def test_a_model_that_is_not_compiled():
-    with pytest.raises(ValueError, match="Expected `model` to be compiled: call `model.compile"):
+    with pytest.raises(ValueError, match="Expected `model` to be compiled: call"):
         quiet(max_epochs=1).fit(build(compiled=False), (X, Y))
 
 

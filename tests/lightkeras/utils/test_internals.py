@@ -436,24 +436,41 @@ def test_concat_replicas():
 # ---- plain Keras models
 
 
-def test_a_scratch_graph_lists_variables_and_operations():
+def test_used_variables():
     read, unread = tf.Variable(1.0), tf.Variable(2.0)
     with internals.scratch_graph("try") as graph:
-        batch = internals.placeholders((tf.TensorSpec([None, 2]), None))
-        tf.random.normal([2]) + batch[0] * read
-    assert batch[0].shape.as_list() == [None, 2] and batch[1] is None
+        read * 2.0
     assert [variable is read for variable in internals.used_variables(graph)] == [True]
-    assert "RandomStandardNormal" in [operation.type for operation in internals.operations(graph)]
     assert unread.numpy() == 2
 
 
-def test_kept_random_state_puts_the_generators_back():
+def test_placeholders():
+    with internals.scratch_graph("try"):
+        dense, none, ragged = internals.placeholders(
+            (tf.TensorSpec([None, 2]), None, tf.RaggedTensorSpec([None, None]))
+        )
+    assert dense.shape.as_list() == [None, 2] and none is None
+    assert isinstance(ragged, tf.RaggedTensor)
+
+
+def test_operations():
+    with internals.scratch_graph("try") as graph:
+        tf.function(lambda: tf.random.normal([2]))()
+    assert "RandomStandardNormal" in [operation.type for operation in internals.operations(graph)]
+
+
+def test_kept_random_state():
     keras.utils.set_random_seed(3)
     with internals.kept_random_state():
         first = tf.random.normal([3]).numpy()
-        keras.random.normal([1])
-    assert len(internals.global_seed_generators()) == 1
     assert tf.random.normal([3]).numpy().tolist() == first.tolist()
+
+
+def test_global_seed_generators():
+    keras.utils.set_random_seed(3)
+    assert internals.global_seed_generators() == []
+    keras.random.normal([1])
+    assert len(internals.global_seed_generators()) == 1
 
 
 def test_a_callback_list_gives_its_history():
