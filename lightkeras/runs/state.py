@@ -192,12 +192,12 @@ def build(task: "TaskModule", data: DataModule, spec: Any, saved: Checkpoint | N
 
 
 def _require_same_metrics(task: "TaskModule", saved: Checkpoint) -> None:
-    names, known = ", ".join(task.train_sums.kinds), task.train_sums.values.shape
-    found = saved.arrays["sums/values"].shape
+    names, count = ", ".join(task.train_sums.kinds), len(saved.arrays["sums/non_finite"])
+    known, found = tuple(task.train_sums.values.shape), saved.arrays["sums/values"].shape
     if known != found:
         raise CheckpointError(
-            f"Expected {saved.path} to hold sums of this run's metrics: {names}, an array of {tuple(known)}. Received: "
-            f"one of {found}. Resume a run with the metrics and the log_gradient_norm that it had."
+            f"Expected {saved.path} to hold sums of this run's metrics: {names}. Received: sums of {count} metrics, an "
+            f"array of {found}, not {known}. Resume a run with the metrics and the log_gradient_norm that it had."
         )
 
 
