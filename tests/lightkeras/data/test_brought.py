@@ -224,6 +224,16 @@ def test_what_cannot_be_read_is_said_in_a_sentence(attempt, message):
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_validation_data_may_be_several_sets_by_name():
+    task, trainer = Line(), quiet(max_epochs=1)
+    several = {"all": (X, Y), "few": batched(X[:8], Y[:8])}
+    history = trainer.fit(task, (X, Y), validation_data=several, batch_size=8).history
+    rows = (task.network(X)[:, 0].numpy() - 2 * Y) ** 2
+    assert history["val_all_loss"] == pytest.approx([rows.mean()], rel=1e-5)
+    assert history["val_few_loss"] == pytest.approx([rows[:8].mean()], rel=1e-5)
+    assert trainer.validate(task, several)["val_few_loss"] == pytest.approx(rows[:8].mean(), rel=1e-5)
+
+
 def test_evaluation_modules_pass_data_modules_on():
     module = Module()
     assert as_evaluation_module(module) is module
