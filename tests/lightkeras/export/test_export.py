@@ -110,7 +110,7 @@ def test_captions_of_jpeg_files(tasks, loaded):
     files = sorted((ROOT / "tasks" / "captioning" / "images").glob("*.jpg"))[:3]
     found = loaded.captioning__caption([path.read_bytes() for path in files])["text"].numpy()
     assert [text.decode() for text in found] == tasks["captioning"].caption(files)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="(?i)jpeg"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"(?i)jpeg"):
         loaded.captioning__caption([b"no photo"])
 
 
