@@ -24,12 +24,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+from jsonargparse.typing import register_type
 
 from lightkeras.data.module import DataModule
 from lightkeras.task import TaskModule
 from lightkeras.trainer import Trainer
 from lightkeras.utils import entry_points, values
 from lightkeras.utils.checks import ArgumentError, nearest
+from lightkeras.utils.durations import ClockTime
 from lightkeras.utils.trust import class_path, import_class, trusting
 
 BASES = {"task": TaskModule, "data": DataModule}
@@ -72,6 +74,8 @@ def to_written(config: dict[str, dict], task_class: type, data_class: type) -> d
 
 
 # ---- the parser
+
+register_type(ClockTime, str, ClockTime.read, ValueError, type_check=lambda value, _: isinstance(value, ClockTime))
 
 
 class Parser(ArgumentParser):

@@ -19,14 +19,16 @@ from lightkeras.metrics import WeightedMean
 from lightkeras.random.keys import keyed_draws
 from lightkeras.runs.portable import PortableTask
 from lightkeras.runs.state import load_task
-from lightkeras.training import keras_metrics, step
-from lightkeras.training.compute import compute
+from lightkeras.training import keras_metrics, logged, step
+from lightkeras.training.added_losses import count_rows
+from lightkeras.training.compute import compute, parts_function
 from lightkeras.training.keras_methods import KerasMethods
 from lightkeras.training.layer_state import finish_build
+from lightkeras.training.logged import Logging
 from lightkeras.training.logs import Logs, MetricSums
 from lightkeras.training.loop import Loop, Source, StepsPerCall, StreamSource
 from lightkeras.training.optimizers import NamedOptimizers, SeveralOptimizers, UpdateSettings
-from lightkeras.training.per_example import LossFunction, Metrics, as_metrics
+from lightkeras.training.per_example import LossFunction, Metrics
 from lightkeras.training.taken_names import reject_taken_methods, reject_taken_name
 from lightkeras.utils import internals
 from lightkeras.utils.checks import ArgumentError, lightkeras_error
@@ -34,7 +36,7 @@ from lightkeras.utils.lightning import TASK_ATTRIBUTES, TASK_METHODS, replace_at
 
 
 @replace_attributes(TASK_ATTRIBUTES)
-class TaskModule(PortableTask, ExportedTask, KerasMethods):
+class TaskModule(PortableTask, ExportedTask, Logging, KerasMethods):
     """A task: model, losses, optimizers. A subclass overrides
 
     - `configure_model(data)`: creates the layers, from what the data knows (the size of its vocabulary),
@@ -42,9 +44,10 @@ class TaskModule(PortableTask, ExportedTask, KerasMethods):
     - `train_step(batch)`, `test_step(batch)`, `predict_step(batch)`: Keras' own, short: they call
       `self.minimize(loss_function, batch)` and `self.evaluate_loss(loss_function, batch)`.
 
-    A loss function takes `(batch, training)` and returns (sum, weight), or a dict of them: `NAME_loss` is the loss of
-    optimizer NAME ("loss" for an optimizer without a name), any other name is a metric. The library divides, once, by
-    the weight of the whole global batch: over replicas, workers and micro-batches alike. The constructor's arguments
+    A loss function takes `(batch, training)` and returns values per example, or (sum, weight), or a dict of them:
+    `NAME_loss` is the loss of optimizer NAME ("loss" for an optimizer without a name), any other name is a metric. The
+    library weighs and divides, once, by the weight of the whole global batch: over replicas, workers and micro-batches
+    alike. Metrics of Keras' are attributes that the loss function updates. The constructor's arguments
     are recorded (`hparams`), as they were given: see `utils.values` for the types.
 
     Attributes:
@@ -148,19 +151,37 @@ class TaskModule(PortableTask, ExportedTask, KerasMethods):
 
     # ---- what a task calls
 
-    def minimize(self, loss_function: LossFunction, batch) -> Metrics:
+    def minimize(self, loss_function: LossFunction, batch, regularize: bool = True) -> Metrics:
         """Makes one update by the gradients of `loss_function(batch, training=True)`.
+
+        Args:
+            loss_function: See above.
+            batch: What `train_step` was given.
+            regularize: Add weight regularizers, activity regularizers and what layers `add_loss` to the losses, as
+                Keras does. False leaves them out: the loss function adds those that it wants.
 
         Returns:
             The sums, to be returned by `train_step`.
         """
         if self._building:
-            return compute(self, loss_function, batch, training=True)
-        return step.minimize(lambda part: compute(self, loss_function, part, training=True), batch, self.optimizers)
+            return self._sums_of_build(loss_function, batch, training=True)
+        function = parts_function(self, loss_function, batch, True, regularize)
+        return step.minimize(function, batch, self.optimizers, regularize)
 
-    def evaluate_loss(self, loss_function: LossFunction, batch) -> Metrics:
-        """Returns the sums of `loss_function(batch, training=False)`: no update, no weight regularizers."""
-        return compute(self, loss_function, batch, training=False)
+    def evaluate_loss(self, loss_function: LossFunction, batch, regularize: bool = True) -> Metrics:
+        """Returns the sums of `loss_function(batch, training=False)`: no update, no weight regularizers.
+
+        Args:
+            loss_function: See above.
+            batch: What `test_step` was given.
+            regularize: Add activity regularizers and what layers `add_loss` to the losses.
+        """
+        if self._building:
+            return self._sums_of_build(loss_function, batch, training=False)
+        return step.evaluate(*parts_function(self, loss_function, batch, False, regularize)(batch))
+
+    def _sums_of_build(self, loss_function: LossFunction, batch, training: bool) -> Metrics:
+        return compute(self, loss_function, batch, lambda: count_rows(batch), training)[0]
 
     @contextlib.contextmanager
     def averaged_weights(self):
@@ -216,7 +237,7 @@ class TaskModule(PortableTask, ExportedTask, KerasMethods):
             batch = map_batch(internals.placeholder, self.spec)
             address = internals.placeholder(address_spec(row_count(self.spec)))
             with keyed_draws(address, self.seed, stage), keras_metrics.discovering(batch) as updated:
-                sums = {name: type(value) for name, value in as_metrics(function(batch), batch, self).items()}
+                sums = {name: type(value) for name, value in logged.call(function, batch, self).items()}
         return MetricSums(sums, updated.found)
 
     def _require_variables_under_strategy(self) -> None:
@@ -247,8 +268,8 @@ class TaskModule(PortableTask, ExportedTask, KerasMethods):
         self.optimizers.require_losses(list(self._train_kinds))
         self.optimizers.build()
         norms = [self.optimizers.log_name(name, step.GRADIENT_NORM) for name in self.optimizers]
-        logged = dict.fromkeys(norms, WeightedMean) if settings.log_gradient_norm else {}
-        self.train_sums = MetricSums({**self._train_kinds, **logged}, self.train_sums.watched)
+        kinds = dict.fromkeys(norms, WeightedMean) if settings.log_gradient_norm else {}
+        self.train_sums = MetricSums({**self._train_kinds, **kinds}, self.train_sums.watched)
 
     def compile_steps(
         self, *, run_eagerly: bool = False, jit_compile: bool = False, steps_per_execution: int | str = 1,

@@ -13,12 +13,13 @@ import tensorflow as tf
 from lightkeras.callbacks.assemble import assemble
 from lightkeras.callbacks.batch_hooks import needs_every_batch
 from lightkeras.callbacks.callback_list import CallbackList
-from lightkeras.callbacks.validation import Validation
+from lightkeras.callbacks.validation import try_out_validation
 from lightkeras.checkpoint import Checkpoint
 from lightkeras.data import DataModule, stages
 from lightkeras.data.batched import BatchedDataset
 from lightkeras.data.brought import BroughtData, as_data_module, as_evaluation_module
 from lightkeras.data.failures import name_example
+from lightkeras.data.named_sets import metric_prefix
 from lightkeras.distribution.replicas import is_chief, num_replicas
 from lightkeras.distribution.strategies import make_worker_strategy
 from lightkeras.keras_models.accept import as_task
@@ -90,8 +91,10 @@ class Trainer(TrainerArguments):
         overfit_batches: Train and validate on this number (or share) of the training batches, unshuffled.
         limit_train_batches: Batches of an epoch to use: a number, or a share up to 1.0.
         limit_val_batches, limit_test_batches, limit_predict_batches: The same for the other stages.
-        val_check_interval: Validate also within an epoch: after this number of updates, or this share of the epoch.
-        check_val_every_n_epoch: Validate in every n-th epoch only.
+        val_check_interval: Validate also within an epoch: after this number of updates, or this share of the epoch; or
+            in every epoch, when this time of training has passed since the last validation: "HH:MM:SS", or as
+            `max_time`. A resumed run goes on counting.
+        check_val_every_n_epoch: Validate in every n-th epoch only, and then at its end.
         num_sanity_val_steps: Validation batches run before training, so that an error there comes at once.
         log_every_n_steps: Updates between two rows of the logs.
         log_gradient_norm: Log the global norm of the reduced gradients, before clipping, as `gradient_norm`, or as
@@ -177,7 +180,8 @@ class Trainer(TrainerArguments):
                 messages.info("Data: %s", train.reading)
             source = task.training_source(train, self.seed, steps, self.micro_batches)
             self._compile(task, callbacks, source)
-            self._try_out_validation(callbacks, resumed=saved is not None)
+            if self.num_sanity_val_steps and not saved:
+                try_out_validation(callbacks, self.num_sanity_val_steps)
             resumed = saved.state if saved else {}
             del saved, weights  # their arrays
             return self._run(task, train, source, callbacks, resumed)
@@ -185,14 +189,14 @@ class Trainer(TrainerArguments):
     def validate(
         self, task: TaskModule, data: Any, ckpt_path: str | None = None, *, batch_size: int | None = None
     ) -> dict[str, float]:
-        """Returns the metrics on the validation data, by their `val_` names; see `test`."""
+        """Returns the metrics on the validation data, by their `val_` names, `val_NAME_` of named sets; see `test`."""
         require(self.limit_val_batches > 0, "limit_val_batches", "above 0 to validate", self.limit_val_batches)
         return self._evaluate(task, data, "validate", "val", self.limit_val_batches, ckpt_path, batch_size)
 
     def test(
         self, task: TaskModule, data: Any, ckpt_path: str | None = None, *, batch_size: int | None = None
     ) -> dict[str, float]:
-        """Returns the metrics on the test data, by their `test_` names.
+        """Returns the metrics on the test data, by their `test_` names, `test_NAME_` of named sets.
 
         Args:
             task: A trained task, or one that takes the weights of `ckpt_path`.
@@ -210,7 +214,8 @@ class Trainer(TrainerArguments):
         """
         task = as_task(task)
         data = as_evaluation_module(data, batch_size)
-        with self._ready(task, data, "predict", self.limit_predict_batches, ckpt_path) as (dataset, steps):
+        with self._ready(task, data, "predict", self.limit_predict_batches, ckpt_path) as used:
+            ((dataset, steps),) = used.values()
             return task.predict_dataset(dataset, steps, self._evaluation_callbacks(task, steps))
 
     # ---- before training
@@ -296,11 +301,6 @@ class Trainer(TrainerArguments):
             task.train_loop.calls.stops = (self.log_every_n_steps, *callbacks.stops("stops"))
             task.train_loop.calls.epoch_stops = callbacks.stops("epoch_stops")
 
-    def _try_out_validation(self, callbacks: CallbackList, resumed: bool) -> None:
-        for callback in callbacks.callbacks:
-            if self.num_sanity_val_steps and not resumed and isinstance(callback, Validation):
-                callback.try_out(self.num_sanity_val_steps)
-
     # ---- training
 
     def _run(
@@ -337,8 +337,8 @@ class Trainer(TrainerArguments):
     @contextlib.contextmanager
     def _ready(
         self, task: TaskModule, data: DataModule, stage: str, limit: int | float, ckpt_path: str | None
-    ) -> Iterator[stages.StageData]:
-        """Builds the task, restores its weights, and yields the stage's data."""
+    ) -> Iterator[dict[str, stages.StageData]]:
+        """Builds the task, restores its weights, and yields the stage's data sets by name."""
         require_task(task)
         expected = "a checkpoint, for a task that is not trained"
         require(task.usable or ckpt_path is not None, "ckpt_path", expected, ckpt_path)
@@ -352,9 +352,10 @@ class Trainer(TrainerArguments):
         with seeded(self.seed):
             used = stages.evaluation(data, DATASETS[stage], limit)
         with strategy.scope(), use_precision(self.precision):
-            task.begin_stage(stage, used.dataset)
+            first = next(iter(used.values())).dataset
+            task.begin_stage(stage, first)
             if not task.built:
-                state.build(task, data, used.dataset.element_spec, saved)
+                state.build(task, data, first.element_spec, saved)
             if saved:
                 state.restore_trained(task, data, saved)
             self._compile(task, stage="test" if stage == "test" else "val")
@@ -369,8 +370,10 @@ class Trainer(TrainerArguments):
     ) -> dict[str, float]:
         task = as_task(task)
         data = as_evaluation_module(data, batch_size)
-        with self._ready(task, data, stage, limit, ckpt_path) as (dataset, steps):
-            logs = task.evaluate_dataset(dataset, steps, self._evaluation_callbacks(task, steps))
-        metrics = {f"{prefix}_{name}": value for name, value in logs.items()}
+        metrics = {}
+        with self._ready(task, data, stage, limit, ckpt_path) as used:
+            for name, (dataset, steps) in used.items():
+                logs = task.evaluate_dataset(dataset, steps, self._evaluation_callbacks(task, steps))
+                metrics |= {metric_prefix(prefix, name) + metric: value for metric, value in logs.items()}
         self.callback_metrics = dict(metrics)
         return metrics

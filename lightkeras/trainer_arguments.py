@@ -9,9 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from lightkeras.callbacks.limit import to_seconds
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
-from lightkeras.data.module import DataModule
 from lightkeras.distribution.accelerator import check_accelerator, prepare_devices
 from lightkeras.distribution.cluster import read_cluster
 from lightkeras.distribution.strategies import check_devices
@@ -21,6 +19,7 @@ from lightkeras.task import TaskModule
 from lightkeras.training.optimizers import CLIP_ALGORITHMS
 from lightkeras.training.precision import ALIASES, PRECISIONS
 from lightkeras.utils.checks import require, require_choice, require_int, require_number
+from lightkeras.utils.durations import ClockTime, is_duration, to_seconds
 from lightkeras.utils.hparams import HyperparametersMixin
 from lightkeras.utils.lightning import TRAINER_ARGUMENTS
 from lightkeras.utils.paths import as_path
@@ -51,7 +50,8 @@ class TrainerArguments(HyperparametersMixin):
         enable_model_summary: bool = True, fast_dev_run: bool | int = False, overfit_batches: int | float = 0,
         limit_train_batches: int | float = 1.0, limit_val_batches: int | float = 1.0,
         limit_test_batches: int | float = 1.0, limit_predict_batches: int | float = 1.0,
-        val_check_interval: int | float = 1.0, check_val_every_n_epoch: int = 1, num_sanity_val_steps: int = 2,
+        val_check_interval: ClockTime | int | float | str | dict | datetime.timedelta = 1.0,
+        check_val_every_n_epoch: int = 1, num_sanity_val_steps: int = 2,
         log_every_n_steps: int = 50, log_gradient_norm: bool = False,
     ):  # fmt: skip
         self.max_epochs, self.max_steps, self.max_time = max_epochs, max_steps, max_time
@@ -81,6 +81,10 @@ class TrainerArguments(HyperparametersMixin):
         self.callbacks: list[keras.callbacks.Callback] = list(callbacks or [])
         prepare_devices(self.accelerator, self.devices)
         self.max_seconds = to_seconds(max_time)
+        every = self.val_check_interval
+        self.val_check_seconds = (
+            to_seconds(every, "val_check_interval", without_days=True) if is_duration(every) else None
+        )
         self.seed: int = random.SystemRandom().randrange(2**31) if seed is None else seed
         if strategy == "multi_worker":
             read_cluster()  # the workers meet in `fit`
@@ -145,8 +149,12 @@ def _check_update(given: TrainerArguments) -> None:
 
 
 def _check_amounts(given: TrainerArguments) -> None:
-    for name in ("limit_train_batches", "limit_test_batches", "limit_predict_batches", "val_check_interval"):
+    for name in ("limit_train_batches", "limit_test_batches", "limit_predict_batches"):
         _require_amount(name, getattr(given, name), zero=False)
+    if is_duration(given.val_check_interval):
+        to_seconds(given.val_check_interval, "val_check_interval", without_days=True)
+    else:
+        _require_amount("val_check_interval", given.val_check_interval, zero=False)
     for name in ("limit_val_batches", "overfit_batches"):
         _require_amount(name, getattr(given, name), zero=True)
     if given.overfit_batches:
@@ -216,12 +224,6 @@ def require_task(task: Any) -> None:
     """Raises TypeError unless given a TaskModule, or what takes the place of one for a compiled model."""
     expected = "a TaskModule, or a compiled keras.Model"
     require(isinstance(task, TaskModule | KerasTask), "task", expected, task, TypeError)
-
-
-def require_pair(task: Any, data: Any) -> None:
-    """Raises TypeError unless given a TaskModule and a DataModule."""
-    require_task(task)
-    require(isinstance(data, DataModule), "data", "a DataModule", data, TypeError)
 
 
 def require_changeable(allowed: Any) -> None:

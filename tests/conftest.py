@@ -3,6 +3,9 @@
 import gc
 import os
 
+# what is compiled runs a few times: LLVM takes half the time that XLA needs, and its speed is of no use here
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+
 # isort: off
 import lightkeras  # noqa: F401  (before TensorFlow: it sets the environment)
 import keras
@@ -25,6 +28,12 @@ LONGEST_FIRST = (  # so that two processes with `--dist loadfile` end together
     "tests/benchmarks/test_harness.py",
 )
 
+OPTIMIZED = (  # files whose graphs TensorFlow optimizes before they run, as it does for users
+    "tests/test_invariance.py",
+    "tests/lightkeras/training/test_compiled_update.py",
+    "tests/lightkeras/training/test_step.py",
+)
+
 SMOKE = (  # files and tests of `pytest -m smoke`
     "tests/test_smoke.py",
     "tests/test_architecture.py",
@@ -38,6 +47,12 @@ SMOKE = (  # files and tests of `pytest -m smoke`
     "tests/lightkeras/utils/test_messages.py",
     "tests/lightkeras/cli/test_commands.py::test_the_offline_preset_trains",
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def graph_optimizer(request):
+    """Switches the optimization of graphs off, except in `OPTIMIZED`: it takes a third of a short training's time."""
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": request.node.nodeid not in OPTIMIZED})
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def metric_names(
         if hasattr(callback, "metric_names"):
             callback.set_model(find_model(callback, task))
             added += callback.metric_names()
-    validated = [f"val_{name}" for name in task.evaluation_names] if validation else []
+    validated = validation.result_names(task.evaluation_names) if validation else []
     return list(dict.fromkeys([*task.train_sums.kinds, *added, *validated]))
 
 

@@ -1,6 +1,7 @@
 """The callbacks that every run has."""
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -18,7 +19,9 @@ from lightkeras.callbacks.tensorboard_logger import TensorBoardLogger
 from lightkeras.callbacks.throughput import Throughput
 from lightkeras.callbacks.validation import Validation
 from lightkeras.data import DataModule, stages
+from lightkeras.data.named_sets import metric_prefix
 from lightkeras.utils.checks import require
+from lightkeras.utils.durations import is_duration
 from lightkeras.utils.messages import logger
 from lightkeras.utils.seeds import seeded
 
@@ -45,9 +48,13 @@ def default_callbacks(
 
 
 def _checkpoint(trainer: "Trainer", task: "TaskModule", validation: Validation | None) -> ModelCheckpoint:
-    """Ranks checkpoints by the task's monitor, if validation has that metric."""
+    """Ranks checkpoints by the task's monitor, if validation has that metric; with named sets by the first set's."""
     monitor, mode = task.monitor
-    ranks = validation is not None and monitor in [f"val_{name}" for name in task.evaluation_names]
+    names = validation.result_names(task.evaluation_names) if validation else []
+    if validation and monitor not in names:
+        first = metric_prefix("val", validation.set_names[0]) + monitor.removeprefix("val_")
+        monitor = first if first in names else monitor
+    ranks = monitor in names
     intervals = {"every_n_steps": trainer.checkpoint_every_n_steps, "every_seconds": trainer.checkpoint_every_seconds}
     given = {name: value for name, value in intervals.items() if value is not None}
     return ModelCheckpoint(monitor if ranks else None, mode if ranks else "min", save_top_k=int(ranks), **given)
@@ -65,15 +72,22 @@ def make_validation(trainer: "Trainer", task: "TaskModule", data: DataModule) ->
         return None
     with seeded(trainer.seed):
         found = stages.validation(data, trainer.limit_val_batches, trainer.overfit_batches)
-    if found is None:
+    if not found:
         return None
-    task.prepare_evaluation(found.dataset)
+    for dataset, _ in found.values():
+        task.prepare_evaluation(dataset)
     interval = _validation_interval(trainer.val_check_interval, task.steps_per_epoch)
-    return Validation(found.dataset, found.steps, interval, trainer.check_val_every_n_epoch)
+    validation = Validation(found, interval, trainer.check_val_every_n_epoch, trainer.val_check_seconds)
+    names = Counter([*task.train_sums.kinds, *validation.result_names(task.evaluation_names)])
+    twice = [name for name, count in names.items() if count > 1]
+    require(not twice, "val_dataset", "data sets by names that make each metric's name once", twice)
+    return validation
 
 
-def _validation_interval(every: int | float, steps: int) -> int | None:
-    """Converts `val_check_interval` to updates within an epoch of `steps`; None validates at its end only."""
+def _validation_interval(every: Any, steps: int) -> int | None:
+    """Converts `val_check_interval` to updates within an epoch of `steps`; None for its end only, or for a time."""
+    if is_duration(every):
+        return None
     if isinstance(every, float):
         return None if every == 1 else stages.batch_count(every, steps)
     require(every <= steps, "val_check_interval", f"at most {steps}, the updates of an epoch", every)

@@ -38,11 +38,13 @@ def find_direction(name: str, task: "TaskModule") -> str | None:
     Returns:
         None for a name whose words say nothing, or both.
     """
-    plain = name.removeprefix("val_")
-    monitor, mode = task.monitor
+    plain, (monitor, mode) = name.removeprefix("val_"), task.monitor
+    kinds = {**task.test_sums.kinds, **task.train_sums.kinds}
+    known = [*kinds, monitor.removeprefix("val_")]
+    if plain not in known:  # of a named data set: val_NAME_metric
+        plain = max((metric for metric in known if plain.endswith(f"_{metric}")), key=len, default=plain)
     if plain == monitor.removeprefix("val_"):
         return mode
-    kinds = {**task.test_sums.kinds, **task.train_sums.kinds}
     if own := getattr(kinds.get(plain), "direction", None):
         return own
     words = set(re.findall(r"[a-z]+\d?(?![a-z])", plain.lower()))

@@ -1,34 +1,9 @@
 """The end of a run by updates or by the clock."""
 
-import datetime
 import time
 
 from lightkeras.callbacks.callback import Callback
 from lightkeras.distribution.replicas import any_worker
-from lightkeras.utils.checks import ArgumentError, require
-
-UNITS = {"weeks", "days", "hours", "minutes", "seconds"}
-
-
-def to_seconds(max_time) -> float | None:
-    """Converts "DD:HH:MM:SS", a `datetime.timedelta` or a dict of its arguments to seconds; None stays None."""
-    if max_time is None:
-        return None
-    if isinstance(max_time, str):
-        parts = max_time.split(":")
-        require(len(parts) == 4 and all(p.isdigit() for p in parts), "max_time", '"DD:HH:MM:SS"', max_time)
-        max_time = dict(zip(("days", "hours", "minutes", "seconds"), map(int, parts), strict=True))
-    if isinstance(max_time, dict):
-        require(set(max_time) <= UNITS, "max_time", f"a dict with {', '.join(sorted(UNITS))}", max_time)
-        try:
-            max_time = datetime.timedelta(**max_time)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise ArgumentError(
-                f"Expected `max_time` to hold numbers. Received: max_time={max_time} ({error})"
-            ) from error
-    require(isinstance(max_time, datetime.timedelta), "max_time", '"DD:HH:MM:SS", a timedelta or a dict', max_time)
-    require(max_time.total_seconds() > 0, "max_time", "longer than 0 seconds", max_time)
-    return max_time.total_seconds()
 
 
 class Limit(Callback):

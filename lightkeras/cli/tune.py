@@ -3,7 +3,6 @@
 import sys
 from typing import Any
 
-from lightkeras.callbacks.limit import to_seconds
 from lightkeras.cli.parsing import Command, make_training_parser, parse, print_config
 from lightkeras.configuration import Parser, instantiate, parsed_values
 from lightkeras.runs.folder import task_name
@@ -11,6 +10,7 @@ from lightkeras.tuning import Tuner
 from lightkeras.tuning.batch_size_finder import Try, find_batch_size
 from lightkeras.tuning.lr_finder import find_lr
 from lightkeras.utils.checks import new_file
+from lightkeras.utils.durations import to_seconds
 from lightkeras.utils.internals import tuner_role
 from lightkeras.utils.trust import class_path, is_trusted
 

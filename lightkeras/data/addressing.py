@@ -7,6 +7,8 @@ import tensorflow as tf
 
 PADDING = -1  # a row without an example
 ABSENT = np.iinfo(np.int64).min  # in a table of batches of differing sizes: no row at all
+LARGE = 2**22  # examples of an epoch whose order is kept in memory
+_ROUNDS = 6
 EXAMPLES, BATCHES = 0, 1  # the things that a permutation puts in order
 
 
@@ -30,6 +32,35 @@ def permutation(seed: int, epoch: int, size: int, things: int = EXAMPLES) -> np.
     Philox is counter-based (Salmon et al. 2011), so neighbouring keys give unrelated orders.
     """
     return np.random.Generator(np.random.Philox(key=[seed, epoch], counter=[0, 0, 0, things])).permutation(size)
+
+
+def order_at(seed: int, epoch: int, size: int, places: np.ndarray) -> np.ndarray:
+    """The examples at some places of an epoch's order, int64 as `places`: of many examples, the order takes no memory.
+
+    Up to `LARGE` examples it is `permutation`. Above, a Feistel network over the next power of four, keyed by
+    (seed, epoch), permutes numbers. Those beyond `size` are permuted again until they are below it: cycle walking
+    (Black and Rogaway 2002).
+    """
+    if size <= LARGE:
+        return permutation(seed, epoch, size)[places]
+    half = np.uint64((int(size - 1).bit_length() + 1) // 2)
+    keys = np.random.Philox(key=[seed, epoch]).random_raw(_ROUNDS)
+    found, left = places.astype(np.uint64), np.arange(len(places))
+    while len(left):
+        found[left] = _feistel(found[left], half, keys)
+        left = left[found[left] >= size]
+    return found.astype(np.int64)
+
+
+def _feistel(numbers: np.ndarray, half: np.uint64, keys: np.ndarray) -> np.ndarray:
+    """Permutes uint64 numbers below 4 ** half."""
+    mask = (np.uint64(1) << half) - np.uint64(1)
+    left, right = numbers >> half, numbers & mask
+    for key in keys:
+        mixed = (right ^ key) * np.uint64(0xBF58476D1CE4E5B9)  # the mixing of SplitMix64
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        left, right = right, left ^ ((mixed ^ (mixed >> np.uint64(31))) & mask)
+    return (left << half) | right
 
 
 def cut_batches(examples: np.ndarray, rows: int, room: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from lightkeras.data.batches import batch_spec
 from lightkeras.data.forms import Form
 from lightkeras.data.passes import Passes
 from lightkeras.utils import internals
-from lightkeras.utils.checks import nearest_multiples, require
+from lightkeras.utils.checks import lightkeras_error, nearest_multiples, require
 
 
 class BatchedDataset(abc.ABC):
@@ -67,6 +67,10 @@ class BatchedDataset(abc.ABC):
     @abc.abstractmethod
     def as_keras(self, **address) -> tf.data.Dataset:
         """The batches of `stream(**address)` as Keras' `fit` has them: as they were brought, the last one short."""
+
+    def index_table(self, seed: int, epoch: int, steps: int | None = None, micro_batches: int = 1) -> np.ndarray:
+        """The rows of indices that `gather_from_memory` takes for the batches of an epoch: int64 (steps, rows)."""
+        raise lightkeras_error(NotImplementedError)(f"{type(self).__name__} is not in memory.")
 
     def require_multiple(self, parts: int) -> None:
         """Raises ValueError unless a batch can be cut into `parts` equal parts (replicas times micro-batches)."""

@@ -40,6 +40,11 @@ def weights_of(batch: Batch) -> tf.Tensor:
     return batch[WEIGHT] if isinstance(batch, dict) else batch[2]
 
 
+def unpacked(arguments: tuple) -> Any:
+    """Returns the batch that `tf.data` passes to a function: the parts of a tuple come as arguments."""
+    return arguments[0] if len(arguments) == 1 else arguments
+
+
 def row_count(batch: Batch) -> int | None:
     """Returns the rows of a batch (or of its spec); None where they are not static."""
     return next(iter(named_entries(batch).values())).shape[0]

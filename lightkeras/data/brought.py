@@ -10,6 +10,7 @@ from lightkeras.data.batched import BatchedDataset
 from lightkeras.data.forms import weigh_classes
 from lightkeras.data.iterables import from_iterable
 from lightkeras.data.module import DataModule
+from lightkeras.data.named_sets import map_sets
 from lightkeras.data.py_dataset import ItemBatches
 from lightkeras.data.sequences import from_sequence, is_sequence
 from lightkeras.data.streamed import ENDLESS, StreamedDataset
@@ -36,33 +37,33 @@ class BroughtData(DataModule):
     """
 
     def __init__(self, data: dict[str, Any] | None = None, validation_data: dict[str, Any] | None = None):
-        self._sets: dict[str, BatchedDataset] = {}
+        self._sets: dict[str, Any] = {}
         self._state: dict[str, Any] = {}
 
     @classmethod
-    def of(cls, **sets: BatchedDataset | None) -> Self:
-        """Makes the data module of data sets by the names of its methods: `train`, `val`, `test`, `predict`."""
+    def of(cls, **sets: Any) -> Self:
+        """Makes the data module of data sets (or several by name) for `train`, `val`, `test` and `predict`."""
         given = {name: found for name, found in sets.items() if found is not None}
-        described = [given[name].identity if name in given else None for name in ("train", "val")]
+        described = [map_sets(_identify, given[name]) if name in given else None for name in ("train", "val")]
         made = cls(*described)
         made._sets = given
         return made
 
-    def train_dataset(self) -> BatchedDataset:
+    def train_dataset(self) -> Any:
         """The data that was brought for training."""
         expected = "given to `fit` again: the run's folder has only what identifies it"
         require("train" in self._sets, "data", expected, self.init_args["data"])
         return self._sets["train"]
 
-    def val_dataset(self) -> BatchedDataset | None:
+    def val_dataset(self) -> Any:
         """The data that was brought for validation, or None."""
         return self._sets.get("val")
 
-    def test_dataset(self) -> BatchedDataset | None:
+    def test_dataset(self) -> Any:
         """The data that was brought for a test, or None."""
         return self._sets.get("test")
 
-    def predict_dataset(self) -> BatchedDataset | None:
+    def predict_dataset(self) -> Any:
         """The data that was brought for predictions, or None."""
         return self._sets.get("predict")
 
@@ -75,6 +76,10 @@ class BroughtData(DataModule):
         self._state = dict(state)
 
 
+def _identify(dataset: BatchedDataset) -> dict[str, Any]:
+    return dataset.identity or {"kind": type(dataset).__name__, "batch_size": dataset.batch_size}
+
+
 def as_data_module(
     data: Any, validation_data: Any = None, batch_size: int | None = None, shuffle: bool = True,
     class_weight: dict[int, float] | None = None,
@@ -83,7 +88,7 @@ def as_data_module(
 
     Args:
         data: A DataModule, or arrays, a data set, a sequence or an iterable in one of the forms of Keras' `fit`.
-        validation_data: The same for validation; None for none.
+        validation_data: The same for validation, or several data sets by name; None for none.
         batch_size: Rows of a global batch, for data that is not batches; None for 32.
         shuffle: Whether each epoch has an order of its own, for data that is read by index.
         class_weight: The weight of each class, for (x, y), as for Keras' `fit`.
@@ -103,8 +108,11 @@ def as_data_module(
     train = as_dataset("data", data, batch_size, shuffle, class_weight)
     if validation_data is None:
         return BroughtData.of(train=train)
-    rows = None if has_batches(validation_data) else batch_size
-    return BroughtData.of(train=train, val=as_dataset("validation_data", validation_data, rows, False))
+
+    def convert(one):
+        return as_dataset("validation_data", one, None if has_batches(one) else batch_size, False)
+
+    return BroughtData.of(train=train, val=map_sets(convert, validation_data))
 
 
 def as_evaluation_module(data: Any, batch_size: int | None = None) -> DataModule:
@@ -113,7 +121,7 @@ def as_evaluation_module(data: Any, batch_size: int | None = None) -> DataModule
         require(batch_size is None, "batch_size", "None with a DataModule, which has its own", batch_size)
         return data
     require_int("batch_size", batch_size, optional=True)
-    dataset = as_dataset("data", data, batch_size, False)
+    dataset = map_sets(lambda one: as_dataset("data", one, batch_size, False), data)
     return BroughtData.of(val=dataset, test=dataset, predict=dataset)
 
 

@@ -16,12 +16,14 @@ import tensorflow as tf
 from lightkeras.data.addressing import (
     ABSENT,
     BATCHES,
+    LARGE,
     PADDING,
     WHOLE,
     Shard,
     cut_batches,
     cut_blocks,
     encode_padding,
+    order_at,
     permutation,
     row_addresses,
 )
@@ -69,6 +71,8 @@ class AddressedDataset(BatchedDataset):
         gather_from_memory: None, or a function of a row of indices (rows,) that gathers the same batch as `load` from
             arrays in memory, for a training loop that gathers its batches itself.
     """
+
+    item_rows = 1  # of a source whose items are batches: the rows of one
 
     def __init__(
         self, size: int, batch_size: int, load: Callable, shuffle: bool = True, lengths: Any = None,
@@ -204,11 +208,16 @@ class AddressedDataset(BatchedDataset):
 
     def _order(self, seed: int, epoch: int) -> np.ndarray:
         """The examples in the order in which they are cut into batches: int64 (size,)."""
-        order = permutation(seed, epoch, self.size) if self.shuffle else np.arange(self.size)
+        order = self._examples(seed, epoch, 0, self.size)
         if self.lengths is None:
             return order
         widths = np.searchsorted(self.widths, self.lengths).astype(np.int16)
         return order[np.argsort(widths[order], kind="stable")]
+
+    def _examples(self, seed: int, epoch: int, start: int, stop: int) -> np.ndarray:
+        """The examples from place `start` to `stop` of an epoch: int64 (stop - start,)."""
+        places = np.arange(start, min(stop, self.size))
+        return order_at(seed, epoch, self.size, places) if self.shuffle else places
 
     def indices(self, seed: int, epoch: int) -> np.ndarray:
         """The examples of every batch of an epoch: int64 (steps, rows of the largest), -1 where a row is padding.
@@ -222,6 +231,18 @@ class AddressedDataset(BatchedDataset):
             return table
         key = (seed, epoch) if self.shuffle else (0, 0)
         return table[permutation(*key, len(table), BATCHES)]
+
+    def _stretch(self) -> int:
+        """The steps whose indices are made at once: all of an epoch, unless it has very many examples."""
+        all_at_once = self.lengths is not None or self.size <= LARGE
+        return len(self) if all_at_once else max(1, LARGE // 16 // self.batch_size)
+
+    def _table(self, seed: int, epoch: int, first: int, end: int) -> np.ndarray:
+        """The rows of `indices` from step `first` to `end`."""
+        if first == 0 and end >= len(self):
+            return self.indices(seed, epoch)
+        rows = self.batch_size
+        return cut_batches(self._examples(seed, epoch, first * rows, end * rows), rows, rows)
 
     def batch_widths(self, table: np.ndarray) -> np.ndarray:
         """The width of every batch of `indices` (steps, rows): int64 (steps,); 0 where batches are not grouped."""
@@ -272,18 +293,28 @@ class AddressedDataset(BatchedDataset):
         """
         self.require_multiple(shard.total * micro_batches)
 
-        @functools.lru_cache(maxsize=1)  # the stream of the addresses comes for it after that of the batches
-        def cut_epoch(number):
-            table = self.indices(seed, number)[step if number == epoch else 0 : steps]
+        stretch = self._stretch()
+
+        @functools.lru_cache(maxsize=2)  # the stream of the addresses comes for it after that of the batches
+        def cut_stretch(number, first):
+            begin, end = (step if number == epoch else 0), len(self) if steps is None else steps
+            table = self._table(seed, number, first, first + stretch)[max(0, begin - first) : max(0, end - first)]
             widths = np.repeat(self.batch_widths(table), shard.count)  # every block has the width of its batch
             table = table if self.lengths is None else encode_padding(table)
             return cut_blocks(table, shard, micro_batches), widths
 
-        def copy_epoch(number):  # TensorFlow computes in the memory of arrays that it is given
-            return [array.copy() for array in cut_epoch(int(number))]
+        def copy_stretch(number, first):  # TensorFlow computes in the memory of arrays that it is given
+            return [array.copy() for array in cut_stretch(int(number), int(first))]
 
         def epoch_blocks(number):
-            table, widths = tf.numpy_function(copy_epoch, [number], (tf.int64, tf.int64), stateful=False)
+            if stretch == len(self):
+                return stretch_blocks(number, 0)
+            begin = tf.where(number == epoch, tf.constant(step // stretch * stretch, tf.int64), 0)
+            firsts = tf.data.Dataset.range(begin, len(self) if steps is None else min(steps, len(self)), stretch)
+            return firsts.flat_map(lambda first: stretch_blocks(number, first))
+
+        def stretch_blocks(number, first):
+            table, widths = tf.numpy_function(copy_stretch, [number, first], (tf.int64, tf.int64), stateful=False)
             room = int(self._parts()[1].max()) // shard.total
             blocks = (tf.ensure_shape(table, (None, room)), tf.ensure_shape(widths, (None,)))
             blocks = tf.data.Dataset.from_tensor_slices(blocks)

@@ -24,7 +24,7 @@ from rich import progress
 
 from lightkeras.utils.checks import LightkerasError, require, require_int
 from lightkeras.utils.files import locked
-from lightkeras.utils.paths import local_path
+from lightkeras.utils.paths import cache_folder, local_path
 
 _TIMEOUT = 30.0  # seconds without a byte
 _CHUNK = 1 << 18  # bytes
@@ -114,7 +114,7 @@ def fetch(download: Download, cache: str | os.PathLike | None = None) -> pathlib
     own = _own_file(download)
     if own is not None:
         return own
-    folder = _cache_folder(cache) / download.folder
+    folder = cache_folder(cache) / download.folder
     target = folder / download.name
     fetched = target if download.member is None else folder / _basename(download.url)
     if not target.exists():
@@ -140,12 +140,6 @@ def _own_file(download: Download) -> pathlib.Path | None:
     require(folder.is_dir(), "LIGHTKERAS_DATA", "an existing folder", root)
     path = folder / download.folder / download.name
     return path if path.exists() else None
-
-
-def _cache_folder(cache: str | os.PathLike | None) -> pathlib.Path:
-    if cache is not None:
-        return local_path(cache)
-    return local_path(os.environ.get("KERAS_HOME") or "~/.keras") / "datasets"
 
 
 def _basename(url: str) -> str:

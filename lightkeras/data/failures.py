@@ -42,13 +42,24 @@ def name_example(
     except tf.errors.OpError as error:
         own = _OWN.search(error.message)
         if own:
-            raise ArgumentError(own[1]) from error
+            raise ArgumentError(_add_address(own[1], dataset, seed, *address())) from error
         if not isinstance(dataset, AddressedDataset):
             raise
         found = _find_unreadable(dataset, seed, *address())
         if found is None:
             raise
         raise ArgumentError(found) from error
+
+
+def _add_address(sentence: str, dataset: BatchedDataset, seed: int, epoch: int, step: int, number: int | None) -> str:
+    """Adds the batch and the epoch to a sentence that names an item."""
+    item = re.search(r"^Expected item (\d+) ", sentence)
+    if item is None or not isinstance(dataset, AddressedDataset):
+        return sentence
+    table = dataset.indices(seed, epoch)[step : None if number is None else step + number] // dataset.item_rows
+    steps = np.flatnonzero((table == int(item[1])).any(axis=1))
+    where = f", in batch {step + steps[0]} of epoch {epoch}" if len(steps) else ""
+    return re.sub(r"\. Received: ", f"{where}. Received: ", sentence, count=1)
 
 
 def _find_unreadable(dataset: AddressedDataset, seed: int, epoch: int, step: int, number: int | None) -> str | None:
@@ -63,7 +74,7 @@ def _find_unreadable(dataset: AddressedDataset, seed: int, epoch: int, step: int
         for _ in stream:  # in order: the error comes after the examples before it
             place += 1
     except tf.errors.OpError as error:
-        reason, batch = _first_line(error.message), step + steps[place]
+        reason, batch = first_line(error.message), step + steps[place]
         return (
             f"Expected every example to be readable. Received: example {examples[place]}, in batch {batch} of epoch "
             f"{epoch}: {reason}"
@@ -73,6 +84,7 @@ def _find_unreadable(dataset: AddressedDataset, seed: int, epoch: int, step: int
     return None
 
 
-def _first_line(message: str) -> str:
+def first_line(message: str) -> str:
+    """Returns the first line of TensorFlow's error message that says something, without places in its graph."""
     lines = (_NODE.sub("", line).strip() for line in message.split("\n"))
     return next((line for line in lines if line), "an error without a message")

@@ -1,7 +1,7 @@
 """Iterables of batches: generators, and objects that give an iterator for each pass, such as torch's DataLoader."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any
 
 import tensorflow as tf
@@ -37,7 +37,7 @@ def from_iterable(source: Iterable, class_weight: dict[int, float] | None = None
     made = tf.data.Dataset.from_generator(batches, output_signature=entries)
     weigh = weigh_classes(class_weight)
     made = made.map(lambda *entries: weigh(spec.pack(entries)))
-    length = None if once or not hasattr(source, "__len__") else len(source)
+    length = len(source) if isinstance(source, Sized) and not once else None
     return StreamedDataset(made, length, what, one_pass=once)
 
 

@@ -49,6 +49,7 @@ class ItemBatches(AddressedDataset):
         self._spec = ItemSpec(what, [map_batch(_require_rows, item) for item in items], batched=True)
         rows = _count_rows(items[0])
         super().__init__(self._count * rows, rows, self._load, shuffle)
+        self.item_rows = rows
         self._lock, self._futures, self._orders = threading.Lock(), {}, {}
         self._rows, self._epoch, self._seed = {}, -1, 0
         self.form = find_form(self._weigh(map_batch(tf.constant, items[0])))

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from lightkeras.data.batched import BatchedDataset
 from lightkeras.data.brought import as_dataset, has_batches
 from lightkeras.data.module import DataModule
+from lightkeras.data.named_sets import by_name, is_named
 from lightkeras.data.streamed import ENDLESS, StreamedDataset
 from lightkeras.utils.checks import require
 
@@ -37,17 +38,32 @@ def training(data: DataModule, limit: int | float, overfit: int | float, parts: 
     return StageData(dataset, _count_steps(dataset, limit))
 
 
-def validation(data: DataModule, limit: int | float, overfit: int | float) -> StageData | None:
-    """The validation data (with `overfit` the training data), or None where there is none."""
+def validation(data: DataModule, limit: int | float, overfit: int | float) -> dict[str, StageData]:
+    """The validation data sets by name (with `overfit`, each is the training data); none where there is none."""
+    given = data.val_dataset()
     if overfit:
-        return training(data, limit, overfit, parts=1)
-    dataset = data.val_dataset()
-    return None if dataset is None else _unshuffled(_checked(dataset, data, "val_dataset"), limit)
+        found = training(data, limit, overfit, parts=1)
+        return dict.fromkeys(by_name("val_dataset", given), found)
+    return {} if given is None else _unshuffled_sets(given, data, "val_dataset", limit)
 
 
-def evaluation(data: DataModule, name: str, limit: int | float = 1.0) -> StageData:
-    """The data set `data.NAME()`, unshuffled."""
-    return _unshuffled(require_dataset(data, name), limit)
+def evaluation(data: DataModule, method: str, limit: int | float = 1.0) -> dict[str, StageData]:
+    """The data sets of `data.METHOD()` by name, unshuffled. One without a name has the name `named_sets.UNNAMED`.
+
+    Raises:
+        ValueError: There is none for this stage, or there are several to predict on.
+        TypeError: It is no data.
+    """
+    given = getattr(data, method)()
+    if method == "predict_dataset":
+        names = list(given) if is_named(given) else None
+        require(names is None, method, "one data set: outputs have no place for several", names)
+    return _unshuffled_sets(given, data, method, limit)
+
+
+def _unshuffled_sets(given: Any, data: DataModule, method: str, limit: int | float) -> dict[str, StageData]:
+    sets = by_name(method, given)
+    return {name: _unshuffled(convert(one, data, method), limit) for name, one in sets.items()}
 
 
 def require_dataset(data: DataModule, name: str) -> BatchedDataset:
@@ -55,12 +71,19 @@ def require_dataset(data: DataModule, name: str) -> BatchedDataset:
 
     Raises:
         ValueError: It is None: the data has none for this stage.
-        TypeError: It is no data.
+        TypeError: It is no data, or several data sets by name.
     """
-    return _checked(getattr(data, name)(), data, name)
+    return convert(getattr(data, name)(), data, name)
 
 
-def _checked(dataset: Any, data: DataModule, name: str) -> BatchedDataset:
+def require_datasets(data: DataModule, name: str) -> dict[str, BatchedDataset]:
+    """Calls `data.NAME()`, which may give several data sets by name, and checks the result as `require_dataset`."""
+    sets = by_name(name, getattr(data, name)())
+    return {key: convert(one, data, name) for key, one in sets.items()}
+
+
+def convert(dataset: Any, data: DataModule, name: str) -> BatchedDataset:
+    """Makes a data set of what `data.NAME()` returned, in any form; see `require_dataset`."""
     require(dataset is not None, name, f"a data set of {type(data).__name__}, which has none for this", dataset)
     if isinstance(dataset, BatchedDataset):
         return dataset

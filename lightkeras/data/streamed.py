@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from lightkeras.data.addressing import PADDING, WHOLE, Shard, cut_blocks, row_addresses
 from lightkeras.data.batched import BatchedDataset
-from lightkeras.data.batches import add_weight, map_batch, named_entries
+from lightkeras.data.batches import add_weight, map_batch, named_entries, unpacked
 from lightkeras.data.fingerprint import describe_spec
 from lightkeras.data.forms import find_form
 from lightkeras.data.passes import Passes
@@ -142,9 +142,9 @@ class StreamedDataset(BatchedDataset):
             return rows
 
         def count(*item):
-            rows = tf.shape(next(iter(named_entries(_unpacked(item)).values())))[0]
+            rows = tf.shape(next(iter(named_entries(unpacked(item)).values())))[0]
             with tf.control_dependencies([tf.numpy_function(note, [rows], tf.int32)]):
-                return map_batch(tf.identity, _unpacked(item))
+                return map_batch(tf.identity, unpacked(item))
 
         noted.batches = self.batches.map(count)
         return noted.replica_stream(strategy, epochs=1, steps=steps)
@@ -232,11 +232,6 @@ class StreamedDataset(BatchedDataset):
         """Leaves out the rows of padding."""
         present = np.arange(self.batch_size) < np.array(self._rows)[:, None]  # (batches, rows)
         return np.asarray(rows)[present.ravel()[: len(rows)]]
-
-
-def _unpacked(item: tuple) -> Any:
-    """`tf.data` passes the parts of a tuple as arguments."""
-    return item[0] if len(item) == 1 else item
 
 
 def _refuse_rows(rows: tf.Tensor, size: int, what: str) -> tf.Tensor:

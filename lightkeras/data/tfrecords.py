@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from lightkeras.data.batches import add_weight
 from lightkeras.data.dataset import AddressedDataset
+from lightkeras.data.failures import first_line
 from lightkeras.data.forms import find_form, weigh_classes
 from lightkeras.utils.checks import ArgumentError, require
 from lightkeras.utils.files import write_atomically
@@ -183,7 +184,7 @@ def _find_records(path: Path) -> np.ndarray:
     try:
         parts = [np.asarray(part, np.int64) for part in lengths]
     except tf.errors.DataLossError as error:
-        how = f"{kind}-compressed: write it without compression" if kind else error.message.split(" [Op")[0]
+        how = f"{kind}-compressed: write it without compression" if kind else first_line(error.message)
         raise ArgumentError(f"Expected {path} to be a TFRecord file, not compressed. Received: {how}") from error
     sizes = np.concatenate(parts or [np.zeros(0, np.int64)]) + HEADER + FOOTER
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)

@@ -32,8 +32,9 @@ def trainer_config(trainer: Any) -> tuple[dict[str, Any], list[str]]:
     """The arguments of a Trainer that a file can hold, the seed that it drew among them; and what is left out."""
     given, left_out = dict(trainer.init_args), []
     given["seed"], given["default_root_dir"] = trainer.seed, os.fspath(trainer.default_root_dir)
-    if isinstance(trainer.max_time, datetime.timedelta):
-        given["max_time"] = {"seconds": trainer.max_time.total_seconds()}
+    for name in ("max_time", "val_check_interval"):
+        if isinstance(given[name], datetime.timedelta):
+            given[name] = {"seconds": given[name].total_seconds()}
     if not isinstance(trainer.strategy, str):
         left_out.append(class_path(type(given.pop("strategy"))))
     described = {callback: _described(callback) for callback in trainer.callbacks}

@@ -1,6 +1,8 @@
 """Text: reading, tokenizing, vocabularies and their special ids."""
 
 from lightkeras.text.characters import CharacterVocabulary
+from lightkeras.text.encoded import EncodedText
+from lightkeras.text.files import TextCache, find_texts
 from lightkeras.text.ids import END, FIRST_WORD, PAD, START, UNKNOWN
 from lightkeras.text.subwords import SubwordVocabulary
 from lightkeras.text.tokenize import JOIN, detokenize, normalize_text, read_text, split_lines, tokenize
@@ -14,9 +16,12 @@ __all__ = [
     "START",
     "UNKNOWN",
     "CharacterVocabulary",
+    "EncodedText",
     "SubwordVocabulary",
+    "TextCache",
     "WordVocabulary",
     "detokenize",
+    "find_texts",
     "normalize_text",
     "read_text",
     "split_lines",

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from lightkeras.utils.checks import ArgumentError, lightkeras_error
 from lightkeras.utils.paths import as_path
 
+TEXT_START = codecs.BOM_UTF8  # that some programs write
+_CHUNK = 1 << 22
 JOIN = "\uffed"  # a halfwidth black square: `tokenize` puts it on the side where a sign touches a word
 
 
@@ -28,7 +30,7 @@ def read_text(path: str | pathlib.Path) -> str:
         raise lightkeras_error(type(error))(
             f"Expected a text file. Received: {path} ({error.strerror or error})"
         ) from error
-    text_start = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0
+    text_start = len(TEXT_START) if data.startswith(TEXT_START) else 0
     if len(data) == text_start:
         raise ArgumentError(f"Expected a text file that is not empty. Received: {path}, 0 characters")
     bad = data.find(b"\0")
@@ -38,10 +40,24 @@ def read_text(path: str | pathlib.Path) -> str:
         bad = text_start + error.start
     if bad < 0:
         return text
-    line_start = max(data.rfind(b"\n", 0, bad) + 1, text_start)
-    line, column = data.count(b"\n", 0, bad) + 1, len(data[line_start:bad].decode()) + 1
-    where = f"{path}, line {line}, column {column} (byte {bad}): 0x{data[bad]:02x}"
-    raise ArgumentError(f"Expected UTF-8 text. Received: {where}")
+    raise ArgumentError(f"Expected UTF-8 text. Received: {locate_bad_byte(path, bad)}")
+
+
+def locate_bad_byte(path: str | pathlib.Path, bad: int) -> str:
+    """Describes where in a file the byte at offset `bad` stands, as `read_text` does; reads one line at most whole."""
+    lines, line_start = 1, 0
+    with as_path(path).open("rb") as file:
+        while file.tell() + _CHUNK <= bad:
+            block = file.read(_CHUNK)
+            lines += block.count(b"\n")
+            line_start = file.tell() - len(block) + block.rfind(b"\n") + 1 if b"\n" in block else line_start
+        before = file.read(bad - file.tell())
+        lines += before.count(b"\n")
+        line_start = bad - len(before) + before.rfind(b"\n") + 1 if b"\n" in before else line_start
+        file.seek(line_start)
+        column = len(file.read(bad - line_start).removeprefix(TEXT_START if lines == 1 else b"").decode()) + 1
+        value = file.read(1)[0]
+    return f"{path}, line {lines}, column {column} (byte {bad}): 0x{value:02x}"
 
 
 def split_lines(text: str) -> list[str]:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from lightkeras.distribution.replicas import all_reduce_sum
 from lightkeras.metrics import WeightedMean
 from lightkeras.training.keras_metrics import Watched, pack_states, unpack_states, updating
-from lightkeras.training.per_example import as_metrics
+from lightkeras.training.logged import call
 from lightkeras.training.step import pack
 from lightkeras.utils.checks import ArgumentError
 
@@ -42,12 +42,14 @@ class Carried(Protocol):
 
     def results(self, values: Any) -> dict[str, Any]:
         """Returns the metrics by name."""
+        raise NotImplementedError
 
     def between(self, before: Any, values: Any) -> Any:
         """Returns the values of an interval: those at its begin (None: of the epoch) and its end are given."""
 
     def units(self) -> float:
         """Returns how much of what a task counts was seen in this epoch."""
+        raise NotImplementedError
 
 
 class MetricSums:
@@ -101,12 +103,12 @@ class MetricSums:
     def make(self, step: Callable[[Any], Any], batch: Any, carried: Any) -> list[tf.Tensor]:
         """Makes a step, and adds up the sums of all replicas: float32 (sums, 2); below them, the states after it."""
         if not self.watched:
-            return [all_reduce_sum(pack(as_metrics(step(batch), batch), self.sums))]
+            return [all_reduce_sum(pack(call(step, batch), self.sums))]
         before = carried[0][len(self.sums) :]
         alone = tf.distribute.get_replica_context().num_replicas_in_sync == 1
         initial = {one: [tf.constant(value) for value in one.initial] for one in self.watched}
         with updating(batch, unpack_states(before, self.watched) if alone else initial) as updates:
-            sums = pack(as_metrics(step(batch), batch), self.sums)
+            sums = pack(call(step, batch), self.sums)
         after = pack_states(updates.states, tf)
         if alone:
             return [sums, after]

@@ -41,8 +41,13 @@ def as_metrics(outputs: Any, batch: Any, owner: Any = None) -> Metrics:
 
 
 def _as_sums(name: str, value: Any, batch: Any, owner: Any) -> WeightedMean:
-    if isinstance(value, tuple) and len(value) == 2:
+    pair = isinstance(value, tuple) and len(value) == 2
+    if pair:
         return _as_float32(name, value)
+    if isinstance(value, keras.metrics.Metric):
+        raise lightkeras_error(TypeError)(
+            f"{WAYS} Received: {name}={value!r}. A metric that is an attribute of the task is logged by itself."
+        )
     if not tf.is_tensor(value) or isinstance(value, tf.RaggedTensor | tf.SparseTensor):
         raise lightkeras_error(TypeError)(f"{WAYS} Received: {name}={value!r}")
     if value.shape.rank == 0:

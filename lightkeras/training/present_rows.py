@@ -38,12 +38,13 @@ def without_padding(
     elif target.shape.rank == 0 and isinstance(metric, keras.metrics.Mean):
         count = tf.reduce_sum(tf.cast(present, metric.dtype))
         given.update({first: tf.where(count > 0, target, tf.zeros_like(target)), "sample_weight": count})
-    elif _has_rows(target, present):
+    elif has_rows(target, present):
         given["sample_weight"] = _ones(metric, target, present)
     return bound
 
 
-def _has_rows(value: Any, present: tf.Tensor) -> bool:
+def has_rows(value: Any, present: tf.Tensor) -> bool:
+    """Returns whether the first axis of a tensor is the rows of the batch."""
     return tf.is_tensor(value) and bool(value.shape.rank) and value.shape[:1].is_compatible_with(present.shape)
 
 
@@ -51,13 +52,13 @@ def _take(value: Any, present: tf.Tensor) -> Any:
     """Takes the rows that are present out of every tensor in `value` that has the batch's rows."""
 
     def take(one: Any) -> Any:
-        return tf.boolean_mask(one, present) if _has_rows(one, present) else one
+        return tf.boolean_mask(one, present) if has_rows(one, present) else one
 
     return keras.tree.map_structure(take, value)
 
 
 def _zero(weight: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
-    if not _has_rows(weight, present):
+    if not has_rows(weight, present):
         return weight
     return tf.where(_along(present, weight), weight, tf.zeros_like(weight))
 

@@ -6,7 +6,7 @@ reduced gradients decide whether they are applied.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -14,6 +14,7 @@ from lightkeras.data.batches import Batch, map_batch, named_entries
 from lightkeras.distribution.replicas import all_reduce_sum
 from lightkeras.metrics import WeightedMean
 from lightkeras.random.keys import named_draws_only, split_draws
+from lightkeras.training.added_losses import Added
 from lightkeras.training.keras_metrics import set_step_states, step_states
 from lightkeras.training.optimizers import NamedOptimizers, loss_name
 from lightkeras.training.per_example import Metrics
@@ -23,23 +24,69 @@ GRADIENT_NORM = "gradient_norm"
 Gradients = dict[str, list[Any]]  # by optimizer name, in the order of its variables; None where there is none
 
 
-def minimize(loss_function: Callable[[Batch], Metrics], batch: Batch, optimizers: NamedOptimizers) -> Metrics:
+class Part(NamedTuple):
+    """What a part of a batch gives: all of it adds up over micro-batches, and over replicas.
+
+    Attributes:
+        gradients: Of the loss sums.
+        metrics: The sums.
+        added: What layers added to the losses (see added_losses.py); empty where it is in the sums already.
+        added_gradients: Of `added`: they are not divided by the weight of the loss.
+    """
+
+    gradients: Gradients
+    metrics: Metrics
+    added: Added
+    added_gradients: Gradients
+
+
+PartFunction = Callable[[Batch], tuple[Metrics, Added]]
+
+
+def minimize(
+    loss_function: PartFunction, batch: Batch, optimizers: NamedOptimizers, regularize: bool = True
+) -> Metrics:
     """Makes one update with every optimizer whose loss the function returns; returns this replica's sums.
 
     Args:
-        loss_function: `batch -> ` named sums: `NAME_loss` is the loss of optimizer NAME, other names are metrics.
+        loss_function: `batch -> ` named sums, `NAME_loss` is the loss of optimizer NAME, other names are metrics; and
+            what layers added to the losses, by optimizer.
         batch: This replica's rows of the global batch.
         optimizers: The task's optimizers.
+        regularize: Count the weight regularizers.
     """
-    gradients, metrics = accumulate(loss_function, batch, optimizers)
+    gradients, metrics, added, added_gradients = accumulate(loss_function, batch, optimizers, regularize)
     weights = {name: metrics[loss_name(name)].weight for name in gradients}
-    gradients, weights = _on_known(all_reduce_sum, (gradients, weights))
+    gradients, weights, added_gradients = _on_known(all_reduce_sum, (gradients, weights, added_gradients))
+    for name, value in added.items():
+        pairs = zip(gradients[name], added_gradients[name], strict=True)
+        gradients[name] = [_add_times(gradient, other, weights[name]) for gradient, other in pairs]
+        metrics[loss_name(name)] = _add_to(metrics[loss_name(name)], value * weights[name])
     updates = {name: optimizers.update(name, sums, weights[name]) for name, sums in gradients.items()}
     if optimizers.settings.log_gradient_norm:
         for name, update in updates.items():
             metrics[optimizers.log_name(name, GRADIENT_NORM)] = _count_once(update.norm, optimizers.replicas)
     skipped = [update.skipped for update in updates.values() if update.skipped is not None]
     return _drop_non_finite(metrics, tf.reduce_any(skipped)) if skipped else metrics
+
+
+def evaluate(metrics: Metrics, added: Added) -> Metrics:
+    """Adds to this replica's sums of an evaluation what layers added to the losses."""
+    names = {name: loss_name(name) for name in added if loss_name(name) in metrics}
+    whole = {
+        name: value * all_reduce_sum(metrics[names[name]].weight) for name, value in added.items() if name in names
+    }
+    return {**metrics, **{names[name]: _add_to(metrics[names[name]], value) for name, value in whole.items()}}
+
+
+def _add_to(loss: WeightedMean, total: tf.Tensor) -> WeightedMean:
+    return loss._replace(total=loss.total + total)
+
+
+def _add_times(gradient: Any, other: Any, weight: tf.Tensor) -> Any:
+    """Returns `gradient + other * weight`; either may be None."""
+    other = None if other is None else other * tf.cast(weight, other.dtype)
+    return other if gradient is None else gradient if other is None else gradient + other
 
 
 def _count_once(value: tf.Tensor, replicas: int) -> WeightedMean:
@@ -57,13 +104,11 @@ def _drop_non_finite(metrics: Metrics, skipped: tf.Tensor) -> Metrics:
     }
 
 
-def accumulate(
-    loss_function: Callable[[Batch], Metrics], batch: Batch, optimizers: NamedOptimizers
-) -> tuple[Gradients, Metrics]:
+def accumulate(loss_function: PartFunction, batch: Batch, optimizers: NamedOptimizers, regularize: bool) -> Part:
     """Adds up the gradients of the loss sums, and the sums, over the micro-batches."""
     count = optimizers.settings.micro_batches
     if count == 1:
-        return differentiate(loss_function, batch, optimizers)
+        return differentiate(loss_function, batch, optimizers, regularize)
     for name, rows in named_entries(batch).items():
         _require_divisible(name, rows, count)
     parts = map_batch(lambda rows: _split(rows, count), batch)
@@ -71,7 +116,7 @@ def accumulate(
 
     def on_part(index):
         with keyed_part(index):
-            return differentiate(loss_function, map_batch(lambda rows: rows[index], parts), optimizers)
+            return differentiate(loss_function, map_batch(lambda rows: rows[index], parts), optimizers, regularize)
 
     if tf.executing_eagerly() or optimizers.replicas > 1:
         return _add_up(on_part, range(count))  # synchronised batch norm cannot meet other replicas inside a loop
@@ -134,29 +179,45 @@ def _add_up_in_graph(function, count: int):
 
 
 def differentiate(
-    loss_function: Callable[[Batch], Metrics], batch: Batch, optimizers: NamedOptimizers
-) -> tuple[Gradients, Metrics]:
+    loss_function: PartFunction, batch: Batch, optimizers: NamedOptimizers, regularize: bool = True
+) -> Part:
     """Computes the gradients of the loss sums, dense and scaled, and the sums, from one shared forward pass.
 
     Raises:
         ValueError: The function returns no loss of any optimizer, or the loss reaches no variable of its optimizer.
     """
-    with tf.GradientTape(persistent=len(optimizers) > 1) as tape:
-        metrics = loss_function(batch)
+    cut = optimizers.settings.micro_batches > 1  # the weight of the whole batch is known after the last part
+    with tf.GradientTape(persistent=len(optimizers) > 1 or cut) as tape:
+        metrics, added = loss_function(batch)
         losses = {name: metrics[loss_name(name)] for name in optimizers if loss_name(name) in metrics}
-        totals = {name: loss.total + optimizers.regularization(name) * loss.weight for name, loss in losses.items()}
+        added = {name: value for name, value in added.items() if name in losses}
+        if regularize:
+            losses = {
+                name: _add_to(loss, optimizers.regularization(name) * loss.weight) for name, loss in losses.items()
+            }
+        if not cut:
+            weights = {name: tf.stop_gradient(all_reduce_sum(losses[name].weight)) for name in added}
+            losses |= {name: _add_to(losses[name], value * weights[name]) for name, value in added.items()}
+            added = {}
     if not losses:
         expected = ", ".join(map(loss_name, optimizers))
         raise ArgumentError(f"Expected a loss for an optimizer: one of {expected}. Received: {', '.join(metrics)}")
     with named_draws_only():
-        gradients = {name: _gradient(tape, totals[name], name, optimizers) for name in losses}
-    return gradients, {**metrics, **{loss_name(n): loss._replace(total=totals[n]) for n, loss in losses.items()}}
+        gradients = {name: _gradient(tape, loss.total, name, optimizers) for name, loss in losses.items()}
+        added_gradients = {name: _gradient(tape, value, name, optimizers) for name, value in added.items()}
+    for name, found in gradients.items():
+        others = added_gradients.get(name, [None] * len(found))
+        optimizers.note_reached(
+            name, [one is not None or other is not None for one, other in zip(found, others, strict=True)]
+        )
+    return Part(
+        gradients, {**metrics, **{loss_name(name): loss for name, loss in losses.items()}}, added, added_gradients
+    )
 
 
 def _gradient(tape: tf.GradientTape, total: tf.Tensor, name: str, optimizers: NamedOptimizers) -> list[Any]:
     variables, scale = optimizers.variables(name), optimizers.loss_scales.get(name)
     gradients = tape.gradient(total, [variable.value for variable in variables], scale and scale.factor())
-    optimizers.note_reached(name, [gradient is not None for gradient in gradients])
     return [
         # an embedding's gradient loses its static shape when it is made dense
         None if gradient is None else tf.ensure_shape(tf.convert_to_tensor(gradient), variable.shape)

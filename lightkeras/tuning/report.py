@@ -1,5 +1,7 @@
 """The files of a search: trials.csv, best_config.yaml, TensorBoard's HParams, a page of plots."""
 
+import math
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,17 +41,31 @@ def _row(oracle: PersistentOracle, trial: Trial, names: list[str]) -> dict:
     return row | {name: values.get(name) for name in names}
 
 
-def write(tuner: "Tuner") -> None:
-    """Writes every file anew, atomically."""
-    trials = tuner.trials()
-    write_text(tuner.folder / TRIALS, trials.to_csv(index=False))
-    completed = trials[trials.status == "COMPLETED"]
-    if len(completed):
-        text = yaml.safe_dump(tuner.best_config(), sort_keys=False, allow_unicode=True)
-        write_text(tuner.folder / BEST, text)
-        page.draw(tuner.folder / PAGE, completed, tuner.objective, tuner.direction, tuner.space)
-    for _, row in trials[trials.status.isin(("COMPLETED", "FAILED"))].iterrows():
-        _write_hparams(tuner, row)
+class Report:
+    """Writes the files of a search, each anew and atomically, and draws the page of plots, which takes longest, seldom.
+
+    Args:
+        tuner: The search.
+    """
+
+    SECONDS = 10.0  # between two drawings, the last one excepted
+
+    def __init__(self, tuner: "Tuner"):
+        self._tuner, self._drawn = tuner, -math.inf
+
+    def write(self, last: bool = False) -> None:
+        """Writes every file; the page only if it is old, or if this is the `last` call."""
+        tuner, trials = self._tuner, self._tuner.trials()
+        write_text(tuner.folder / TRIALS, trials.to_csv(index=False))
+        completed = trials[trials.status == "COMPLETED"]
+        if len(completed):
+            text = yaml.safe_dump(tuner.best_config(), sort_keys=False, allow_unicode=True)
+            write_text(tuner.folder / BEST, text)
+            if last or time.monotonic() > self._drawn + self.SECONDS:
+                page.draw(tuner.folder / PAGE, completed, tuner.objective, tuner.direction, tuner.space)
+                self._drawn = time.monotonic()
+        for _, row in trials[trials.status.isin(("COMPLETED", "FAILED"))].iterrows():
+            _write_hparams(tuner, row)
 
 
 def _write_hparams(tuner: "Tuner", row: Any) -> None:

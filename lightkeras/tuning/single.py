@@ -1,7 +1,6 @@
 """One trial: an ordinary run in a folder of its own, started, resumed, or continued from an earlier trial's run."""
 
 import contextlib
-import gc
 import logging
 import shutil
 import time
@@ -20,6 +19,7 @@ from lightkeras.runs.folder import newest_run, task_name
 from lightkeras.trainer import Trainer
 from lightkeras.tuning.progress import ObjectiveError, TrialProgress, best_value
 from lightkeras.tuning.trial_files import JOB, LOCK, LOG, RESULT, failed_result
+from lightkeras.utils import internals
 from lightkeras.utils.checks import lightkeras_error
 from lightkeras.utils.files import locked, read_json, write_json
 from lightkeras.utils.paths import Folder
@@ -53,12 +53,12 @@ def run_trial(folder: Path, seconds: float | None = None) -> dict:
 
 
 def _run_job(job: dict, folder: Path, seconds: float | None) -> dict:
-    keras.utils.clear_session()  # the trial before may have filled the memory
-    gc.collect()
+    keras.utils.clear_session()  # the trial before may have filled the memory; this collects garbage too
     logger = tf.get_logger()
     logger.addFilter(_is_no_retracing)
     try:
-        return _train(job, folder, seconds)
+        with internals.dropping_custom_gradients():
+            return _train(job, folder, seconds)
     except Exception as error:  # of any kind: it ends only this trial, and is recorded
         print(traceback.format_exc(), flush=True)
         return failed_result(describe_error(error))

@@ -180,10 +180,11 @@ class Tuner:
             return self.trials()
         with locked(self.folder / LOCK, wait=False):
             self.open()
+            files = report.Report(self)
             with table.live(self) as show:
-                self.begin(changed=lambda: (show(), report.write(self)))
+                self.begin(changed=lambda: (show(), files.write()))
                 self._run(role, workers)
-            report.write(self)
+            files.write(last=True)
         self._check_failures()
         return self.trials()
 

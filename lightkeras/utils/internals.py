@@ -16,6 +16,7 @@ from keras.src.random import seed_generator
 from keras.src.utils import rng_utils
 from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver
 from tensorflow.python.eager import context as tensorflow_context
+from tensorflow.python.framework import ops as tensorflow_ops
 
 # ---- Keras: layers
 
@@ -210,6 +211,22 @@ def scratch_graph(name: str) -> Iterator[Any]:
     """Traces the `with` block into a graph that is thrown away; variables are created outside of it."""
     with tf.__internal__.FuncGraph(name).as_default() as graph:
         yield graph
+
+
+@contextlib.contextmanager
+def dropping_custom_gradients() -> Iterator[None]:
+    """Drops the `tf.custom_gradient`s that are registered within: TensorFlow would keep their graphs for ever.
+
+    A function that was traced within may not be differentiated anew afterwards.
+    """
+    table = tensorflow_ops.gradient_registry._registry
+    before = set(table)
+    try:
+        yield
+    finally:
+        for name in set(table) - before:
+            if name.startswith("CustomGradient-"):
+                del table[name]
 
 
 def placeholder(spec: tf.TensorSpec) -> tf.Tensor:

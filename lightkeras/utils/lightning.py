@@ -8,8 +8,7 @@ from lightkeras.utils.checks import lightkeras_error
 Class = TypeVar("Class", bound=type)
 
 TASK_ATTRIBUTES = {
-    "log": 'return the metric from the loss function: {"loss": (sum, weight), "accuracy": (sum, weight)}',
-    "log_dict": 'return the metrics from the loss function: {"loss": (sum, weight), "accuracy": (sum, weight)}',
+    "log_dict": "call self.log(name, value) for each, or return a dict of them from the loss function",
     "save_hyperparameters": "the constructor's arguments are recorded already: read self.hparams",
     "trainer": "read self.global_step and self.total_steps; a callback has self.run",
     "current_epoch": "divide self.global_step by self.steps_per_epoch; a callback has self.run.epoch",

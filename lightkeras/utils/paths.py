@@ -41,6 +41,11 @@ def local_path(path: "str | os.PathLike") -> Path:
     return Path(os.path.expanduser(path))  # unlike `Path.expanduser`, it keeps a name such as `~notes.txt`
 
 
+def cache_folder(cache: "str | os.PathLike | None" = None) -> Path:
+    """Returns the folder of all data sets: `cache`, or `$KERAS_HOME/datasets`, by default `~/.keras/datasets`."""
+    return local_path(os.environ.get("KERAS_HOME") or "~/.keras") / "datasets" if cache is None else local_path(cache)
+
+
 def _gfile() -> Any:
     import tensorflow as tf  # Slow to import, and needed for remote paths only.
 

@@ -10,7 +10,10 @@ from lightkeras.utils.paths import as_path
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without a key that is written twice: of two values, YAML would take the last without a word."""
+    """YAML without a key that is written twice: of two values, YAML would take the last without a word.
+
+    A time such as 10:15:00 is a string: YAML 1.1 would take it for an int, in base 60.
+    """
 
     def construct_mapping(self, node, deep=False):
         seen: dict[str, int] = {}
@@ -20,6 +23,13 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.YAMLError(f"{key.value!r} stands in line {seen[key.value]} and again in line {line}")
             seen[str(key.value)] = line
         return super().construct_mapping(node, deep)
+
+
+def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int | str:
+    return node.value if ":" in node.value else loader.construct_yaml_int(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 
 
 def read_yaml(path: str | os.PathLike, name: str) -> Any:

@@ -285,8 +285,9 @@ def _hash_splits(subject: Subject) -> dict[str, set[bytes]]:
                 if getattr(data, name)() is None:
                     continue
             with seeded(subject.task.seed):
-                dataset = stages.require_dataset(data, name)
-            hashes[name.removesuffix("_dataset")] = hash_examples(dataset, subject.group)
+                sets = stages.require_datasets(data, name)
+            found = [hash_examples(dataset, subject.group) for dataset in sets.values()]
+            hashes[name.removesuffix("_dataset")] = set().union(*found)  # named sets may share examples
     return hashes
 
 

@@ -3,18 +3,36 @@
 import hashlib
 from collections.abc import Iterator
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from lightkeras.data.batches import Batch, map_batch, named_entries, weights_of
+from lightkeras.data.batched import BatchedDataset
+from lightkeras.data.batches import Batch, map_batch, named_entries, row_count, unpacked, weights_of
 from lightkeras.data.dataset import AddressedDataset
+from lightkeras.data.py_dataset import ItemBatches
 
 MAX_ROWS = 8  # of a batch, if the task's own batches have as many
 MAX_HASHED = 2000  # examples of a split
 
 
-def first_examples(dataset: AddressedDataset) -> AddressedDataset:
+def read_examples(dataset: BatchedDataset, count: int) -> AddressedDataset:
+    """Reads `count` examples (or a few more) of data that comes in batches into memory; leaves other data as it is."""
+    if isinstance(dataset, AddressedDataset) and not isinstance(dataset, ItemBatches):
+        return dataset
+    read, batches = 0, []
+    for batch in dataset.as_keras(epochs=1):
+        batches.append(batch)
+        read += row_count(batch) or 0
+        if read >= count:
+            break
+    arrays = keras.tree.map_structure(lambda *parts: np.concatenate(parts), *batches)
+    return AddressedDataset.from_arrays(arrays, dataset.batch_size, dataset.shuffle)
+
+
+def first_examples(dataset: BatchedDataset) -> AddressedDataset:
     """Takes the first examples: two whole batches of an even number of rows, and a short one."""
+    dataset = read_examples(dataset, 3 * MAX_ROWS)
     most = max(2, min(MAX_ROWS, dataset.batch_size // 2 * 2))
     sizes = {rows: 2 * rows + min(rows // 2 + 1, rows - 1) for rows in range(2, most + 1, 2)}  # each half has a row
     rows = max((rows for rows, size in sizes.items() if size <= dataset.size), default=2)
@@ -31,7 +49,7 @@ class Padded(AddressedDataset):
 
     def __init__(self, dataset: AddressedDataset, extra_rows: int):
         def load(rows: tf.data.Dataset) -> tf.data.Dataset:
-            return dataset.load(rows).map(_fill_padding)
+            return dataset.load(rows).map(lambda *batch: _fill_padding(unpacked(batch)))
 
         grouped = (dataset.lengths, dataset.widths)
         super().__init__(dataset.size, dataset.batch_size + extra_rows, load, dataset.shuffle, *grouped)
@@ -53,8 +71,9 @@ def _fill_padding(batch: Batch) -> Batch:
     return map_batch(lambda entry: entry if entry is weights else tf.gather(entry, order), batch)
 
 
-def hash_examples(dataset: AddressedDataset, group: str | None) -> set[bytes]:
-    """Hashes up to `MAX_HASHED` examples (or their groups), drawn from the whole dataset."""
+def hash_examples(dataset: BatchedDataset, group: str | None) -> set[bytes]:
+    """Hashes up to `MAX_HASHED` examples (or their groups), drawn from the whole dataset if it is read by index."""
+    dataset = read_examples(dataset, MAX_HASHED)
     drawn = dataset.replace(shuffle=True)
     steps = min(len(drawn), -(-MAX_HASHED // drawn.batch_size))
     batches = drawn.stream(epochs=1, steps=steps).as_numpy_iterator()

@@ -3,17 +3,19 @@
 import contextlib
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import tensorflow as tf
 from rich.console import Console
 
 from lightkeras.callbacks import NonFiniteLossError
 from lightkeras.data import stages
-from lightkeras.data.module import DataModule
+from lightkeras.data.brought import as_data_module
 from lightkeras.task import TaskModule
-from lightkeras.trainer_arguments import require_pair
+from lightkeras.trainer_arguments import require_task
 from lightkeras.utils.checks import require, require_choice
 from lightkeras.verifier.checks import CHECKS, Finding
+from lightkeras.verifier.datasets import first_examples
 from lightkeras.verifier.report import Report, Result
 from lightkeras.verifier.subjects import Subject
 
@@ -21,7 +23,7 @@ MIN_EXAMPLES = 5  # two batches of two and one of one
 
 
 def check(
-    task: TaskModule, data: DataModule, *, only: list[str] | None = None, group: str | None = None,
+    task: TaskModule, data: Any, *, only: list[str] | None = None, group: str | None = None,
     deterministic: bool = False,
 ) -> Report:  # fmt: skip
     """Tries the promise on a task and its data: what lightkeras relies on, and what the task's author can get wrong.
@@ -44,7 +46,7 @@ def check(
 
     Args:
         task: The task.
-        data: Its data.
+        data: Its data: a `DataModule`, or the data itself, as for `Trainer.fit`.
         only: The names of the checks to make; None for all.
         group: Entry of a batch that no two splits may share (the number of a caption's image); None for the example
             as a whole.
@@ -55,7 +57,8 @@ def check(
         ValueError: There are fewer than five training examples, or `only` names no check.
         Exception: The task's own error, if it cannot be trained for a few updates as it is.
     """
-    require_pair(task, data)
+    require_task(task)
+    data = as_data_module(data)
     for name in only or ():
         require_choice("only", name, CHECKS)
     with tempfile.TemporaryDirectory() as folder, _exact_and_quiet(), Console(stderr=True).status("") as status:
@@ -82,7 +85,7 @@ def _exact_and_quiet() -> Iterator[None]:
 
 
 def _require_examples(subject: Subject) -> None:
-    size = stages.require_dataset(subject.prepare_data("fit"), "train_dataset").size
+    size = first_examples(stages.require_dataset(subject.prepare_data("fit"), "train_dataset")).size
     require(size >= MIN_EXAMPLES, "train_dataset", f"of {MIN_EXAMPLES} examples or more", size)
 
 

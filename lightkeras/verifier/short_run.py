@@ -59,7 +59,9 @@ class _Recorder(Callback):
         self.records.append({name: record[name] for name in self.model.train_sums.kinds})
 
     def on_validation_end(self, record):
-        self.validations.append({f"val_{name}": record[f"val_{name}"] for name in self.model.test_sums.kinds})
+        metrics = tuple(f"_{name}" for name in self.model.test_sums.kinds)
+        of_steps = [name for name in record if name.startswith("val_") and name.endswith(metrics)]
+        self.validations.append({name: record[name] for name in of_steps})
 
 
 def train(task: TaskModule, data: DataModule, ckpt_path: str | None = None, **arguments: Any) -> ShortRun:

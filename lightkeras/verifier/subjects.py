@@ -12,7 +12,10 @@ import keras
 import tensorflow as tf
 
 from lightkeras import callbacks as cb
+from lightkeras.data import stages
+from lightkeras.data.brought import BroughtData
 from lightkeras.data.module import DataModule
+from lightkeras.data.named_sets import map_sets
 from lightkeras.task import TaskModule
 from lightkeras.trainer import seed_everything
 from lightkeras.utils import internals
@@ -68,7 +71,9 @@ class Subject:
         return type(self.task)(**copy.deepcopy(self.task.init_args))
 
     def copy_data(self) -> DataModule:
-        """Makes the data again."""
+        """Makes the data again; data that was brought stays the same."""
+        if isinstance(self.data, BroughtData):
+            return copy.copy(self.data)
         return type(self.data)(**copy.deepcopy(self.data.init_args))
 
     def copy_few_data(self, extra_rows: int = 0) -> DataModule:
@@ -76,11 +81,18 @@ class Subject:
         data = self.copy_data()
         train_dataset, val_dataset = data.train_dataset, data.val_dataset
 
-        def shorten(dataset):
+        def shorten(dataset, name):
+            dataset = stages.convert(dataset, data, name)
             return Padded(first_examples(dataset), extra_rows) if extra_rows else first_examples(dataset)
 
-        data.train_dataset = lambda: shorten(train_dataset())
-        data.val_dataset = lambda: shorten(val_dataset() or train_dataset())
+        def shorten_validation():
+            given = val_dataset()
+            if given is None:
+                return shorten(train_dataset(), "train_dataset")
+            return map_sets(lambda one: shorten(one, "val_dataset"), given)
+
+        data.train_dataset = lambda: shorten(train_dataset(), "train_dataset")
+        data.val_dataset = shorten_validation
         return data
 
     def prepare_data(self, stage: str) -> DataModule:

@@ -1,8 +1,11 @@
 """A text, cut into windows of characters."""
 
+import functools
+import glob
 import pydoc_data.topics
+from collections.abc import Callable
+from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 
 import lightkeras as lk
@@ -14,11 +17,15 @@ SHAKESPEARE = lk.data.Download(
     folder="shakespeare",
     name="shakespeare.txt",
 )
+IN_MEMORY = 1 << 25  # bytes of the texts that are read whole
 KEY = 0x5EED  # keys the offsets of the windows, unlike any other random number of an epoch
 
 
 class TextData(lk.DataModule):
     """Windows of `seq_len` characters; the target of each character is the next one.
+
+    A text of more than 32 MB is encoded once, into a memory-mapped file beside the downloaded data sets: training reads
+    its windows there, and memory stays flat. What is cut off while it encodes is resumed.
 
     The text is cut into one piece each for training, validation and testing, in this order, as in nanoGPT: by default
     the first 90 % and the last 10 %. Each epoch cuts the training text into other windows, from a random offset;
@@ -26,7 +33,8 @@ class TextData(lk.DataModule):
     `inputs` and `targets`, int32 (batch, seq_len), and `weight`, float32 (batch,).
 
     Args:
-        source: "download" (Tiny Shakespeare), the path of a UTF-8 text file, or "sample" (CPython's reference text,
+        source: "download" (Tiny Shakespeare); a UTF-8 text file; a folder of such files, or a glob ("books/**/*.txt"),
+            which are read one after the other in the order of their paths; or "sample" (CPython's reference text,
             which comes with Python).
         seq_len: Characters in a window.
         batch_size: Windows of one update (the global batch).
@@ -56,31 +64,36 @@ class TextData(lk.DataModule):
         self.vocabulary: lk.text.CharacterVocabulary | None = None
 
     def prepare_data(self) -> None:
-        """Downloads Tiny Shakespeare, if that is the source."""
-        if self.source != "sample":
-            lk.data.find_data(self.source, SHAKESPEARE)
+        """Downloads Tiny Shakespeare, if that is the source; encodes a large text."""
+        if self.source != "sample" and is_large(files := self._files()):
+            lk.text.TextCache(files).encode()
 
     def setup(self, stage: str) -> None:
         """Reads the text, makes the splits, and the vocabulary unless one was loaded; that must cover the text."""
         text = self._read()
-        self.vocabulary = self.vocabulary or lk.text.CharacterVocabulary.from_text(text)
-        ids = self.vocabulary.encode(text)
-        small = ids.astype(np.uint8) if len(self.vocabulary) <= 256 else ids
-        test = round(len(ids) * self.fractions[1])
-        train = int(len(ids) * (1 - sum(self.fractions)) + 1e-6)
-        val = len(ids) - train - test
-        self.splits = {
-            "train": small[:train],
-            "validation": small[train : train + val],
-            "test": small[train + val :],
-        }
+        test = round(len(text) * self.fractions[1])
+        train = int(len(text) * (1 - sum(self.fractions)) + 1e-6)
+        val = len(text) - train - test
+        self.splits = {"train": text[:train], "validation": text[train : train + val], "test": text[train + val :]}
         for name, split in self.splits.items():
             self._check_length(name, len(split))
 
-    def _read(self) -> str:
-        if self.source == "sample":
-            return "\n\n".join(pydoc_data.topics.topics.values())
-        return lk.text.read_text(lk.data.find_data(self.source, SHAKESPEARE))
+    def _read(self) -> lk.text.EncodedText:
+        """Reads the text, and sets the vocabulary if there is none."""
+        if self.source != "sample" and is_large(files := self._files()):
+            text, self.vocabulary = lk.text.TextCache(files).open(self.vocabulary)
+            return text
+        topics = pydoc_data.topics.topics.values()
+        text = "\n\n".join(topics) if self.source == "sample" else "".join(map(lk.text.read_text, self._files()))
+        self.vocabulary = self.vocabulary or lk.text.CharacterVocabulary.from_text(text)
+        return lk.text.EncodedText.from_text(text, self.vocabulary)
+
+    def _files(self) -> list[Path]:
+        is_pattern = self.source != "download" and not lk.utils.local_path(self.source).exists()
+        source = (
+            self.source if is_pattern and glob.has_magic(self.source) else lk.data.find_data(self.source, SHAKESPEARE)
+        )
+        return lk.text.find_texts(source)
 
     def _check_length(self, name: str, length: int) -> None:
         needed = 2 * self.seq_len if name == "train" else self.seq_len + 1
@@ -93,13 +106,14 @@ class TextData(lk.DataModule):
 
     def train_dataset(self) -> lk.AddressedDataset:
         """Windows of the training text, shuffled, from another offset each epoch."""
-        ids, length = tf.constant(self.splits["train"]), self.seq_len
+        text, length = self.splits["train"], self.seq_len
+        cut = _window_cutter(text, length)
 
         def fetch(indices, epoch):
             offset = tf.random.stateless_uniform((), (tf.cast(epoch, tf.int32), KEY), 0, length, tf.int32)
-            return _cut_windows(ids, indices * length + tf.cast(offset, tf.int64), length)
+            return cut(indices * length + tf.cast(offset, tf.int64))
 
-        return lk.AddressedDataset.from_batches(fetch, len(ids) // length - 1, self.batch_size)
+        return lk.AddressedDataset.from_batches(fetch, len(text) // length - 1, self.batch_size)
 
     def val_dataset(self) -> lk.AddressedDataset:
         """The validation text, in order."""
@@ -110,23 +124,24 @@ class TextData(lk.DataModule):
         return self._unshuffled("test") if self.fractions[1] else None
 
     def _unshuffled(self, split: str) -> lk.AddressedDataset:
-        ids, length = tf.constant(self.splits[split]), self.seq_len
+        text, length = self.splits[split], self.seq_len
+        cut = _window_cutter(text, length)
 
         def fetch(indices, epoch):
-            return _cut_windows(ids, indices * length, length)
+            return cut(indices * length)
 
-        return lk.AddressedDataset.from_batches(fetch, (len(ids) - 1) // length, self.batch_size, shuffle=False)
+        return lk.AddressedDataset.from_batches(fetch, (len(text) - 1) // length, self.batch_size, shuffle=False)
 
-    def held_out(self, split: str) -> np.ndarray:
-        """The ids (n,) of the characters that are predicted in "validation" or "test": the targets of all windows.
+    def held_out(self, split: str) -> lk.text.EncodedText:
+        """The characters that are predicted in "validation" or "test": the targets of all windows.
 
         Raises:
             ValueError: The data was cut without a `test_fraction`.
         """
         has_split = split == "validation" or self.fractions[1] > 0
         lk.utils.require(has_split, "split", '"validation" for data without a `test_fraction`', split)
-        ids = self.splits[split]
-        return ids[1 : 1 + (len(ids) - 1) // self.seq_len * self.seq_len]
+        text = self.splits[split]
+        return text[1 : 1 + (len(text) - 1) // self.seq_len * self.seq_len]
 
     def state_dict(self) -> dict:
         """The vocabulary."""
@@ -137,7 +152,27 @@ class TextData(lk.DataModule):
         self.vocabulary = lk.text.CharacterVocabulary.from_state_dict(state["vocabulary"])
 
 
-def _cut_windows(ids: tf.Tensor, starts: tf.Tensor, length: int) -> dict[str, tf.Tensor]:
-    windows = tf.gather(ids, starts[:, None] + tf.range(length + 1, dtype=tf.int64))  # (batch, length + 1)
-    windows = tf.cast(windows, tf.int32)
-    return {"inputs": windows[:, :-1], "targets": windows[:, 1:]}
+def is_large(files: list[Path]) -> bool:
+    """Returns whether a text does not go into memory."""
+    return sum(file.stat().st_size for file in files) > IN_MEMORY
+
+
+def _window_cutter(text: lk.text.EncodedText, length: int) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """Returns a function that cuts the windows which begin at `starts` (batch,): int64."""
+    if text.in_memory:
+        ids, places = tf.constant(text.codes), tf.range(length + 1, dtype=tf.int64)
+
+        def read(starts):
+            return tf.cast(tf.gather(ids, starts[:, None] + places), tf.int32)  # (batch, length + 1)
+    else:
+
+        def read(starts):
+            windows = functools.partial(text.windows, length=length + 1)
+            windows = tf.numpy_function(windows, [starts], tf.int32, stateful=False)
+            return tf.ensure_shape(windows, (starts.shape[0], length + 1))
+
+    def cut(starts):
+        windows = read(starts)
+        return {"inputs": windows[:, :-1], "targets": windows[:, 1:]}
+
+    return cut

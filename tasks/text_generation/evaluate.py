@@ -34,21 +34,25 @@ def evaluate(task: TextGeneration, split: str = "test") -> dict:
     data, trainer = task.data, lk.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False)
     data.prepare_data()
     data.setup("test")
-    ids = data.held_out(split)
+    text = data.held_out(split)
     run, prefix = (trainer.test, "test") if split == "test" else (trainer.validate, "val")
     results = run(task, data)
     return {
         "split": split,
-        "characters": len(ids),
+        "characters": len(text),
         "model": {figure: results[f"{prefix}_{metric}"] for figure, metric in FIGURES.items()},
-        "frequencies": _figures(_frequency_nats(data, ids)),
+        "frequencies": _figures(_frequency_nats(data, text)),
         "uniform": _figures(math.log(len(data.vocabulary))),
     }
 
 
-def _frequency_nats(data: TextData, ids: np.ndarray) -> float:
-    counts = 1 + np.bincount(data.splits["train"], minlength=len(data.vocabulary))
-    return float(-np.log(counts / counts.sum())[ids].mean())
+def _frequency_nats(data: TextData, text: lk.text.EncodedText) -> float:
+    train, held_out = (_count(part, len(data.vocabulary)) for part in (data.splits["train"], text))
+    return float(-np.log((1 + train) / (1 + train).sum()) @ held_out / held_out.sum())
+
+
+def _count(text: lk.text.EncodedText, characters: int) -> np.ndarray:
+    return sum(np.bincount(block, minlength=characters) for block in text.blocks())
 
 
 def _figures(nats: float) -> dict[str, float]:

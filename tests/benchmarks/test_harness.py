@@ -185,3 +185,15 @@ def test_the_best_score_so_far():
         "after 4 s": [3.0],
         "after 8 s": [4.0],
     }
+
+
+@pytest.mark.parametrize("kind", ["array", "records"])
+def test_memory_trains_on_files_of_zeros(kind):
+    gate = work(harness.Entry("benchmarks.memory:trained", {"kind": kind, "gigabytes": 3e-3, "batch": 8}), 1)
+    assert not gate.left
+
+
+@pytest.mark.parametrize("function", ["trainer_fit", "keras_fit"])
+def test_sources_train_on_the_same_batches(function):
+    settings = {"kind": "items", "workers": 2, "steps": 2, "wait": 0.0}
+    assert not work(harness.Entry(f"benchmarks.sources:{function}", settings)).left

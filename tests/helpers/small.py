@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import lightkeras as lk
 from lightkeras.distribution.strategies import make_strategy
-from lightkeras.training.compute import compute
+from lightkeras.training.compute import parts_function
 from lightkeras.training.optimizers import UpdateSettings
 from lightkeras.training.step import differentiate
 
@@ -95,7 +95,7 @@ def updated(task, dataset, steps: int = 1, **how) -> dict:
 
 def gradients(task, loss_function, batch):
     """Gradients by optimizer name, and the sums."""
-    return differentiate(lambda part: compute(task, loss_function, part, training=True), batch, task.optimizers)
+    return differentiate(parts_function(task, loss_function, batch, True), batch, task.optimizers)[:2]
 
 
 def weights(task) -> list[np.ndarray]:

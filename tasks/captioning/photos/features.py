@@ -36,7 +36,6 @@ from rich import progress
 import lightkeras as lk
 from tasks.captioning.photos.encoders import ROWS, Encoder, Network
 from tasks.captioning.photos.pixels import read_image
-from tasks.captioning.photos.sources import cache_folder
 
 PHOTOS = 256  # of a shard; a kill loses no more
 HEADER, FOOTER = 12, 4  # bytes of a TFRecord before and after its data: length and its checksum, checksum of the data
@@ -228,7 +227,7 @@ def feature_folder(root: str | None, source: str, image_folder: str | None, enco
         image_folder: An argument of `CaptionData`.
         encoder: The encoder.
     """
-    folder = lk.utils.local_path(root) if root else cache_folder() / "features"
+    folder = lk.utils.local_path(root) if root else lk.utils.cache_folder() / "features"
     path = lk.utils.local_path(source)
     places = [str(path.resolve()), image_folder] if path.exists() else [source, os.environ.get("LIGHTKERAS_DATA")]
     digest = hashlib.sha256(json.dumps([places, encoder.settings], sort_keys=True).encode()).hexdigest()

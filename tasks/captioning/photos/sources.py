@@ -165,15 +165,10 @@ def _downloaded(source: str, max_images: int | None) -> list[Photo]:
     if max_images is None or own.is_dir():
         folder = lk.data.find_data("download", archive)
         return _in_order(read_annotations(captions, folder))[:max_images]
-    folder = cache_folder() / "coco" / f"{archive.name}_some"
+    folder = lk.utils.cache_folder() / "coco" / f"{archive.name}_some"
     photos = _in_order(read_annotations(captions, folder))[:max_images]
     _fetch_each(photos, folder)
     return photos
-
-
-def cache_folder() -> pathlib.Path:
-    """Returns the folder of all data sets: `$KERAS_HOME/datasets`, by default `~/.keras/datasets`."""
-    return lk.utils.local_path(os.environ.get("KERAS_HOME") or "~/.keras") / "datasets"
 
 
 def _fetch_each(photos: list[Photo], folder: pathlib.Path) -> None:

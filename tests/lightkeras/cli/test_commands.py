@@ -173,6 +173,7 @@ def test_options_reach_trainer_task_and_data(run):
     code, out, err = run(
         "fit", TOY, *QUICK, "--trainer.max_steps", 3, "--task.units=7", "--data.size", 20, "--data.batch_size", 4,
         "--trainer.max_time", "10:00:00:00", "--trainer.limit_val_batches", "0.5",
+        "--trainer.val_check_interval", "10:15:00",
     )  # fmt: skip
     assert (code, err) == (0, "") and out.splitlines()[-1] == f"Run: {the_run()}"
     config = yaml.safe_load((the_run() / "config.yaml").read_text())
@@ -180,6 +181,7 @@ def test_options_reach_trainer_task_and_data(run):
     arguments = {"size": 20, "batch_size": 4, "shuffle": True}
     assert config["data"] == {"class_path": "helpers.toys.PointsData", "init_args": arguments}
     assert config["trainer"]["max_steps"] == 3 and config["trainer"]["max_time"] == "10:00:00:00"
+    assert config["trainer"]["val_check_interval"] == "10:15:00"  # YAML alone would say 36900
     assert config["trainer"]["limit_val_batches"] == 0.5 and config["trainer"]["seed"] == 0
     assert lk.checkpoint.load_checkpoint(the_run() / "checkpoints" / "step_000000003").arrays[
         "model/0000/kernel"

@@ -122,7 +122,7 @@ def test_weights_and_class_weights_count_as_in_keras():
 def test_as_keras_gives_what_keras_would(data):
     """The batches of Keras' own adapter, the last one short."""
     ours = as_data_module(data, batch_size=8, shuffle=False).train_dataset().as_keras(epochs=1)
-    theirs = tf.data.Dataset.from_tensor_slices(data).batch(8)
+    theirs = tf.data.Dataset.from_tensor_slices(X if isinstance(data, tuple) and len(data) == 1 else data).batch(8)
     assert len(list(ours)) == len(list(theirs)) == 3
     for our, their in zip(ours, theirs, strict=True):
         keras.tree.assert_same_structure(our, their)
@@ -224,8 +224,24 @@ def test_what_cannot_be_read_is_said_in_a_sentence(attempt, message):
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_validation_data_may_be_several_sets_by_name():
+    task, trainer = Line(), quiet(max_epochs=1)
+    several = {"all": (X, Y), "few": batched(X[:8], Y[:8])}
+    history = trainer.fit(task, (X, Y), validation_data=several, batch_size=8).history
+    rows = (task.network(X)[:, 0].numpy() - 2 * Y) ** 2
+    assert history["val_all_loss"] == pytest.approx([rows.mean()], rel=1e-5)
+    assert history["val_few_loss"] == pytest.approx([rows[:8].mean()], rel=1e-5)
+    assert trainer.validate(task, several)["val_few_loss"] == pytest.approx(rows[:8].mean(), rel=1e-5)
+
+
 def test_evaluation_modules_pass_data_modules_on():
     module = Module()
     assert as_evaluation_module(module) is module
     with pytest.raises(ValueError, match="`batch_size` to be None with a DataModule"):
         as_evaluation_module(module, batch_size=3)
+
+
+@pytest.mark.parametrize("data", [(X, Y), batched(X, Y)], ids=["arrays", "tf.data"])
+def test_the_promise_is_checked_on_data_as_it_is(data):
+    report = lk.check(Line(), data, only=["padding", "splits"])
+    assert [result.status for result in report.results] == ["PASS", "SKIP"]

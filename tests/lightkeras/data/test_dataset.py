@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lightkeras as lk
-from lightkeras.data.addressing import ABSENT, Shard, number_rows, permutation
+from lightkeras.data import addressing
+from lightkeras.data import dataset as dataset_module
+from lightkeras.data.addressing import ABSENT, Shard, number_rows, order_at, permutation
 from lightkeras.data.bucketing import best_widths
 
 SIZE, BATCH = 11, 4  # the last of three batches holds 3 examples and a row of padding
@@ -62,6 +64,41 @@ def test_neighbouring_seeds_and_epochs_have_unrelated_orders(neighbour):
     ours, theirs = permutation(0, 0, 10_000), permutation(*neighbour, 10_000)
     assert (ours == theirs).sum() <= 6  # 1 is expected; more than 6 has a chance of 1e-4
     assert abs(np.corrcoef(ours, theirs)[0, 1]) < 0.04
+
+
+@pytest.mark.parametrize("size", [17, 64, 65, 1000, 4097])
+def test_an_order_of_many_examples_is_a_permutation(size, monkeypatch):
+    places = np.arange(size)
+    np.testing.assert_array_equal(order_at(1, 2, size, places), permutation(1, 2, size))
+    monkeypatch.setattr(addressing, "LARGE", 16)
+    order = order_at(1, 2, size, places)
+    assert sorted(order.tolist()) == places.tolist() != order.tolist()
+    np.testing.assert_array_equal(order_at(1, 2, size, places[5:9]), order[5:9])
+
+
+def test_neighbouring_orders_of_many_examples_are_unrelated(monkeypatch):
+    """A million of 2 ** 40 examples: the order is made nowhere."""
+    places, size = np.arange(10**6), 2**40 - 7
+    first, *others = (order_at(seed, epoch, size, places) for seed, epoch in [(0, 0), (0, 1), (1, 0), (2**40, 0)])
+    assert first[:3].tolist() == [123170015156, 93195713017, 469537801633]
+    assert first.min() >= 0 and first.max() < size
+    for other in (*others, places, np.roll(first, 1)):
+        assert abs(np.corrcoef(first, other)[0, 1]) < 0.004 and (first == other).sum() <= 1
+    assert np.abs(np.bincount(first * 16 // size) / 62_500 - 1).max() < 0.02  # 5 standard deviations
+
+
+def test_an_epoch_of_many_examples_is_made_in_stretches(monkeypatch):
+    monkeypatch.setattr(addressing, "LARGE", 16)
+    monkeypatch.setattr(dataset_module, "LARGE", 16 * 12)  # stretches of 12 examples: 3 batches of 4
+    dataset = lk.AddressedDataset.from_arrays({"x": np.arange(203)}, 4)
+    whole = values(batches(dataset, 5, epochs=2))
+    tables = [dataset.indices(5, epoch) for epoch in (0, 1)]
+    assert whole == [[max(0, i) for i in row] for row in np.concatenate(tables).tolist()]
+    for step in (1, 3, 50):
+        assert values(batches(dataset, 5, epoch=0, step=step, epochs=2)) == whole[step:]
+    assert values(batches(dataset, 5, epoch=0, step=2, epochs=2, steps=7)) == [*whole[2:7], *whole[51:58]]
+    half = Shard(1, 1, 2)
+    assert values(batches(dataset, 5, epochs=1, shard=half)) == [row[2:] for row in whole[:51]]
 
 
 @every_constructor

@@ -43,15 +43,15 @@ def test_the_data_of_a_stage():
     dataset, steps = stages.training(data, 0.5, 0, parts=4)
     assert steps == 2 and dataset.shuffle and len(dataset) == 5
     assert stages.training(data, 3, 0, parts=1).steps == 3
-    dataset, steps = stages.validation(data, 1.0, 0)
+    ((dataset, steps),) = stages.validation(data, 1.0, 0).values()
     assert steps == 3 and not dataset.shuffle and dataset.batch_size == 4
-    assert stages.evaluation(data, "test_dataset", 2).steps == 2
+    assert stages.evaluation(data, "test_dataset", 2)[""].steps == 2
 
 
 def test_overfitting_repeats_the_first_batches_in_every_epoch():
     data = PointsData()
     data.setup("fit")
-    for dataset, steps in (stages.training(data, 1.0, 2, parts=1), stages.validation(data, 1.0, 2)):
+    for dataset, steps in (stages.training(data, 1.0, 2, parts=1), stages.validation(data, 1.0, 2)[""]):
         assert steps == 2
         first, again = (
             [batch["x"].tolist() for batch in dataset.stream(3, epoch=epoch, epochs=epoch + 1).as_numpy_iterator()]
@@ -61,7 +61,7 @@ def test_overfitting_repeats_the_first_batches_in_every_epoch():
 
 
 def test_stages_without_data():
-    assert stages.validation(Without(), 1.0, 0) is None
+    assert stages.validation(Without(), 1.0, 0) == {}
     with pytest.raises(ValueError, match=r"Expected `test_dataset` to be a data set of Without, which has none"):
         stages.evaluation(Without(), "test_dataset")
     with pytest.raises(ValueError, match=r"Expected `batch_size` to be a multiple of 3 \(replicas x micro_batches\)"):

@@ -142,12 +142,6 @@ def test_weight_regularizers_count_as_in_keras(cut):
     np.testing.assert_allclose(weights(task)[0], plain.get_weights()[0], rtol=1e-5)
 
 
-def test_a_loss_inside_a_layer_is_refused():
-    data = in_order(points())
-    with pytest.raises(ValueError, match=r"Expected every loss to be returned.*`activity_regularizer` in .*dense"):
-        made(Small(linear(activity_regularizer="l2", name="dense"), squares), data)
-
-
 # ---- several optimizers
 
 

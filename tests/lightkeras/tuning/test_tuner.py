@@ -19,7 +19,7 @@ import lightkeras as lk
 from lightkeras import checkpoint
 from lightkeras.cli import main as cli
 from lightkeras.runs import folder as run_folder
-from lightkeras.tuning import oracles
+from lightkeras.tuning import oracles, page, report
 from tasks.captioning import Captioning
 from tasks.dcgan import DCGAN
 from tasks.text_generation import TextGeneration
@@ -204,8 +204,12 @@ def test_another_search_in_the_folder(searched, tmp_path):
         lk.Tuner.load(tmp_path)
 
 
-def test_more_trials_and_a_deleted_one(tmp_path):
+def test_more_trials_and_a_deleted_one(tmp_path, monkeypatch):
+    drawn, draw = [], page.draw
+    monkeypatch.setattr(page, "draw", lambda path, rows, *more: drawn.append(len(rows)) or draw(path, rows, *more))
+    monkeypatch.setattr(report.Report, "SECONDS", 1e6)
     make_tuner(tmp_path, max_trials=2).search()
+    assert drawn == [1, 2]  # the first trial, and at the end
     assert len(make_tuner(tmp_path, max_trials=3).search()) == 3
     assert list(make_tuner(tmp_path, max_trials=3).search().trial) == ["0000", "0001", "0002"]  # nothing to do
     shutil.rmtree(tmp_path / "trials/0001")
@@ -320,7 +324,13 @@ TASKS = {
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task(tmp_path, name):
     task_class, data, task, space, (objective, direction) = TASKS[name]
-    limits = {"limit_train_batches": 2, "limit_val_batches": 1, "max_epochs": 1, "num_sanity_val_steps": 0}
+    limits = {
+        "limit_train_batches": 2,
+        "limit_val_batches": 1,
+        "max_epochs": 1,
+        "num_sanity_val_steps": 0,
+        "run_eagerly": True,
+    }
     tuner = lk.Tuner(
         task_class, space, folder=tmp_path, data={"source": "sample", **data}, task=task, trainer=limits,
         objective=objective, direction=direction, algorithm="grid",

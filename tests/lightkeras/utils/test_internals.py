@@ -11,6 +11,7 @@ import keras_tuner
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import ops
 
 from lightkeras.distribution.launch import free_ports
 from lightkeras.distribution.strategies import make_strategy
@@ -167,6 +168,23 @@ def test_placeholder():
     with internals.scratch_graph("name"):
         tensor = internals.placeholder(tf.TensorSpec((None, 2), tf.int32))
     assert tensor.shape.as_list() == [None, 2] and tensor.dtype == tf.int32
+
+
+def test_dropping_custom_gradients():
+    @tf.custom_gradient
+    def doubled(x):
+        return 2 * x, lambda upstream: 2 * upstream
+
+    def gradients():
+        return {name for name in ops.gradient_registry._registry if name.startswith("CustomGradient-")}
+
+    tf.function(doubled).get_concrete_function(tf.constant(1.0))
+    before = gradients()
+    assert before
+    with internals.dropping_custom_gradients():
+        tf.function(lambda x: doubled(x) + 1).get_concrete_function(tf.constant(1.0))
+        assert gradients() > before
+    assert gradients() == before
 
 
 def test_supports_no_merge_call():

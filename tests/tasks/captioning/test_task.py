@@ -196,15 +196,13 @@ def test_more_padding_changes_nothing(untrained, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def begun():
-    """A small network after two epochs: its captions differ, and are words in a sensible order."""
-    task = Captioning(
-        embedding_dim=32, units=64, dropout=0.0, label_smoothing=0.0, learning_rate=0.006, warmup_steps=30
-    )
-    data = CaptionData("sample", image_size=48, max_images=600, batch_size=64)
+def learned():
+    """The network of the sample preset after its training, and the data."""
+    made = of_preset("sample")
+    task, data = Captioning(**made["task"]), CaptionData(**made["data"])
     train(
-        task, data, max_epochs=2, limit_val_batches=0, gradient_clip_val=1.0, log_every_n_steps=1000,
-        steps_per_execution="auto",
+        task, data, max_epochs=made["trainer"]["max_epochs"], gradient_clip_val=made["trainer"]["gradient_clip_val"],
+        limit_val_batches=0, log_every_n_steps=1000, steps_per_execution="auto",
     )  # fmt: skip
     return task, data
 
@@ -213,8 +211,8 @@ def captions_of(task, data, **search):
     return [best for inputs in data.inputs("test") for (best,) in task.search_inputs(inputs, **search)]
 
 
-def test_a_score_is_that_of_teacher_forcing(begun):
-    task, data = begun
+def test_a_score_is_that_of_teacher_forcing(learned):
+    task, data = learned
     inputs = next(data.inputs("test"))[:2]
     for beam_size, n_best in ((1, 1), (4, 3)):
         for row, found in enumerate(task.search_inputs(inputs, beam_size, length_penalty=0.0, n_best=n_best)):
@@ -230,8 +228,8 @@ def test_a_score_is_that_of_teacher_forcing(begun):
                 assert_close(one.attention, attention[0, : len(one.words)], 1e-4)
 
 
-def test_a_caption_does_not_depend_on_the_others(begun):
-    task, data = begun
+def test_a_caption_does_not_depend_on_the_others(learned):
+    task, data = learned
     inputs = np.concatenate(list(data.inputs("test")))[:40]  # more than are captioned at once
     together = [best.text for (best,) in task.search_inputs(inputs)]
     assert together[:2] == [best.text for row in (0, 1) for (best,) in task.search_inputs(inputs[row : row + 1])]
@@ -242,15 +240,9 @@ def test_a_caption_does_not_depend_on_the_others(begun):
 
 
 @pytest.fixture(scope="module")
-def described():
-    """The figures of unseen scenes after the sample preset's training."""
-    made = of_preset("sample")
-    task, data = Captioning(**made["task"]), CaptionData(**made["data"])
-    train(
-        task, data, max_epochs=made["trainer"]["max_epochs"], gradient_clip_val=made["trainer"]["gradient_clip_val"],
-        limit_val_batches=0, log_every_n_steps=1000, steps_per_execution="auto",
-    )  # fmt: skip
-    return evaluate.evaluate(task)
+def described(learned):
+    """The figures of unseen scenes."""
+    return evaluate.evaluate(learned[0])
 
 
 def test_unseen_scenes_are_described_word_for_word(described):
@@ -274,8 +266,8 @@ def test_the_share_of_the_attention_by_hand():
 # ---- evaluation
 
 
-def test_the_score_is_that_of_the_greedy_captions(begun):
-    task, data = begun
+def test_the_score_is_that_of_the_greedy_captions(learned):
+    task, data = learned
     scores = task.score(data.test_dataset().stream(epochs=1))
     made = captions_of(task, data, beam_size=1)
     texts, references = [one.text for one in made], [list(own) for own in data.references("test")]

@@ -7,11 +7,12 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.toys import Recorder, quiet
+from helpers.toys import Recorder, quiet, weights
 from PIL import Image
 
 import lightkeras as lk
 from tasks.text_generation import TextData, TextGeneration
+from tasks.text_generation import data as data_module
 from tasks.text_generation import evaluate as evaluation
 from tasks.text_generation import figures as drawing
 
@@ -96,6 +97,24 @@ def test_every_epoch_cuts_the_text_elsewhere(letters):
         assert len({start % 10 for start in found}) == 1 and len(found) == 22
         offsets |= {start % 10 for start in found}
     assert len(offsets) > 2
+
+
+def test_a_text_that_is_read_from_the_disk_trains_to_the_same_bits(letters, tmp_path, monkeypatch):
+    """In two files, found by a glob; and evaluated."""
+    text = lk.text.read_text(letters)
+    for name, part in (("1.txt", text[:99]), ("2.txt", text[99:])):
+        (tmp_path / name).write_text(part, encoding="utf-8")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    found = []
+    for source, limit in ((letters, 1000), (f"{tmp_path}/*.txt", 10)):
+        monkeypatch.setattr(data_module, "IN_MEMORY", limit)
+        task, data = TextGeneration(**TINY), TextData(source, seq_len=10, batch_size=4, test_fraction=0.2)
+        trainer = quiet(max_epochs=2, devices=1)
+        history = trainer.fit(task, data).history
+        assert data.splits["train"].in_memory == (source == letters)
+        found.append((history, weights(task), evaluation.evaluate(task)))
+    np.testing.assert_equal(found[1], found[0])
+    assert len(list((tmp_path / "home" / "datasets" / "texts").iterdir())) == 1
 
 
 @pytest.mark.parametrize(
