@@ -36,11 +36,11 @@ class DataModule(HyperparametersMixin):
         raise lightkeras_error(NotImplementedError)(f"{type(self).__name__} has no `train_dataset()`.")
 
     def val_dataset(self) -> Any:
-        """The validation batches, or None for a task without validation."""
+        """The validation batches, or None for a task without validation; or several data sets by name, in a dict."""
         return None
 
     def test_dataset(self) -> Any:
-        """The test batches, or None."""
+        """The test batches, or None; or several data sets by name, in a dict."""
         return None
 
     def predict_dataset(self) -> Any:

@@ -45,9 +45,12 @@ def one_cpu(strategy: tf.distribute.Strategy) -> bool:
 
 
 def all_reduce_sum(values):
-    """Sums a structure of tensors over all replicas; called in the replica context, on every replica."""
+    """Sums a structure of tensors over all replicas; called in the replica context, on every replica.
+
+    Where a task is built, its steps are traced outside of replicas: the tensors then stay as they are.
+    """
     context = tf.distribute.get_replica_context()
-    if context.num_replicas_in_sync == 1:
+    if context is None or context.num_replicas_in_sync == 1:
         return values
     flat = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.nest.flatten(values))
     return tf.nest.pack_sequence_as(values, flat)

@@ -60,7 +60,7 @@ def uniform(
     """
     for name, bound in (("minval", minval), ("maxval", maxval)):
         require(isinstance(bound, int | float) and math.isfinite(bound), name, "a finite number", bound)
-    require(np.float32(minval) < np.float32(maxval), "maxval", f"above minval={minval}", maxval)
+    require(bool(np.float32(minval) < np.float32(maxval)), "maxval", f"above minval={minval}", maxval)
     numbers = _draw(draw_key(batch, stream, seed), shape, _to_uniforms)
     return numbers if (minval, maxval) == (0, 1) else _stretch(numbers, minval, maxval)
 
@@ -113,7 +113,7 @@ def dropout(inputs: tf.Tensor, rate: float, *, stream: int | str | None = None) 
 
 
 def _sizes(shape: Shape) -> list[int | tf.Tensor]:
-    sizes = list(shape) if isinstance(shape, list | tuple | tf.TensorShape) else [shape]
+    sizes: list[Any] = list(shape) if isinstance(shape, list | tuple | tf.TensorShape) else [shape]
     for size in sizes:
         if not tf.is_tensor(size):
             require_int("shape", size)

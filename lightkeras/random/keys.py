@@ -46,9 +46,9 @@ class KeyedStep:
         """Returns the key of the next draw; see `draw_key`."""
         self._require_rows(batch)
         self._require_place(stream)
-        if stream is None:
-            stream, self.unnamed = ("unnamed", self.unnamed), self.unnamed + 1
-        word = hashlib.blake2b(f"{self.stage} {stream!r}".encode(), digest_size=4).digest()
+        place = ("unnamed", self.unnamed) if stream is None else stream
+        self.unnamed += stream is None
+        word = hashlib.blake2b(f"{self.stage} {place!r}".encode(), digest_size=4).digest()
         return _key(self.address, int.from_bytes(word, "little"), self.seed if seed is None else seed)
 
     def _require_rows(self, batch: Any) -> None:
@@ -160,14 +160,14 @@ class KeyedBatches:
 def named_draws_only() -> Iterator[None]:
     """Rejects draws without a stream in its `with` block: gradients, which may run code of the step once more."""
     step = current_step()
-    before = step and step.named_only
-    if step:
-        step.named_only = True
+    if step is None:
+        yield
+        return
+    before, step.named_only = step.named_only, True
     try:
         yield
     finally:
-        if step:
-            step.named_only = before
+        step.named_only = before
 
 
 def draw_key(batch: Any, stream: int | str | None, seed: int | None) -> Key:

@@ -1,12 +1,14 @@
 """A text as numbers, in memory or in a memory-mapped file, that is read by place."""
 
+import copy
+import os
+import weakref
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from lightkeras.text.characters import CharacterVocabulary
 from lightkeras.utils.checks import ArgumentError
-from lightkeras.utils.pages import PageRelease
 
 _BLOCK = 1 << 20  # characters of `blocks`
 
@@ -14,15 +16,17 @@ _BLOCK = 1 << 20  # characters of `blocks`
 class EncodedText:
     """A text of any length as the ids of its characters; slices are views.
 
+    A memory-mapped text is read by `pread`: pages that are read through the map would count as memory of this process,
+    with up to 2 MB beside each.
+
     Args:
-        codes: A code for each character, of any integer type (characters,): an array or a `np.memmap`, of which only
-            the rows that are asked for are read.
+        codes: A code for each character, of any integer type (characters,): an array, or a `np.memmap` of a whole file.
         ids: The id of each code, int32 (codes,).
-        pages: Gives pages of the map back that were read; None makes one.
     """
 
-    def __init__(self, codes: np.ndarray, ids: np.ndarray, pages: PageRelease | None = None):
-        self.codes, self._ids, self._pages = codes, ids, pages or PageRelease(codes)
+    def __init__(self, codes: np.ndarray, ids: np.ndarray):
+        self.codes, self._ids, self._first = codes, ids, 0
+        self._file = _Descriptor(codes.filename) if isinstance(codes, np.memmap) else None
 
     @classmethod
     def from_text(cls, text: str, vocabulary: CharacterVocabulary) -> "EncodedText":
@@ -34,26 +38,37 @@ class EncodedText:
     @property
     def in_memory(self) -> bool:
         """Whether the codes are the ids, in an array in memory."""
-        return not self._pages.is_map
+        return self._file is None
 
     def __len__(self) -> int:
         return len(self.codes)
 
     def __getitem__(self, part: slice) -> "EncodedText":
-        return EncodedText(self.codes[part], self._ids, self._pages)
+        view = copy.copy(self)
+        view.codes, view._first = self.codes[part], self._first + part.indices(len(self))[0]
+        return view
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yields the ids from the first to the last: int32 (characters,), a million at a time."""
         for start in range(0, len(self), _BLOCK):
-            codes = np.asarray(self.codes[start : start + _BLOCK])
-            self._pages.count(codes.nbytes)
-            yield self._ids[codes]
+            yield self.windows(np.array([start]), min(_BLOCK, len(self) - start))[0]
 
     def windows(self, starts: np.ndarray, length: int) -> np.ndarray:
         """Returns the `length` ids from each of `starts` (rows,) on: int32 (rows, length)."""
-        codes = np.asarray(self.codes[starts[:, None] + np.arange(length)])
-        self._pages.count(codes.nbytes, reads=len(starts))
+        if self._file is None:
+            return self._ids[self.codes[starts[:, None] + np.arange(length)]]
+        codes = np.empty((len(starts), length), self.codes.dtype)
+        for row, start in zip(codes, starts.tolist(), strict=True):
+            os.preadv(self._file.number, [row], (self._first + start) * codes.itemsize)
         return self._ids[codes]
+
+
+class _Descriptor:
+    """A file that is open for `pread` until nothing refers to it."""
+
+    def __init__(self, path: str | os.PathLike):
+        self.number = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.number)
 
 
 def ids_of(characters: Sequence[str], vocabulary: CharacterVocabulary, source: str) -> np.ndarray:
