@@ -34,7 +34,7 @@ def write_onnx(folder: Path, endpoints: Mapping[str, Endpoint]) -> None:
     Raises:
         ExportError: An endpoint has an operation that ONNX lacks; both are named.
     """
-    import tf2onnx
+    import tf2onnx  # pyright: ignore[reportMissingImports]
 
     for name, endpoint in endpoints.items():
         function, path = endpoint.trace(), str(folder / f"{name}.onnx")

@@ -61,8 +61,8 @@ class Endpoint:
 
     def expected(self) -> list[dict[str, np.ndarray]]:
         """Returns the task's own results for every trial."""
-        traced = self.trace() if self.reference is None else None
-        if traced is not None:
+        if self.reference is None:
+            traced = self.trace()
             found = [traced(*(tf.constant(value) for value in trial.values())) for trial in self.trials()]
         else:
             found = [self.reference(**example) for example in self.examples]
