@@ -289,7 +289,7 @@ class Trainer(TrainerArguments):
     ) -> None:
         steps, jit = self.steps_per_execution, self.jit_compile
         if steps == "auto" and any(needs_every_batch(callback) for callback in self.callbacks):
-            steps = 1
+            steps = task.preferred_steps_per_execution or 1
         elif steps == "auto" and internals.has_workers(task.distribute_strategy):
             steps = WORKERS_STEPS
         if jit == "auto":

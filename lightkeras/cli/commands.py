@@ -1,15 +1,13 @@
 """The commands that train, evaluate, use and check a task."""
 
 import inspect
-from pathlib import Path
 from typing import Any
 
-import keras
-import numpy as np
 from rich.console import Console
 
 from lightkeras.checkpoint import Checkpoint
 from lightkeras.cli.parsing import Command, make_parser, make_training_parser, parse, print_config, run_of_config
+from lightkeras.cli.predictions import save_predictions
 from lightkeras.configuration import Parser, add_part, instantiate, read_part
 from lightkeras.distribution.accelerator import make_logical_cpus
 from lightkeras.export.exporting import FORMATS
@@ -112,7 +110,7 @@ def _predict(command: Command) -> int:
     parser, saved = _load_trained(command)
     config = parse(parser, command)
     path = new_file("--out", config.out)
-    _save_predictions(_use(command, parser, saved, config), path)
+    save_predictions(_use(command, parser, saved, config), path)
     return 0
 
 
@@ -133,15 +131,6 @@ def _own_predict(command: Command) -> int:
     for text in [texts] if isinstance(texts, str) else texts:
         print(text, flush=True)
     return 0
-
-
-def _save_predictions(outputs: Any, path: Path) -> None:
-    """Writes the arrays to an npz file, each under its path in the structure."""
-    found = keras.tree.flatten_with_path(outputs)
-    named = {"/".join(map(str, place)) or "predictions": rows for place, rows in found}
-    with path.open("wb") as file:
-        np.savez(file, **named)
-    print(f"Wrote {path}: " + ", ".join(f"{name} {rows.shape}" for name, rows in named.items()))
 
 
 def _export(command: Command) -> int:

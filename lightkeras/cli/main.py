@@ -56,6 +56,8 @@ def _run(command: str, *arguments: str) -> int:
     if not arguments or arguments in (("-h",), ("--help",)):
         print(registry.usage(), file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
+    if ":" in arguments[0] and not arguments[0].startswith("-"):
+        return importlib.import_module("lightkeras.cli.plain_models").run(command, [*arguments])
     parsing = importlib.import_module("lightkeras.cli.parsing")
     actions = importlib.import_module(f"lightkeras.cli.{'tune' if command in TUNING else 'commands'}").ACTIONS
     return actions[command](parsing.read_command(command, [*arguments]))

@@ -55,7 +55,8 @@ def usage() -> str:
 commands:
 {commands}
 
-tasks:       {", ".join(tasks())}, or your own as package.module.Class
+tasks:       {", ".join(tasks())}, or your own as package.module.Class,
+             or a function that returns a compiled keras.Model as package.module:function
 benchmarks:  {", ".join(benchmarks())}
 
 `lightkeras COMMAND TASK --help` lists the options. To start, in two minutes:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,15 +12,17 @@ import tensorflow as tf
 from lightkeras.data.failures import name_example
 from lightkeras.keras_models import tracing
 from lightkeras.keras_models.data import KerasData, KerasStreamSource
+from lightkeras.keras_models.declared import DeclaredByModel
+from lightkeras.keras_models.hidden_state import find_hidden_operations
 from lightkeras.keras_models.identity import describe_model
 from lightkeras.keras_models.logs import LastLogs, as_python, flatten_logs
 from lightkeras.keras_models.optimizers import FoundOptimizers, require_own_updates
 from lightkeras.keras_models.variables import find_optimizers, find_variables
-from lightkeras.training.keras_methods import KerasMethods
 from lightkeras.training.layer_state import finish_build
 from lightkeras.training.logs import Logs
 from lightkeras.training.loop import Loop, Source, StepsPerCall
 from lightkeras.utils import internals
+from lightkeras.utils.messages import logger as messages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,7 @@ class _Found:
     used: list[tf.Variable]
 
 
-class KerasTask(KerasMethods):
+class KerasTask(DeclaredByModel):
     """What the Trainer and its callbacks need of a task, for a compiled model.
 
     Keras' `fit` is the loop, as for a task. It is called on this object, whose step calls `model.train_step(batch)` on
@@ -76,73 +77,21 @@ class KerasTask(KerasMethods):
             raise AttributeError(name)
         return getattr(self.model, name)
 
-    # ---- what a task declares
-
-    @property
-    def callback_model(self) -> keras.Model:
-        """The model that Keras' callbacks get."""
-        return self.model
-
-    @property
-    def title(self) -> str:
-        """The name of the model's class."""
-        return type(self.model).__name__
-
-    @property
-    def name_of_runs(self) -> str:
-        """The name of the folder of the model's runs."""
-        kind = internals.to_snake_case(type(self.model).__name__)
-        return kind if re.fullmatch(rf"{kind}(_\d+)?", self.model.name) else self.model.name
-
-    @property
-    def monitor(self) -> tuple[str, str]:
-        """The model's attribute `monitor`, or else the validation loss."""
-        return getattr(self.model, "monitor", ("val_loss", "min"))
-
-    @property
-    def sample_every(self) -> int:
-        """The model's attribute `sample_every`, or else 1."""
-        return getattr(self.model, "sample_every", 1)
-
-    @property
-    def writes_samples(self) -> bool:
-        """Whether the model has a method `write_samples(folder, name)`."""
-        return callable(getattr(self.model, "write_samples", None))
-
-    @property
-    def prefer_jit_compile(self) -> bool | None:
-        """True where the model was compiled with XLA."""
-        return True if self.model.jit_compile else None
-
-    def configure_callbacks(self) -> list:
-        """Returns none."""
-        return []
-
-    def describe_arguments(self) -> dict[str, Any]:
-        """Returns what identifies the model in a run: its class, name and the settings of its optimizers."""
-        return describe_model(self.model, self.name_of_runs)
-
-    @property
-    def layers(self) -> list[keras.layers.Layer]:
-        """The model's layers."""
-        return self.model.layers
-
-    @property
-    def distribute_strategy(self) -> tf.distribute.Strategy:
-        """The strategy that the model was made under."""
-        return self.model.distribute_strategy
-
-    @property
-    def fixed_strategy(self) -> tf.distribute.Strategy:
-        """The strategy that the model was made under."""
-        return self.distribute_strategy
-
-    @property
-    def usable(self) -> bool:
-        """True: the model has weights."""
-        return True
-
     # ---- what Keras' fit asks for
+
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """Is called by the Trainer.
+
+        TensorFlow's rewriting of arithmetic is off meanwhile: it adds numbers up in an order of its own choice, which
+        differed from process to process, so that a resumed run did not end with the same bits.
+        """
+        options = tf.config.optimizer.get_experimental_options()
+        tf.config.optimizer.set_experimental_options({**options, "arithmetic_optimization": False})
+        try:
+            return super().fit(*args, **kwargs)
+        finally:
+            before = {"arithmetic_optimization": True, **options}
+            tf.config.optimizer.set_experimental_options(before)
 
     @property
     def stop_training(self) -> bool:
@@ -214,6 +163,10 @@ class KerasTask(KerasMethods):
         """Creates the variables of an evaluation by tracing it on the batches of `dataset`."""
         self.test_sums = LastLogs(self._trace(self.model.test_step, self._convert(dataset)))
 
+    def trace_again(self) -> Any:
+        """Traces the training step once more and returns its graph."""
+        return tracing.trace(self.model.train_step, self._example.element_spec, self.distribute_strategy).graph
+
     def _list_variables(self) -> list[Any]:
         return list(find_variables(self.model).values())
 
@@ -228,6 +181,9 @@ class KerasTask(KerasMethods):
             spec = tracing.replica_spec(data.element_spec, self.distribute_strategy)
             found = tracing.trace(step, spec, self.distribute_strategy)
         internals.clear_losses(self.model)
+        if found.graph is not None and self._stage == "fit":
+            for hidden in find_hidden_operations(found.graph):
+                messages.warning("A resumed run will not end with the same bits. %s", hidden)
         used = [*self._found.used, *found.variables]
         self._found = _Found(find_variables(self.model, used), used)
         self.optimizers = FoundOptimizers(find_optimizers(self.model))

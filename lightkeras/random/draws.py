@@ -112,7 +112,7 @@ def dropout(inputs: tf.Tensor, rate: float, *, stream: int | str | None = None) 
 # ---- words and shapes
 
 
-def _sizes(shape: Shape) -> list[int | tf.Tensor]:
+def _sizes(shape: Any) -> list[int | tf.Tensor]:
     sizes: list[Any] = list(shape) if isinstance(shape, list | tuple | tf.TensorShape) else [shape]
     for size in sizes:
         if not tf.is_tensor(size):

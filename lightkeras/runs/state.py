@@ -76,9 +76,10 @@ def restore_trained(task: "TaskModule", data: DataModule, saved: Checkpoint) -> 
         CheckpointError: The checkpoint is of another task class, or its data state (vocabulary) differs.
     """
     named = saved.state["task"]["class_path"]
-    moved = "__main__" in (named.partition(".")[0], type(task).__module__) or "<locals>" in named
-    same = moved and named.rpartition(".")[2] == type(task).__name__
-    now = {"task": named if same else class_path(type(task)), "data_state": json.loads(json.dumps(data.state_dict()))}
+    own = class_path(task.described_class)
+    moved = "__main__" in (named.partition(".")[0], own.partition(".")[0]) or "<locals>" in named
+    same = moved and named.rpartition(".")[2] == own.rpartition(".")[2]
+    now = {"task": named if same else own, "data_state": json.loads(json.dumps(data.state_dict()))}
     then = {"task": named, "data_state": saved.state["data_state"]}
     if found := [f"{name}: {change}" for name, change in differences(now, then)]:
         raise CheckpointError(f"Expected {saved.path} to be of this task and data. Received: {'; '.join(found)}")
@@ -191,12 +192,12 @@ def build(task: "TaskModule", data: DataModule, spec: Any, saved: Checkpoint | N
 
 
 def _require_same_metrics(task: "TaskModule", saved: Checkpoint) -> None:
-    names, known = ", ".join(task.train_sums.kinds), task.train_sums.values.shape
-    found = saved.arrays["sums/values"].shape
+    names, count = ", ".join(task.train_sums.kinds), len(saved.arrays["sums/non_finite"])
+    known, found = tuple(task.train_sums.values.shape), saved.arrays["sums/values"].shape
     if known != found:
         raise CheckpointError(
-            f"Expected {saved.path} to hold sums of this run's metrics: {names}, an array of {tuple(known)}. Received: "
-            f"one of {found}. Resume a run with the metrics and the log_gradient_norm that it had."
+            f"Expected {saved.path} to hold sums of this run's metrics: {names}. Received: sums of {count} metrics, an "
+            f"array of {found}, not {known}. Resume a run with the metrics and the log_gradient_norm that it had."
         )
 
 

@@ -17,7 +17,6 @@ from lightkeras.distribution.replicas import num_replicas, one_cpu, sum_over_wor
 from lightkeras.random.keys import KeyedBatches, keyed_draws
 from lightkeras.training import keras_metrics
 from lightkeras.training.inputs import as_batches
-from lightkeras.training.logs import MetricSums
 from lightkeras.training.loop import Loop, MemorySource, Source, StepsPerCall, StreamSource
 from lightkeras.utils import internals
 from lightkeras.utils.checks import lightkeras_error, require
@@ -38,8 +37,8 @@ class KerasMethods(internals.CompleteModel):
     seed: int
     train_loop: Loop
     test_loop: Loop
-    train_sums: MetricSums
-    test_sums: MetricSums
+    train_sums: Any  # a kind of `logs.Carried`
+    test_sums: Any
     _apart_loop: Loop  # of evaluations that are not the run's
     _fits = False
 
@@ -51,9 +50,19 @@ class KerasMethods(internals.CompleteModel):
         return self
 
     @property
+    def preferred_steps_per_execution(self) -> int | None:
+        """The steps of a call where a callback listens to batches; None for one."""
+        return None
+
+    @property
+    def described_class(self) -> type:
+        """The class that identifies a run."""
+        return type(self)
+
+    @property
     def title(self) -> str:
         """The name to show."""
-        return type(self).__name__
+        return self.described_class.__name__
 
     @property
     def name_of_runs(self) -> str:

@@ -41,14 +41,13 @@ def as_metrics(outputs: Any, batch: Any, owner: Any = None) -> Metrics:
 
 
 def _as_sums(name: str, value: Any, batch: Any, owner: Any) -> WeightedMean:
-    pair = isinstance(value, tuple) and len(value) == 2
-    if pair:
+    if _is_pair(value):
         return _as_float32(name, value)
     if isinstance(value, keras.metrics.Metric):
         raise lightkeras_error(TypeError)(
             f"{WAYS} Received: {name}={value!r}. A metric that is an attribute of the task is logged by itself."
         )
-    if not tf.is_tensor(value) or isinstance(value, tf.RaggedTensor | tf.SparseTensor):
+    if not isinstance(value, tf.Tensor):
         raise lightkeras_error(TypeError)(f"{WAYS} Received: {name}={value!r}")
     if value.shape.rank == 0:
         found = f"Received: {name}=a scalar of {value.dtype.name}. {BEFORE_THE_MEAN}{_reduced_losses(owner)}."
@@ -56,10 +55,14 @@ def _as_sums(name: str, value: Any, batch: Any, owner: Any) -> WeightedMean:
     weights = weights_of(batch)
     if not tf.is_tensor(weights):
         raise lightkeras_error(TypeError)(
-            f"Expected one weight for each row of a batch, beside values per example. Received: weights "
+            "Expected one weight for each row of a batch, beside values per example. Received: weights "
             f"{weights!r}. Return {name} as (sum, weight)."
         )
     return sum_rows(name, value, weights)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 2
 
 
 def _as_float32(name: str, value: tuple) -> WeightedMean:

@@ -16,6 +16,7 @@ from lightkeras.metrics import WeightedMean
 from lightkeras.random.keys import named_draws_only, split_draws
 from lightkeras.training.added_losses import Added
 from lightkeras.training.keras_metrics import set_step_states, step_states
+from lightkeras.training.loss_scale import all_finite
 from lightkeras.training.optimizers import NamedOptimizers, loss_name
 from lightkeras.training.per_example import Metrics
 from lightkeras.utils.checks import ArgumentError
@@ -55,6 +56,7 @@ def minimize(
         optimizers: The task's optimizers.
         regularize: Count the weight regularizers.
     """
+    states = step_states()
     gradients, metrics, added, added_gradients = accumulate(loss_function, batch, optimizers, regularize)
     weights = {name: metrics[loss_name(name)].weight for name in gradients}
     gradients, weights, added_gradients = _on_known(all_reduce_sum, (gradients, weights, added_gradients))
@@ -67,7 +69,10 @@ def minimize(
         for name, update in updates.items():
             metrics[optimizers.log_name(name, GRADIENT_NORM)] = _count_once(update.norm, optimizers.replicas)
     skipped = [update.skipped for update in updates.values() if update.skipped is not None]
-    return _drop_non_finite(metrics, tf.reduce_any(skipped)) if skipped else metrics
+    if not skipped:
+        return metrics
+    _drop_non_finite_states(states, tf.reduce_any(skipped))
+    return _drop_non_finite(metrics, tf.reduce_any(skipped))
 
 
 def evaluate(metrics: Metrics, added: Added) -> Metrics:
@@ -102,6 +107,15 @@ def _drop_non_finite(metrics: Metrics, skipped: tf.Tensor) -> Metrics:
         name: type(value)(*(tf.where(kept[name], part, tf.zeros_like(part)) for part in value))
         for name, value in metrics.items()
     }
+
+
+def _drop_non_finite_states(before: list[tf.Tensor], skipped: tf.Tensor) -> None:
+    """Puts back the states of Keras' metrics if an update was skipped and one of them is not finite."""
+    if not before:
+        return
+    after = step_states()
+    drops = skipped & ~all_finite([state for state in after if state.dtype.is_floating])
+    set_step_states([tf.where(drops, old, new) for old, new in zip(before, after, strict=True)])
 
 
 def accumulate(loss_function: PartFunction, batch: Batch, optimizers: NamedOptimizers, regularize: bool) -> Part:

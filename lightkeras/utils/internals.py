@@ -241,6 +241,15 @@ def used_variables(graph: Any) -> list[tf.Variable]:
     return list({id(variable): variable for variable in captured}.values())
 
 
+def operations(graph: Any) -> list[Any]:
+    """Returns the operations of a graph and of the graphs of functions, loops and branches within it."""
+    found = list(graph.get_operations())
+    for inner in graph._functions.values():
+        inner_graph = getattr(inner, "graph", None)
+        found += operations(inner_graph) if inner_graph is not None else []
+    return found
+
+
 def placeholders(spec: Any) -> Any:
     """Creates a batch of symbolic tensors, ragged and sparse ones too, in a `scratch_graph`."""
     flat = tf.nest.flatten(spec, expand_composites=True)

@@ -236,6 +236,21 @@ def test_outside_of_steps_the_methods_are_those_of_the_loop_that_ran_last():
     assert float(task.mean.result()) == 0
 
 
+def test_an_update_that_float16_skips_leaves_no_infinity_in_a_metric():
+    def losses(task, batch, training):
+        outputs = task.network(batch["x"])[:, 0]
+        task.mean.update_state(outputs)
+        return outputs * outputs
+
+    def layers():
+        dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones", dtype="mixed_float16")
+        return {"network": dense, "mean": keras.metrics.Mean(name="mean")}
+
+    data = in_order({"x": np.array([[1.0], [3.0], [np.inf], [1.0]], np.float32)}, 2)
+    logs = updated(made(Small(layers, losses, lambda: keras.optimizers.SGD(0.0)), data), data, 2)
+    assert (logs["mean"], logs["loss"]) == (2, 5)
+
+
 class Hidden(keras.metrics.Metric):
     def __init__(self):
         super().__init__(name="hidden")

@@ -431,3 +431,49 @@ def test_concat_replicas():
     )
     joined = internals.concat_replicas({"a": parts}, strategy)
     assert joined["a"].numpy().tolist() == [[0], [0], [1], [1]]
+
+
+# ---- plain Keras models
+
+
+def test_used_variables():
+    read, unread = tf.Variable(1.0), tf.Variable(2.0)
+    with internals.scratch_graph("try") as graph:
+        read * 2.0
+    assert [variable is read for variable in internals.used_variables(graph)] == [True]
+    assert unread.numpy() == 2
+
+
+def test_placeholders():
+    with internals.scratch_graph("try"):
+        dense, none, ragged = internals.placeholders(
+            (tf.TensorSpec([None, 2]), None, tf.RaggedTensorSpec([None, None]))
+        )
+    assert dense.shape.as_list() == [None, 2] and none is None
+    assert isinstance(ragged, tf.RaggedTensor)
+
+
+def test_operations():
+    with internals.scratch_graph("try") as graph:
+        tf.function(lambda: tf.random.normal([2]))()
+    assert "RandomStandardNormal" in [operation.type for operation in internals.operations(graph)]
+
+
+def test_kept_random_state():
+    keras.utils.set_random_seed(3)
+    with internals.kept_random_state():
+        first = tf.random.normal([3]).numpy()
+    assert tf.random.normal([3]).numpy().tolist() == first.tolist()
+
+
+def test_global_seed_generators():
+    keras.utils.set_random_seed(3)
+    assert internals.global_seed_generators() == []
+    keras.random.normal([1])
+    assert len(internals.global_seed_generators()) == 1
+
+
+def test_a_callback_list_gives_its_history():
+    history, model = keras.callbacks.History(), keras.Sequential()
+    internals.SynchronousCallbackList([history]).give_history(model)
+    assert model.history is history

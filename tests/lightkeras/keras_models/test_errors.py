@@ -1,0 +1,47 @@
+"""Plain models that cannot be trained as asked: said in a sentence before the first update."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers.toys import quiet
+
+X, Y = np.ones((8, 3), np.float32), np.zeros((8, 1), np.float32)
+
+
+def build(compiled: bool = True) -> keras.Model:
+    model = keras.Sequential([keras.layers.Dense(1)])
+    if compiled:
+        model.compile("sgd", "mse")
+    return model
+
+
+def test_a_model_that_is_not_compiled():
+    with pytest.raises(ValueError, match="Expected `model` to be compiled: call"):
+        quiet(max_epochs=1).fit(build(compiled=False), (X, Y))
+
+
+def test_a_model_that_was_built_under_no_strategy():
+    with pytest.raises(ValueError, match=r"Expected `devices` to be 1, as the model was built under no strategy"):
+        quiet(max_epochs=1, devices=2).fit(build(), (X, Y))
+
+
+@pytest.mark.parametrize("asked", [{"micro_batches": 2}, {"gradient_clip_val": 1.0}, {"log_gradient_norm": True}])
+def test_updates_that_only_the_library_makes(asked):
+    with pytest.raises(ValueError, match=f"Expected `{next(iter(asked))}` to be .*makes its updates itself"):
+        quiet(max_epochs=1, **asked).fit(build(), (X, Y))
+
+
+def test_hidden_state_is_named_when_the_run_starts(caplog):
+    class Noisy(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(1)
+
+        def call(self, x):
+            return self.dense(x + tf.random.normal(tf.shape(x)))
+
+    model = Noisy()
+    model.compile("sgd", "mse")
+    quiet(max_epochs=1).fit(model, (X, Y))
+    assert "RandomStandardNormal (test_errors.py:" in caplog.text
