@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import tensorflow as tf
 from rich.console import Console
 
 from lightkeras.cli.predictions import save_predictions
@@ -102,7 +103,8 @@ def _make_parser(name: str, build: Callable) -> Parser:
 def _build(trainer: Trainer, build: Callable[[], keras.Model]) -> keras.Model:
     """Builds the model under the Trainer's strategy, by its seed."""
     seed_everything(trainer.seed)
-    with make_strategy(trainer.devices, trainer.strategy).scope():
+    strategy: tf.distribute.Strategy = make_strategy(trainer.devices, trainer.strategy)
+    with strategy.scope():
         return build()
 
 

@@ -93,7 +93,7 @@ def write_readme(folder: Path, facts: Mapping[str, Any], example: str | None) ->
             for argument, spec in arguments.items()
         ]
     if example:
-        needs = f"Reading it needs `pip install {PACKAGES[facts['format']]}` alone (`python read.py`):"
+        needs = f"Reading it needs the package {PACKAGES[facts['format']]}:"
         lines += ["", needs, "", "```python", example.rstrip(), "```"]
     lines += ["", "export.json lists the files with their checksums."]
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -16,7 +16,8 @@ def decoding_steps(
     """Returns the endpoints of a network as `lk.decoding.CompiledSearch` takes it.
 
     `encode` turns the inputs into states `state_0`, `state_1`, ...; `step` takes the newest ids, (rows,), at first
-    `START`, and the states, and returns `logits` (rows, tokens), `attention` (rows, slots) and the states that change.
+    `START`, and the states, and returns `logits` (rows, tokens), `attention` (rows, slots)
+    and the states that change: `next_state_0`, ...
 
     Args:
         network: It has `encode` and `next`.
@@ -37,7 +38,9 @@ def decoding_steps(
     def step(ids, **given):
         before = tf.nest.pack_sequence_as(start, [given[key] for key in names])
         logits, after, attention = network.next(ids, before)
-        changed = {key: new for key, new in zip(names, tf.nest.flatten(after), strict=True) if new is not given[key]}
+        changed = {
+            f"next_{key}": new for key, new in zip(names, tf.nest.flatten(after), strict=True) if new is not given[key]
+        }
         return {"logits": logits, "attention": attention, **changed}
 
     read = encode(**{name: tf.constant(example[name], inputs[name].dtype)})

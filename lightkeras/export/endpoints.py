@@ -24,6 +24,8 @@ class Endpoint:
             draws normal numbers (3 rows); integers are 0.
         reference: Takes an example and returns what the task itself gives for it, arrays by name. None: `function`.
         tracked: Objects that `function` uses beside variables, such as lookup tables.
+        formats: The formats that have it; those of texts and bytes are in a SavedModel alone. For ONNX, an output must
+            not have the name of an argument.
     """
 
     function: Callable[..., dict[str, tf.Tensor]]
@@ -31,11 +33,12 @@ class Endpoint:
     examples: Sequence[Mapping[str, Any]] = ()
     reference: Callable[..., Mapping[str, Any]] | None = None
     tracked: Sequence[Any] = ()
+    formats: Sequence[str] = ("saved_model", "onnx", "litert")
 
-    @property
-    def has_text(self) -> bool:
-        """Whether an argument is a text or bytes."""
-        return any(spec.dtype == tf.string for spec in self.signature.values())
+    def has_format(self, form: str) -> bool:
+        """Whether an export of this format has the endpoint."""
+        has_text = any(spec.dtype == tf.string for spec in self.signature.values())
+        return form in self.formats and (form == "saved_model" or not has_text)
 
     def trace(self) -> Any:
         """Returns the function as a `tf.function` with the signature."""
@@ -58,8 +61,8 @@ class Endpoint:
 
     def expected(self) -> list[dict[str, np.ndarray]]:
         """Returns the task's own results for every trial."""
-        traced = self.trace() if self.reference is None else None
-        if traced is not None:
+        if self.reference is None:
+            traced = self.trace()
             found = [traced(*(tf.constant(value) for value in trial.values())) for trial in self.trials()]
         else:
             found = [self.reference(**example) for example in self.examples]

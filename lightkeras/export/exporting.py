@@ -11,14 +11,14 @@ import keras
 import tensorflow as tf
 
 from lightkeras.distribution.replicas import num_replicas
-from lightkeras.export import card, check, folders, saved_model
+from lightkeras.export import card, check, converting, folders, saved_model
 from lightkeras.export.check import Compared, ExportError
 from lightkeras.export.endpoints import Endpoint
 from lightkeras.utils import internals
 from lightkeras.utils.checks import require, require_choice
 from lightkeras.version import __version__
 
-WRITERS = {"saved_model": saved_model.write}
+WRITERS = {"saved_model": saved_model.write, "onnx": converting.write_onnx, "litert": converting.write_litert}
 FORMATS = (*WRITERS,)
 
 
@@ -36,22 +36,37 @@ def export(model: Any, folder: str | os.PathLike, format: str = "saved_model") -
     Raises:
         ExportError: An endpoint cannot be written, or gives other results than the task.
         FileExistsError: The folder exists.
+        ImportError: The packages of the format are not installed; the line that installs them is named.
         ValueError: Unknown format, or a task without `exports()`.
     """
     require_choice("format", format, FORMATS)
+    converting.require_extra(format)
     path = folders.new_folder(folder)
     with _on_one_device(model) as model, folders.written_whole(path) as partial:
-        endpoints = find_endpoints(model)
+        every = find_endpoints(model)
+        endpoints = {name: endpoint for name, endpoint in every.items() if endpoint.has_format(format)}
+        expected = f"one of those with an endpoint: {', '.join(_formats_of(every))}"
+        require(bool(endpoints), "format", expected, format)
         return _write(model, endpoints, partial, format)
+
+
+def _formats_of(endpoints: Mapping[str, Endpoint]) -> list[str]:
+    return [form for form in WRITERS if any(endpoint.has_format(form) for endpoint in endpoints.values())]
+
+
+def _facts(model: Any, form: str, endpoints: Mapping[str, Endpoint]) -> dict[str, Any]:
+    return {
+        "name": internals.to_snake_case(type(model).__name__), "version": __version__, "format": form,
+        "endpoints": card.describe_endpoints(endpoints), "run": dict(getattr(model, "run_facts", {})),
+    }  # fmt: skip
 
 
 def _write(model: Any, endpoints: Mapping[str, Endpoint], folder: Path, form: str) -> Compared:
     WRITERS[form](folder, endpoints)
+    if data := getattr(model, "data", None):
+        folders.write_vocabulary(folder, data)
     example = card.write_example(folder, form, endpoints)
-    facts = {
-        "name": internals.to_snake_case(type(model).__name__), "version": __version__, "format": form,
-        "endpoints": card.describe_endpoints(endpoints), "run": dict(getattr(model, "run_facts", {})),
-    }  # fmt: skip
+    facts = _facts(model, form, endpoints)
     card.write_readme(folder, facts, example)
     compared = check.compare(folder, form, endpoints)
     facts["compared"] = {"differences": compared.differences}

@@ -52,6 +52,12 @@ def write_card(folder: Path, facts: dict[str, Any]) -> None:
     (folder / CARD).write_text(json.dumps({**facts, "files": files}, indent=1) + "\n", encoding="utf-8")
 
 
+def write_vocabulary(folder: Path, data: Any) -> None:
+    """Writes vocabulary.json: what the data knew of the training, such as the words in the order of their ids."""
+    text = json.dumps(data.state_dict(), ensure_ascii=False)
+    (folder / "vocabulary.json").write_text(text + "\n", encoding="utf-8")
+
+
 def read_export(folder: str | os.PathLike) -> dict[str, Any]:
     """Returns what export.json says of a whole export: name, version, format, endpoints, run.
 

@@ -5,6 +5,7 @@ outputs. Needs the standard library, NumPy, and what the format needs: TensorFlo
 """
 
 import base64
+import importlib.abc
 import importlib.machinery
 import json
 import sys
@@ -51,18 +52,18 @@ def _as_bytes(value) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()
 
 
-class Blocker:
+class Blocker(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Makes the import of packages fail, without hiding that they exist: TensorFlow looks for Keras' folder."""
 
     def __init__(self, names):
         self.names = set(names)
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(self, fullname, path, target=None):
         """Finds the packages that are blocked."""
-        if name.split(".")[0] not in self.names:
+        if fullname.split(".")[0] not in self.names:
             return None
-        spec = importlib.machinery.ModuleSpec(name, self, is_package=True)
-        spec.submodule_search_locations.append("")
+        spec = importlib.machinery.ModuleSpec(fullname, self, is_package=True)
+        spec.submodule_search_locations = [""]
         return spec
 
     def create_module(self, spec):
@@ -90,7 +91,7 @@ def open_saved_model(folder: Path, names: list[str]) -> dict:
 
 def open_onnx(folder: Path, names: list[str]) -> dict:
     """Returns a function for each `NAME.onnx`."""
-    import onnxruntime
+    import onnxruntime  # pyright: ignore[reportMissingImports]
 
     def caller(name):
         session = onnxruntime.InferenceSession(folder / f"{name}.onnx", providers=["CPUExecutionProvider"])
@@ -108,7 +109,7 @@ def open_onnx(folder: Path, names: list[str]) -> dict:
 
 def open_litert(folder: Path, names: list[str]) -> dict:
     """Returns a function for each `NAME.tflite`."""
-    from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_litert.interpreter import Interpreter  # pyright: ignore[reportMissingImports]
 
     def caller(name):
         runner = Interpreter(str(folder / f"{name}.tflite")).get_signature_runner(name)

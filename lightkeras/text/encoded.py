@@ -26,7 +26,7 @@ class EncodedText:
 
     def __init__(self, codes: np.ndarray, ids: np.ndarray):
         self.codes, self._ids, self._first = codes, ids, 0
-        self._file = _Descriptor(codes.filename) if isinstance(codes, np.memmap) else None
+        self._file = _Descriptor(str(codes.filename)) if isinstance(codes, np.memmap) else None
 
     @classmethod
     def from_text(cls, text: str, vocabulary: CharacterVocabulary) -> "EncodedText":
@@ -59,7 +59,7 @@ class EncodedText:
             return self._ids[self.codes[starts[:, None] + np.arange(length)]]
         codes = np.empty((len(starts), length), self.codes.dtype)
         for row, start in zip(codes, starts.tolist(), strict=True):
-            os.preadv(self._file.number, [row], (self._first + start) * codes.itemsize)
+            os.preadv(self._file.number, [row.data], (self._first + start) * codes.itemsize)
         return self._ids[codes]
 
 

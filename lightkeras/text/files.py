@@ -47,7 +47,7 @@ def find_texts(source: str | os.PathLike) -> list[pathlib.Path]:
     found = path.rglob("*") if path.is_dir() else map(pathlib.Path, glob.glob(str(path), recursive=True))
     root = path if path.is_dir() else pathlib.Path()
     files = sorted(one for one in found if one.is_file() and not _is_hidden(one, root))
-    require(files, "source", "a text file, a folder with text files, or a glob that matches some", str(source))
+    require(bool(files), "source", "a text file, a folder with text files, or a glob that matches some", str(source))
     return files
 
 

@@ -278,14 +278,27 @@ class CaptionData(lk.DataModule):
 
     def encode_pixels(self, pixels: np.ndarray) -> np.ndarray:
         """Computes `encode_images` of photos that `read_image` has read: uint8 (photos, size, size, 3)."""
-        self._check_encoder()
-        self._network = self._network or self.encoder.build()
-        encoded = []
+        network, encoded = self.network(), []
         for start in range(0, len(pixels), ROWS):
             batch = pixels[start : start + ROWS]
             padded = np.concatenate([batch, np.zeros((ROWS - len(batch), *batch.shape[1:]), np.uint8)])
-            encoded.append(self._network.call(padded)[: len(batch)])
+            encoded.append(network.call(padded)[: len(batch)])
         return self._scaled(np.concatenate(encoded).astype(self.encoder.dtype))
+
+    def network(self) -> Network:
+        """Returns the frozen network of the encoder, built once.
+
+        Raises:
+            ValueError: The encoder's file or settings differ from those of the loaded run.
+        """
+        self._check_encoder()
+        self._network = self._network or self.encoder.build()
+        return self._network
+
+    def scaled_in_graph(self, computed: tf.Tensor) -> tf.Tensor:
+        """Turns the results of `network().in_graph` into a batch's inputs, as `encode_pixels` does."""
+        values = tf.cast(tf.cast(computed, self.encoder.dtype), tf.float32)
+        return values / 127.5 - 1.0 if self.encoder.is_pixels else values
 
     # ---- state
 

@@ -14,6 +14,7 @@ from PIL import Image
 import lightkeras as lk
 from tasks.captioning import figures
 from tasks.captioning.data import CaptionData
+from tasks.captioning.export import endpoints
 from tasks.captioning.model import Captioner, uncovered
 from tasks.captioning.photos.pixels import read_image, read_photo
 
@@ -186,6 +187,10 @@ class Captioning(lk.TaskModule):
     def _to_captioned(self, one: lk.decoding.FoundSequence) -> Captioned:
         vocabulary = self.data.vocabulary
         return Captioned(" ".join(vocabulary.decode(one.ids)), one.score, vocabulary.labels(one.ids), one.attention)
+
+    def exports(self):
+        """Returns the endpoints of an export: see `tasks/captioning/export.py`."""
+        return endpoints(self)
 
     # ---- evaluating and showing
 

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 import lightkeras as lk
 
+LOOPS = ("saved_model", "onnx")  # LiteRT has no lists of tensors that grow
 PART = 512  # characters that are compiled as one loop
 SCALAR = {dtype: tf.TensorSpec((), dtype) for dtype in (tf.int32, tf.int64, tf.float32)}
 
@@ -22,7 +23,7 @@ def endpoints(task) -> dict[str, lk.export.Endpoint]:
             lambda **given: _generate_greedy(task.network, **given),
             {"ids": tf.TensorSpec((None, None), tf.int32), "length": SCALAR[tf.int32]},
             [{"ids": [[0, 1], [1, 0]], "length": 8}],
-            lambda ids, length: _generate_greedy_by_task(task, ids, length),
+            lambda ids, length: _generate_greedy_by_task(task, ids, length), formats=LOOPS,
         ),
         "step": _step(task.network),
     }  # fmt: skip
@@ -94,14 +95,14 @@ def _generate_greedy(network, ids, length):
     written = tf.TensorArray(tf.int32, steps, element_shape=ids.shape[:1])
     start = (tf.constant(0), ids[:, 0], network.initial_states(tf.shape(ids)[0]), written)
     *_, written = tf.while_loop(lambda t, *_: t < steps, step, start)
-    return {"ids": tf.transpose(written.stack())[:, given - 1 :]}
+    return {"tokens": tf.transpose(written.stack())[:, given - 1 :]}
 
 
 def _generate_greedy_by_task(task, ids, length) -> dict:
     tokens = task.vocabulary.tokens
     prompts = ["".join(tokens[i] for i in row) for row in ids]
     texts = [task.generate(prompt, length, temperature=0.0)[0][len(prompt) :] for prompt in prompts]
-    return {"ids": [task.vocabulary.encode(text) for text in texts]}
+    return {"tokens": [task.vocabulary.encode(text) for text in texts]}
 
 
 def _step(network) -> lk.export.Endpoint:
@@ -113,6 +114,7 @@ def _step(network) -> lk.export.Endpoint:
     def step(ids, **states):
         packed = tf.nest.pack_sequence_as(initial, [states[name] for name in names])
         logits, after = network.make_next_function()(ids, packed)
-        return {"logits": logits, **dict(zip(names, tf.nest.flatten(after), strict=True))}
+        following = {f"next_{name}": new for name, new in zip(names, tf.nest.flatten(after), strict=True)}
+        return {"logits": logits, **following}
 
     return lk.export.Endpoint(step, {"ids": tf.TensorSpec((None,), tf.int32), **dict(zip(names, specs, strict=True))})

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 import lightkeras as lk
 
+LOOPS = ("saved_model", "onnx")  # LiteRT has no lists of tensors that grow
 BEAMS = 5
 SCALAR = tf.TensorSpec((), tf.float32)
 IDS = tf.TensorSpec((None, None), tf.int32)
@@ -108,7 +109,7 @@ def _greedy(task) -> lk.export.Endpoint:
             found[row, : len(best.ids)] = best.ids
         return {"ids": found}
 
-    return lk.export.Endpoint(greedy, {"source": IDS}, [{"source": _examples(task)}], by_task)
+    return lk.export.Endpoint(greedy, {"source": IDS}, [{"source": _examples(task)}], by_task, formats=LOOPS)
 
 
 def _steps(network) -> dict[str, lk.export.Endpoint]:

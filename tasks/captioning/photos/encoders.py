@@ -111,7 +111,7 @@ class Encoder:
     def build(self) -> "Network":
         """Loads and compiles the network; this takes seconds and may download ImageNet weights."""
         if self.is_pixels:
-            return Network("pixels", (self.size, self.size, 3), lambda images: images)
+            return Network("pixels", (self.size, self.size, 3), lambda images: images, lambda images: images)
         before = keras.config.dtype_policy(), keras.config.image_data_format()
         keras.config.set_dtype_policy("float32")  # features must not depend on the precision of the training
         keras.config.set_image_data_format("channels_last")  # nor on a user's keras.json
@@ -121,11 +121,13 @@ class Encoder:
             keras.config.set_dtype_policy(before[0])
             keras.config.set_image_data_format(before[1])
         shape = _grid(model, self.size, self.label)
-        call = tf.function(
-            lambda images: model(self._preprocessed(tf.cast(images, tf.float32)), training=False),
-            input_signature=[tf.TensorSpec((ROWS, self.size, self.size, 3), tf.uint8)],
-        )
-        return Network(_layer(model), shape, lambda images: call(images).numpy().reshape(-1, *shape))
+
+        def in_graph(images):
+            features = model(self._preprocessed(tf.cast(images, tf.float32)), training=False)
+            return tf.reshape(features, (-1, *shape))
+
+        call = tf.function(in_graph, input_signature=[tf.TensorSpec((ROWS, self.size, self.size, 3), tf.uint8)])
+        return Network(_layer(model), shape, lambda images: call(images).numpy(), in_graph)
 
     def _load(self) -> keras.Model:
         if self.is_file:
@@ -154,11 +156,13 @@ class Network:
         layer: The name of its last layer.
         shape: The shape of a photo's features: (slots, channels), or of pixels (size, size, 3).
         call: A function of uint8 (32, size, size, 3) that returns float32 (32, slots, channels).
+        in_graph: The same of any number of photos, for a graph.
     """
 
     layer: str
     shape: tuple[int, ...]
     call: Callable[[np.ndarray], np.ndarray]
+    in_graph: Callable[[tf.Tensor], tf.Tensor]
 
 
 def _grid(model: keras.Model, size: int, label: str) -> tuple[int, int]:

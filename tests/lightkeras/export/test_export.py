@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers.exporting import Bundle, built, call_here, unchecked
+from helpers.source_tree import ROOT
 from helpers.toys import Classifier, PointsData, quiet
 
 import lightkeras as lk
 from lightkeras.cli import main as cli
 from lightkeras.export import check
 
-NAMES = ("text_generation", "dcgan", "translation")
+NAMES = ("text_generation", "dcgan", "translation", "captioning")
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +104,14 @@ def test_the_reading_example_runs(exported, capsys):
     assert script.strip() in (folder / "README.md").read_text()
     exec(compile(script, "read.py", "exec"), {"__file__": str(folder / "read.py")})
     assert "text_generation__generate: text" in capsys.readouterr().out
+
+
+def test_captions_of_jpeg_files(tasks, loaded):
+    files = sorted((ROOT / "tasks" / "captioning" / "images").glob("*.jpg"))[:3]
+    found = loaded.captioning__caption([path.read_bytes() for path in files])["text"].numpy()
+    assert [text.decode() for text in found] == tasks["captioning"].caption(files)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"(?i)jpeg"):
+        loaded.captioning__caption([b"no photo"])
 
 
 # ---- the folder
