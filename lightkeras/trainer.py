@@ -28,6 +28,7 @@ from lightkeras.runs.run import UNSET, Run
 from lightkeras.runs.saver import RunSaver
 from lightkeras.task import TaskModule
 from lightkeras.trainer_arguments import TrainerArguments, require_changeable, require_task
+from lightkeras.training.determinism import make_deterministic
 from lightkeras.training.loop import Source
 from lightkeras.training.optimizers import UpdateSettings
 from lightkeras.training.precision import use_precision
@@ -41,6 +42,7 @@ from lightkeras.utils.seeds import seeded
 
 WORKERS_STEPS = 10  # per call: workers must agree, and their clocks do not
 DEFAULT_MAX_EPOCHS = 1000
+ALL, ITS_OWN = "All promises hold", "A stopped run resumes to the same bits"  # of a task, of a plain Keras model
 DATASETS = {"validate": "val_dataset", "test": "test_dataset", "predict": "predict_dataset"}
 
 
@@ -177,7 +179,7 @@ class Trainer(TrainerArguments):
                 state.resume(task, data, saved, self.seed, allow_changes)
             callbacks = self._open_run(task, data, saved, held)
             if train.reading:
-                messages.info("Data: %s", train.reading)
+                messages.info("Data: %s", train.reading.describe(ALL if isinstance(task, TaskModule) else ITS_OWN))
             source = task.training_source(train, self.seed, steps, self.micro_batches)
             self._compile(task, callbacks, source)
             if self.num_sanity_val_steps and not saved:
@@ -229,8 +231,7 @@ class Trainer(TrainerArguments):
         xla_on_many = self.jit_compile is True and num_replicas(strategy) > 1
         require(not xla_on_many, "jit_compile", 'False or "auto" on several devices', self.jit_compile)
         if self.deterministic:
-            tf.config.experimental.enable_op_determinism()
-            tf.random.set_seed(self.seed)
+            make_deterministic(self.seed)
         data.prepare_data()
         with seeded(self.seed):
             data.setup(stage)

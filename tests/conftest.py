@@ -23,13 +23,19 @@ LONGEST_FIRST = (  # so that two processes with `--dist loadfile` end together
     "tests/test_invariance.py",
     "tests/tasks/captioning/test_task.py",
     "tests/lightkeras/tuning/test_tuner.py",
+    "tests/lightkeras/keras_models/test_patterns.py",
     "tests/lightkeras/runs/test_kill.py",
+    "tests/lightkeras/random/test_promise.py",
+    "tests/lightkeras/export/test_export.py",
     "tests/test_readme.py",
+    "tests/lightkeras/data/test_resume.py",
     "tests/benchmarks/test_harness.py",
 )
 
 OPTIMIZED = (  # files whose graphs TensorFlow optimizes before they run, as it does for users
     "tests/test_invariance.py",
+    "tests/lightkeras/keras_models/test_patterns.py",
+    "tests/lightkeras/runs/test_kill.py",
     "tests/lightkeras/training/test_compiled_update.py",
     "tests/lightkeras/training/test_step.py",
 )

@@ -3,7 +3,7 @@
 import abc
 import functools
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +16,24 @@ from lightkeras.utils import internals
 from lightkeras.utils.checks import lightkeras_error, nearest_multiples, require
 
 
+class Reading(NamedTuple):
+    """How data is read, and what that promises.
+
+    Attributes:
+        how: Says how.
+        condition: On what the promises depend: " if ...".
+        instead: The sentence of data for which they do not hold.
+    """
+
+    how: str
+    condition: str = ""
+    instead: str = ""
+
+    def describe(self, promise: str) -> str:
+        """Says it in a line; `promise` is the beginning of the sentence of what holds."""
+        return f"{self.how}. {self.instead or f'{promise}{self.condition}.'}"
+
+
 class BatchedDataset(abc.ABC):
     """A data set of global batches, in epochs.
 
@@ -26,7 +44,7 @@ class BatchedDataset(abc.ABC):
         form: The form in which the data was brought; None where it is not known.
         identity: What identifies data that was brought, in JSON's types.
         passes: Keeps digests, for data that may differ from pass to pass.
-        reading: Says how the data is read and what that promises; empty for data sets of the library's own making.
+        reading: How data that was brought is read; None for data sets of the library's own making.
     """
 
     batch_size: int
@@ -34,7 +52,7 @@ class BatchedDataset(abc.ABC):
     gather_from_memory: Callable | None = None
     form: Form | None = None
     identity: dict[str, Any] | None = None
-    reading = ""
+    reading: Reading | None = None
     passes: Passes | None = None
 
     @abc.abstractmethod

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from lightkeras.data.batched import Reading
 from lightkeras.data.batches import map_batch, named_entries
 from lightkeras.data.dataset import AddressedDataset
 from lightkeras.data.fingerprint import digest
@@ -82,12 +83,9 @@ def describe_items(made: AddressedDataset, reader: Reader, first: Any, size: int
     same = seen == digest(named_entries(reader.read(0)).values())
     entries = [f"{name} {array.dtype} {array.shape}" for name, array in named_entries(first).items()]
     made.identity = {"kind": reader.what, "items": size, "entries": entries, **({"digest": seen} if same else {})}
-    promise = (
-        "All promises hold if an item is always the same."
-        if same
-        else (
-            "Item 0 differs each time that it is read: a resumed run does not give the same bits. "
-            "Draw by `lk.random` in the step instead."
-        )
+    differs = (
+        "Item 0 differs each time that it is read: a resumed run does not give the same bits. "
+        "Draw by `lk.random` in the step instead."
     )
-    made.reading = f"{reader.what} of {size:,} items, by index, read in parallel. {promise}"
+    how = f"{reader.what} of {size:,} items, by index, read in parallel"
+    made.reading = Reading(how, " if an item is always the same", "" if same else differs)

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from lightkeras.data.addressing import PADDING, WHOLE, Shard, cut_blocks, row_addresses
-from lightkeras.data.batched import BatchedDataset
+from lightkeras.data.batched import BatchedDataset, Reading
 from lightkeras.data.batches import add_weight, map_batch, named_entries, unpacked
 from lightkeras.data.fingerprint import describe_spec
 from lightkeras.data.forms import find_form
@@ -58,13 +58,14 @@ class StreamedDataset(BatchedDataset):
         return {"kind": self.what, "entries": entries, "batches": length, "batch_size": self.batch_size}
 
     @property
-    def reading(self) -> str:
+    def reading(self) -> Reading:
         """How the data is read, and what that promises."""
         if self.one_pass and self.length != ENDLESS:
-            return f"{self.what}, streamed. A run resumes to the same bits from the start of an epoch only."
-        return (
-            f"{self.what}, streamed; a resume reads past the batches that were used. All promises hold if a pass "
-            "gives the same batches in another process: a shuffle needs a seed."
+            instead = "A run resumes to the same bits from the start of an epoch only."
+            return Reading(f"{self.what}, streamed", instead=instead)
+        return Reading(
+            f"{self.what}, streamed; a resume reads past the batches that were used",
+            " if a pass gives the same batches in another process: a shuffle needs a seed",
         )
 
     def __len__(self) -> int:

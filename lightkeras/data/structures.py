@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from lightkeras.data.arrays import to_tensors
+from lightkeras.data.batched import Reading
 from lightkeras.data.batches import named_entries
 from lightkeras.data.dataset import AddressedDataset
 from lightkeras.data.fingerprint import digest_arrays
@@ -76,5 +77,5 @@ def from_structure(
     made.form = find_form(tensors)
     made.identity = {"kind": f"arrays {where}", "examples": made.size, "digest": digest_arrays(tensors)}
     copied = ", not copied" if where == "on disk" else ""
-    made.reading = f"{made.size:,} examples in arrays {where}{copied}, read by index. All promises hold."
+    made.reading = Reading(f"{made.size:,} examples in arrays {where}{copied}, read by index")
     return made

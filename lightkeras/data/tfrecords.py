@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from lightkeras.data.batched import Reading
 from lightkeras.data.batches import add_weight
 from lightkeras.data.dataset import AddressedDataset
 from lightkeras.data.failures import first_line
@@ -104,7 +105,7 @@ class TFRecords:
             "records": len(self),
             "digest": self._digest(),
         }
-        made.reading = f"{len(self):,} records of {len(self.files):,} TFRecord files, by index. All promises hold."
+        made.reading = Reading(f"{len(self):,} records of {len(self.files):,} TFRecord files, by index")
         return made
 
     def _digest(self) -> str:

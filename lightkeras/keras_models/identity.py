@@ -16,7 +16,7 @@ def describe_model(model: keras.Model, name: str) -> dict[str, Any]:
     """Returns the class of the model and the configuration of its optimizers, in the types of JSON.
 
     A learning rate that callbacks changed does not count: an optimizer has the configuration that it had when the
-    Trainer first saw it.
+    Trainer first saw it. Nor does its name, which Keras numbers over the process.
     """
     optimizers = {path: _first_configs.setdefault(one, _describe(one)) for path, one in find_optimizers(model).items()}
     return {"class_path": class_path(type(model)), "init_args": {"name": name, "optimizers": optimizers}}
@@ -24,6 +24,7 @@ def describe_model(model: keras.Model, name: str) -> dict[str, Any]:
 
 def _describe(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
     config = {"class_name": type(optimizer).__name__, **optimizer.get_config()}
+    del config["name"]
     return json.loads(json.dumps(config, default=_name))
 
 

@@ -82,16 +82,14 @@ class KerasTask(DeclaredByModel):
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         """Is called by the Trainer.
 
-        TensorFlow's rewriting of arithmetic is off meanwhile: it adds numbers up in an order of its own choice, which
-        differed from process to process, so that a resumed run did not end with the same bits.
+        A resumed run ends with the same bits without `deterministic=True` too: see `keep_order_of_sums`.
         """
         options = tf.config.optimizer.get_experimental_options()
-        tf.config.optimizer.set_experimental_options({**options, "arithmetic_optimization": False})
+        keep_order_of_sums()
         try:
             return super().fit(*args, **kwargs)
         finally:
-            before = {"arithmetic_optimization": True, **options}
-            tf.config.optimizer.set_experimental_options(before)
+            tf.config.optimizer.set_experimental_options({"arithmetic_optimization": True, **options})
 
     @property
     def stop_training(self) -> bool:

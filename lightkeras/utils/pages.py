@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 RELEASE_BYTES = 2**27  # pages read since the last release that are kept in memory
-FAULT_BYTES = 2**16  # a page fault brings its neighbours
+FAULT_BYTES = 2**20  # a page fault brings its neighbours, up to a large folio of the page cache
 
 
 class PageRelease:
