@@ -18,6 +18,7 @@ from lightkeras.keras_models.identity import describe_model
 from lightkeras.keras_models.logs import LastLogs, as_python, flatten_logs
 from lightkeras.keras_models.optimizers import FoundOptimizers, require_own_updates
 from lightkeras.keras_models.variables import find_optimizers, find_variables
+from lightkeras.training.determinism import keep_order_of_sums
 from lightkeras.training.layer_state import finish_build
 from lightkeras.training.logs import Logs
 from lightkeras.training.loop import Loop, Source, StepsPerCall
