@@ -2,7 +2,8 @@
 
 `build_model` takes no required argument and returns a compiled model. Its data comes from the function that `--data`
 names, or `load_data` of the same module: a DataModule, the data itself, or a dict of the keywords of `Trainer.fit` with
-the entry "data". `--model.NAME` sets an argument of `build_model`.
+the entry "data", and "test_data" and "predict_data" for the commands of these names. `--model.NAME` sets an argument of
+`build_model`.
 """
 
 import importlib
@@ -16,6 +17,7 @@ from rich.console import Console
 
 from lightkeras.cli.predictions import save_predictions
 from lightkeras.configuration import Parser
+from lightkeras.data import DataModule
 from lightkeras.distribution.accelerator import make_logical_cpus
 from lightkeras.distribution.strategies import make_strategy
 from lightkeras.trainer import Trainer, seed_everything
@@ -24,6 +26,8 @@ from lightkeras.verifier.plain_models import check_model
 
 COMMANDS = ("fit", "validate", "test", "predict", "check")
 LOAD_DATA = "load_data"
+STAGES = {"validate": "validation_data", "test": "test_data", "predict": "predict_data"}
+TESTED = ("test_data", "predict_data")  # not for `fit`
 
 
 def run(name: str, arguments: list[str]) -> int:
@@ -113,9 +117,27 @@ def as_keywords(loaded: Any) -> dict[str, Any]:
     return dict(loaded) if isinstance(loaded, dict) and "data" in loaded else {"data": loaded}
 
 
+def _fit_keywords(loaded: Any) -> dict[str, Any]:
+    return {name: one for name, one in as_keywords(loaded).items() if name not in TESTED}
+
+
+def _data_of_stage(stage: str, given: dict[str, Any]) -> Any:
+    """Returns the data of a stage: that of its name, or a DataModule that has all.
+
+    Raises:
+        UsageError: The data function gives none.
+    """
+    name = STAGES[stage]
+    if isinstance(given["data"], DataModule):
+        return given["data"]
+    if given.get(name) is None:
+        raise UsageError(f'Expected the data function to give "{name}" for {stage}. Received: {", ".join(given)}')
+    return given[name]
+
+
 def _fit(parser: Parser, config: Any, build: Callable, load: Callable) -> int:
     trainer = parser.instantiate(config).trainer
-    data = as_keywords(load())
+    data = _fit_keywords(load())
     trainer.fit(_build(trainer, build), ckpt_path=config.ckpt_path, allow_changes=config.allow_changes, **data)
     if trainer.run_dir:
         print(f"Run: {trainer.run_dir}")
@@ -125,7 +147,7 @@ def _fit(parser: Parser, config: Any, build: Callable, load: Callable) -> int:
 def _evaluate(parser: Parser, config: Any, build: Callable, load: Callable) -> int:
     trainer, given = parser.instantiate(config).trainer, as_keywords(load())
     stage = "validate" if "validate" in parser.prog.split() else "test"
-    data = given.get("validation_data") if given.get("validation_data") is not None else given["data"]
+    data = _data_of_stage(stage, given)
     model = _build(trainer, build)
     found = getattr(trainer, stage)(model, data, config.ckpt_path, batch_size=given.get("batch_size"))
     for name, value in found.items():
@@ -135,13 +157,14 @@ def _evaluate(parser: Parser, config: Any, build: Callable, load: Callable) -> i
 
 def _predict(parser: Parser, config: Any, build: Callable, load: Callable) -> int:
     trainer, given, path = parser.instantiate(config).trainer, as_keywords(load()), new_file("--out", config.out)
+    data = _data_of_stage("predict", given)
     model = _build(trainer, build)
-    save_predictions(trainer.predict(model, given["data"], config.ckpt_path, batch_size=given.get("batch_size")), path)
+    save_predictions(trainer.predict(model, data, config.ckpt_path, batch_size=given.get("batch_size")), path)
     return 0
 
 
 def _check(parser: Parser, config: Any, build: Callable, load: Callable) -> int:
-    report = check_model(build, as_keywords(load()))
+    report = check_model(build, _fit_keywords(load()))
     Console().print(report)
     return 0 if report.passed else 1
 
