@@ -17,6 +17,7 @@ from benchmarks.peers import shapes
 
 DEFAULTS = {"steps": 2000, "batch": 32, "features": 16, "width": 64, "wide": 512, "wide_steps": 300}
 BASE, BARE, OURS = "Keras fit(verbose=0)", "tf.function loop", "Trainer.fit"
+PLAIN = "Trainer.fit, plain Keras model"
 TORCH, LIGHTNING = ("torch",), ("torch", "lightning")
 
 
@@ -34,6 +35,8 @@ def entries(chosen) -> dict[str, Entry]:
         OURS: made("trainer_fit"),
         "Trainer.fit, all callbacks": made("trainer_fit", everything=True),
         "Trainer.fit, steps_per_execution=1": made("trainer_fit", steps_per_execution=1),
+        PLAIN: made("plain_fit"),
+        f"{PLAIN}, tf.data": made("plain_fit", stream=True),
         "PyTorch": made("torch_loop", needs=TORCH),
         "Lightning": made("lightning_fit", needs=LIGHTNING),
         "Lightning, progress bar": made("lightning_fit", needs=LIGHTNING, bar=True),
@@ -46,7 +49,8 @@ def wide_entries(chosen) -> dict[str, Entry]:
     sizes = {"batch": chosen.batch, "features": chosen.features, "width": chosen.wide, "layers": 3}
     made = functools.partial(_entry, {**sizes, "steps": chosen.wide_steps})
     ours = {OURS: made("trainer_fit"), f"{OURS}, jit_compile=False": made("trainer_fit", jit_compile=False)}
-    return {BARE: made("bare"), BASE: made("keras_fit"), **ours}
+    plain = {PLAIN: made("plain_fit"), f"{PLAIN}, tf.data": made("plain_fit", stream=True)}
+    return {BARE: made("bare"), BASE: made("keras_fit"), **ours, **plain}
 
 
 def _entry(sizes: dict, function: str, needs=(), **more) -> Entry:
@@ -93,16 +97,23 @@ def keras_fit(gate, steps, batch, features, width, layers, verbose=0, steps_per_
     """Keras' own `fit()`."""
     import keras
 
-    from benchmarks.peers import keras as keras_peers
-
-    network = keras_peers.classifier(width, layers)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    network.compile(keras.optimizers.Adam(1e-3), loss, steps_per_execution=steps_per_execution)
+    network = _compiled(width, layers, steps_per_execution)
     with tempfile.TemporaryDirectory() as folder:
         more = [keras.callbacks.TensorBoard(folder)] if tensorboard else []
         stream, callbacks = _stream(steps, batch, features), [_at_epochs(gate), *more]
         options = {"steps_per_epoch": steps, "epochs": 10**6, "verbose": verbose, "shuffle": False}
         network.fit(stream, callbacks=callbacks, **options)
+
+
+def _compiled(width: int, layers: int, steps_per_execution: int = 1):
+    import keras
+
+    from benchmarks.peers import keras as keras_peers
+
+    network = keras_peers.classifier(width, layers)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    network.compile(keras.optimizers.Adam(1e-3), loss, steps_per_execution=steps_per_execution)
+    return network
 
 
 def _at_epochs(gate):
@@ -127,6 +138,19 @@ def trainer_fit(gate, steps, batch, features, width, layers, everything: bool = 
     data = toy.Points(steps, batch, features, val_batches=10 if everything else 0)
     with tempfile.TemporaryDirectory() as root:
         lk.Trainer(default_root_dir=root, max_epochs=10**6, callbacks=callbacks, **arguments).fit(task, data)
+
+
+def plain_fit(gate, steps, batch, features, width, layers, stream: bool = False) -> None:
+    """`Trainer.fit` of the model that `keras_fit` trains, on arrays or on the same `tf.data` pipeline."""
+    import lightkeras as lk
+
+    data = _stream(steps, batch, features) if stream else shapes.points(steps, batch, features)
+    options = {} if stream else {"batch_size": batch}
+    with tempfile.TemporaryDirectory() as root:
+        trainer = lk.Trainer(
+            default_root_dir=root, max_epochs=10**6, callbacks=[_at_epochs(gate)], limit_train_batches=steps
+        )
+        trainer.fit(_compiled(width, layers), data, **options)
 
 
 # ---- PyTorch
