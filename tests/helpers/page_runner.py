@@ -87,6 +87,8 @@ def make_files(folder: Path) -> None:
         if name := named(code):
             folder.joinpath(name).write_text(code, encoding="utf-8")
             folder.joinpath("package/module.py").write_text(code, encoding="utf-8")
+    for code in blocks(Path("lightkeras/keras_models/README.md"), "python"):
+        folder.joinpath(str(named(code))).write_text(code, encoding="utf-8")
     for code in blocks(Path("lightkeras/tuning/README.md"), "yaml"):
         folder.joinpath(named(code)).write_text(code, encoding="utf-8")
 
@@ -99,7 +101,7 @@ def named(code: str) -> str | None:
 
 def forget_modules() -> None:
     """The next import reads the workspace's own files."""
-    for name in ("classifier", "package", "package.module"):
+    for name in ("classifier", "package", "package.module", "mymodel"):
         sys.modules.pop(name, None)
 
 
@@ -156,7 +158,7 @@ def run_lightkeras(words: list[str], command: Command, done: set[str]) -> None:
 def shortened(words: list[str]) -> list[str]:
     """The words and, after them, options with which the command takes a moment."""
     verb, name = words[:2]
-    if "--help" in words or "--print_config" in words:
+    if "--help" in words or "--print_config" in words or ":" in name:  # a plain model's are short
         return words
     more = SHORT.get(verb, "")
     if verb == "predict":
