@@ -108,7 +108,7 @@ def test_what_this_machine_has_not_is_refused_before_the_data_is_read():
 
 def test_task_and_data_must_be_such():
     with pytest.raises(TypeError, match="`task` to be a TaskModule"):
-        quiet().fit(keras.Sequential(), PointsData())
+        quiet().fit(keras.layers.Dense(1), PointsData())
     with pytest.raises(TypeError, match="`data` to be a DataModule, arrays"):
         quiet().fit(Classifier(), 7)
 

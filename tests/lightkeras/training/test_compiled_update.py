@@ -95,7 +95,7 @@ def test_batches_gathered_in_the_loop_are_those_of_the_stream(monkeypatch, cut):
 
     gathered = run()
     assert isinstance(gathered.train_loop.source, MemorySource)
-    monkeypatch.setattr("lightkeras.trainer.one_cpu", lambda strategy: False)
+    monkeypatch.setattr("lightkeras.training.keras_methods.one_cpu", lambda strategy: False)
     streamed = run()
     assert isinstance(streamed.train_loop.source, StreamSource)
     for ours, theirs in zip(weights(gathered), weights(streamed), strict=True):
