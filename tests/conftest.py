@@ -37,7 +37,9 @@ OPTIMIZED = (  # files whose graphs TensorFlow optimizes before they run, as it 
     "tests/lightkeras/keras_models/test_patterns.py",
     "tests/lightkeras/runs/test_kill.py",
     "tests/lightkeras/training/test_compiled_update.py",
+    "tests/lightkeras/training/test_layer_state.py",
     "tests/lightkeras/training/test_step.py",
+    "tests/tasks/captioning/test_features.py",
 )
 
 SMOKE = (  # files and tests of `pytest -m smoke`

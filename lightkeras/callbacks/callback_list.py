@@ -22,7 +22,7 @@ KEEPERS = (keras.callbacks.EarlyStopping, keras.callbacks.ModelCheckpoint)
 
 def find_model(callback: keras.callbacks.Callback, task: Any) -> keras.Model:
     """Returns the model that a callback gets: the task; of a plain Keras model, that itself, unless it is ours."""
-    return task if isinstance(callback, Callback) else task.callback_model
+    return task if isinstance(callback, Callback) else task.model_of_callbacks()
 
 
 class CallbackList(internals.SynchronousCallbackList):
@@ -57,7 +57,7 @@ class CallbackList(internals.SynchronousCallbackList):
         super().set_model(model)
         for callback in self.callbacks:
             callback.set_model(find_model(callback, model))
-        self.give_history(model.callback_model)
+        self.give_history(model.model_of_callbacks())
 
     # ---- what callbacks declare
 

@@ -22,9 +22,8 @@ class DeclaredByModel(KerasMethods):
 
     model: keras.Model
 
-    @property
-    def callback_model(self) -> keras.Model:
-        """The model that Keras' callbacks get."""
+    def model_of_callbacks(self) -> keras.Model:
+        """Returns the model that Keras' callbacks get."""
         return self.model
 
     @property

@@ -50,7 +50,6 @@ class KerasTask(DeclaredByModel):
 
     Attributes:
         model: The model.
-        callback_model: The model that Keras' callbacks get.
         name_of_runs: The folder of the model's runs: its name or, where Keras gave it one, that of its class.
     """
 

@@ -171,6 +171,7 @@ def _require_run(opened: Checkpoint) -> None:
         "step": int,
     }
     wrong = [name for name, kind in types.items() if not isinstance(opened.state.get(name), kind)]
+    wrong += [] if opened.state.get("spec") else ["spec"]
     for part in ("task", "data"):
         described = {} if part in wrong else opened.state[part]
         if not (isinstance(described.get("class_path"), str) and isinstance(described.get("init_args"), dict)):

@@ -74,11 +74,11 @@ def added_losses(task: keras.Model, batch: Any, whole: Any, names: Iterable[str]
     Raises:
         ArgumentError: A layer that adds a loss belongs to none of several optimizers.
     """
+    found = [(layer, loss) for layer in internals.flatten_layers(task) for loss in internals.added_losses(layer)]
     added: Added = {}
-    for layer in internals.flatten_layers(task):
-        for loss in internals.added_losses(layer):
-            name = _owner(task, layer, list(names))
-            added[name] = added.get(name, 0.0) + _share(tf.cast(loss, tf.float32), present_rows(batch), whole)
+    for layer, loss in found:  # all are read by now: `whole` waits for other replicas, which use the same layers
+        name = _owner(task, layer, list(names))
+        added[name] = added.get(name, 0.0) + _share(tf.cast(loss, tf.float32), present_rows(batch), whole)
     return added
 
 

@@ -44,9 +44,8 @@ class KerasMethods(internals.CompleteModel):
 
     # ---- what differs for a plain Keras model
 
-    @property
-    def callback_model(self) -> keras.Model:
-        """The model that Keras' callbacks get."""
+    def model_of_callbacks(self) -> keras.Model:
+        """Returns the model that Keras' callbacks get. (Keras' saving would follow an attribute that is the task.)"""
         return self
 
     @property

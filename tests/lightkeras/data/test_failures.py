@@ -33,7 +33,7 @@ class Line(Classifier):
     "iterator: Iterator::Root::BatchV2::Map: "])  # fmt: skip
 def test_a_message_has_no_place_in_tensorflows_graph(place):
     message = f"{place}OSError: 13.wav is cut off\nTraceback ...\n\t [[{{{{node PyFunc}}}}]] [Op:IteratorGetNext]"
-    assert failures._first_line(message) == "OSError: 13.wav is cut off"
+    assert failures.first_line(message) == "OSError: 13.wav is cut off"
 
 
 def fail_in_python(index):
