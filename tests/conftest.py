@@ -36,6 +36,7 @@ OPTIMIZED = (  # files whose graphs TensorFlow optimizes before they run, as it 
     "tests/test_invariance.py",
     "tests/lightkeras/keras_models/test_patterns.py",
     "tests/lightkeras/runs/test_kill.py",
+    "tests/lightkeras/runs/test_portable.py",
     "tests/lightkeras/training/test_compiled_update.py",
     "tests/lightkeras/training/test_layer_state.py",
     "tests/lightkeras/training/test_step.py",
@@ -59,8 +60,12 @@ SMOKE = (  # files and tests of `pytest -m smoke`
 
 @pytest.fixture(scope="module", autouse=True)
 def graph_optimizer(request):
-    """Switches the optimization of graphs off, except in `OPTIMIZED`: it takes a third of a short training's time."""
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": request.node.nodeid not in OPTIMIZED})
+    """Switches the optimization of graphs off, except in `OPTIMIZED`: it takes a third of a short training's time.
+
+    In these it is as in a new process, whatever a deterministic run of another file left.
+    """
+    off = request.node.nodeid not in OPTIMIZED
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": off, "arithmetic_optimization": True})
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from helpers.stopping import At, Killed, kill
 from helpers.toys import quiet
 
 PATTERNS = ("vae", "conditional_gan", "wgan_gp", "real_nvp", "distillation", "contrastive")
+EAGERLY = ("conditional_gan", "real_nvp", "contrastive")  # killed op by op: five runs of each would be compiled
 EPOCHS = 3  # of four steps
 
 
@@ -87,8 +88,9 @@ def fit_once(pattern, root, kill_at: int | None = None, ckpt_path: str | None = 
     callbacks = [make() for make in pattern.CALLBACKS]
     callbacks += [At(kill_at, kill)] if kill_at else []
     trainer = quiet(
-        root, max_epochs=EPOCHS, callbacks=callbacks, checkpoint_every_n_steps=2, log_every_n_steps=1, jit_compile=False
-    )
+        root, max_epochs=EPOCHS, callbacks=callbacks, checkpoint_every_n_steps=2, log_every_n_steps=1,
+        jit_compile=False, run_eagerly=pattern.__name__.rpartition(".")[2] in EAGERLY,
+    )  # fmt: skip
     try:
         trainer.fit(build(pattern), x if y is None else (x, y), ckpt_path, **data)
     except Killed:
