@@ -326,18 +326,6 @@ class TaskModule(PortableTask, ExportedTask, Logging, KerasMethods):
         self.optimizers.settle_trainable()
         return Logs(self.train_sums)
 
-    def _call_test_loop(self, iterator) -> Logs:
-        self.test_loop.call(iterator)
-        return Logs(self.test_sums)
-
-    def begin_epoch(self, epoch: int) -> None:
-        """Begins an epoch, or resumes it with the sums of its first steps."""
-        self.train_loop.source.begin_epoch(epoch)
-        done = self.global_step - epoch * self.steps_per_epoch
-        self.train_loop.calls.begin(self.steps_per_epoch, done, epoch * self.steps_per_epoch)
-        if not done:
-            self.train_sums.reset()
-
     @property
     def writes_samples(self) -> bool:
         """Whether the task overrides `write_samples`."""

@@ -34,6 +34,7 @@ LONGEST_FIRST = (  # so that two processes with `--dist loadfile` end together
 
 OPTIMIZED = (  # files whose graphs TensorFlow optimizes before they run, as it does for users
     "tests/test_invariance.py",
+    "tests/lightkeras/keras_models/test_patterns.py",
     "tests/lightkeras/runs/test_kill.py",
     "tests/lightkeras/runs/test_portable.py",
     "tests/lightkeras/training/test_compiled_update.py",

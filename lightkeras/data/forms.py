@@ -58,13 +58,6 @@ def guess_form(batch: Batch) -> Form:
     return Form(True, 0, False) if isinstance(batch, dict) else Form(False, 3, True)
 
 
-def as_tuples(item: Any) -> Any:
-    """Replaces lists in a structure by tuples: `tf.data` makes a tensor of a list."""
-    if isinstance(item, dict):
-        return {name: as_tuples(one) for name, one in item.items()}
-    return tuple(map(as_tuples, item)) if isinstance(item, list | tuple) else item
-
-
 def weigh_classes(class_weight: dict[int, float] | None) -> Callable[[Any], Any]:
     """Makes a function that adds the weight of each row's class to a batch (x, y), as Keras' `fit` does.
 

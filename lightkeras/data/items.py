@@ -134,11 +134,14 @@ class Reader:
         if self._get_many is not None:
             try:
                 return dict(zip(different, map(to_arrays, self._get_many(different)), strict=True))
-            except Exception:
-                return {number: self.read(number) for number in different}  # names the item
+            except Exception as error:
+                for number in different:
+                    self.read(number)  # raises an error that names the item, if one is the reason
+                raise ArgumentError(self._explain(f"s {different}", error)) from error
         futures = [self.submit(number) for number in different]
         return {number: future.result() for number, future in zip(different, futures, strict=True)}
 
-    def _explain(self, number: int, error: Exception) -> str:
+    def _explain(self, which: int | str, error: Exception) -> str:
         text = " ".join(str(error).split())
-        return f"Expected item {number} of the {self.what} to be readable. Received: {type(error).__name__}: {text}"
+        which = f" {which}" if isinstance(which, int) else which
+        return f"Expected item{which} of the {self.what} to be readable. Received: {type(error).__name__}: {text}"

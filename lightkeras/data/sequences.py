@@ -56,7 +56,7 @@ def from_sequence(
     what, size = type(source).__name__, len(source)
     require(size > 0, "data", "data with examples", f"an empty {what}")
     many = getattr(source, "__getitems__", None)  # torch's and Hugging Face's, for many items at once
-    reader = Reader(what, source.__getitem__, getattr(source, "threads", THREADS), many)
+    reader = Reader(what, source.__getitem__, source.threads if isinstance(source, Examples) else THREADS, many)
     first = reader.read(0)
     spec, weigh = ItemSpec(what, [first]), weigh_classes(class_weight)
 

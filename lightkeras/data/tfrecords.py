@@ -20,6 +20,7 @@ from lightkeras.utils.checks import ArgumentError, require
 from lightkeras.utils.files import write_atomically
 from lightkeras.utils.messages import logger
 
+MARK = "lightkeras TFRecord index"  # begins our index files
 HEADER, FOOTER = 12, 4  # bytes around a record: its length and checksums
 DIGESTED = 2**16  # bytes at both ends of a file
 SAID_BYTES = 2**28  # a larger file is said to be indexed
@@ -139,6 +140,9 @@ def index_file(path: Path) -> np.ndarray:
     if known is not None:
         return known
     offsets = _find_records(path)
+    if beside.exists() and not beside.read_bytes().startswith(MARK.encode()):
+        logger.warning("The index of %s is not kept, so each run reads the file anew: %s is another file", path, beside)
+        return offsets
     try:
         with write_atomically(beside) as partial:
             partial.write_bytes(_stamp(path) + offsets.tobytes())
@@ -162,7 +166,7 @@ def _read_index(beside: Path, path: Path) -> np.ndarray | None:
 def _stamp(path: Path) -> bytes:
     """What a file's index depends on: its size, time and content."""
     found = path.stat()
-    return f"lightkeras TFRecord index 1\n{found.st_size} {found.st_mtime_ns} {digest_file(path)}\n".encode()
+    return f"{MARK} 1\n{found.st_size} {found.st_mtime_ns} {digest_file(path)}\n".encode()
 
 
 def digest_file(path: Path) -> str:

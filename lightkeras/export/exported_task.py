@@ -1,6 +1,7 @@
 """The methods by which a task leaves the house."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from lightkeras.export.check import Compared
@@ -13,10 +14,11 @@ class ExportedTask:
     """Gives a task `export`; a subclass overrides `exports`.
 
     Attributes:
-        run_facts: What an export says of the run: "step", "metrics", "data"; set by `load_from_checkpoint`.
+        read_run_facts: Returns what an export says of the run, "step", "metrics" and "data"; set by
+            `load_from_checkpoint`.
     """
 
-    run_facts: dict[str, Any] = {}
+    read_run_facts: Callable[[], dict[str, Any]] = dict
 
     def exports(self) -> dict[str, Endpoint]:
         """Returns the endpoints of an export by name."""

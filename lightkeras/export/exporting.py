@@ -57,7 +57,7 @@ def _formats_of(endpoints: Mapping[str, Endpoint]) -> list[str]:
 def _facts(model: Any, form: str, endpoints: Mapping[str, Endpoint]) -> dict[str, Any]:
     return {
         "name": internals.to_snake_case(type(model).__name__), "version": __version__, "format": form,
-        "endpoints": card.describe_endpoints(endpoints), "run": dict(getattr(model, "run_facts", {})),
+        "endpoints": card.describe_endpoints(endpoints), "run": getattr(model, "read_run_facts", dict)(),
     }  # fmt: skip
 
 

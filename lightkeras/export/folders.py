@@ -72,7 +72,7 @@ def read_export(folder: str | os.PathLike) -> dict[str, Any]:
         )
     try:
         card = json.loads((path / CARD).read_text(encoding="utf-8"))
-        faults = [fault for name, known in card["files"].items() if (fault := _find_fault(path / name, name, known))]
+        faults = [fault for name, known in card["files"].items() if (fault := _find_fault(path, name, known))]
     except (ValueError, KeyError, TypeError) as error:
         raise ArgumentError(f"Expected {path / CARD} to describe an export. Received: {error}") from error
     if faults:
@@ -80,9 +80,12 @@ def read_export(folder: str | os.PathLike) -> dict[str, Any]:
     return card
 
 
-def _find_fault(path: Path, name: str, known: dict) -> str | None:
+def _find_fault(folder: Path, name: str, known: dict) -> str | None:
+    path = folder / name
     if not path.is_file():
         return f"{name} is missing"
+    if not path.resolve().is_relative_to(folder.resolve()):
+        return f"{name} is not in the folder"
     if path.stat().st_size != known["bytes"]:
         return f"{name} has {path.stat().st_size} bytes instead of {known['bytes']}"
     return None if sha256(path) == known["sha256"] else f"{name} has other bytes"

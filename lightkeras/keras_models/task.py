@@ -232,17 +232,10 @@ class KerasTask(DeclaredByModel):
         self.global_step += self.train_loop.call(iterator, self.global_step)
         return Logs(self.train_sums)
 
-    def _call_test_loop(self, iterator: Any) -> Logs:
-        self.test_loop.call(iterator)
-        return Logs(self.test_sums)
-
     def begin_epoch(self, epoch: int) -> None:
         """Begins an epoch, or resumes it: the states of its metrics come from the checkpoint then."""
-        self.train_loop.source.begin_epoch(epoch)
-        done = self.global_step - epoch * self.steps_per_epoch
-        self.train_loop.calls.begin(self.steps_per_epoch, done, epoch * self.steps_per_epoch)
-        if not done:
-            self.train_sums.reset()
+        super().begin_epoch(epoch)
+        if not self.train_loop.calls.done:
             self.model.reset_metrics()
 
     # ---- evaluation
@@ -294,9 +287,11 @@ class KerasTask(DeclaredByModel):
     @contextlib.contextmanager
     def _kept(self, variables: list[Any]) -> Iterator[None]:
         values = [np.array(variable) for variable in variables]
-        yield
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
+        try:
+            yield
+        finally:
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
 
     @contextlib.contextmanager
     def averaged_weights(self) -> Iterator[None]:

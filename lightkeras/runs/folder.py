@@ -14,7 +14,7 @@ from lightkeras import checkpoint
 from lightkeras.checkpoint import Checkpoint, CheckpointError
 from lightkeras.data.brought import BroughtData
 from lightkeras.utils import internals
-from lightkeras.utils.checks import lightkeras_error
+from lightkeras.utils.checks import ArgumentError, lightkeras_error
 from lightkeras.utils.hparams import describe
 from lightkeras.utils.paths import Folder, RemotePath, as_path, copy_files
 from lightkeras.utils.trust import class_path
@@ -108,14 +108,21 @@ def _new_folder(parent: Folder) -> Folder:
 
 
 def read_metrics(run: Folder, step: int) -> dict[str, float]:
-    """Returns the last value of every metric in a run's metrics.csv up to update `step`."""
+    """Returns the last value of every metric in a run's metrics.csv up to update `step`.
+
+    Raises:
+        ValueError: The file holds something else.
+    """
     path = run / "metrics.csv"
     if not path.exists():
         return {}
     found = {}
-    for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
-        if int(float(row["step"])) <= step:
-            found |= {name: float(value) for name, value in row.items() if value and name not in ("epoch", "step")}
+    try:
+        for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
+            if int(row["step"]) <= step:
+                found |= {name: float(value) for name, value in row.items() if value and name not in ("epoch", "step")}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArgumentError(f"Expected {path} to hold rows of numbers with a `step`. Received: {error!r}") from error
     return found
 
 

@@ -4,6 +4,7 @@ The state holds every weight, optimizer slot and seed generator, and what layers
 position, the partial sums of the epoch, every callback's state, and the recorded arguments of task and data (JSON).
 """
 
+import functools
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -138,14 +139,13 @@ def load_task(
     build(task, data, spec_from_json(saved.state["spec"]), saved)
     restore_weights(task, saved)
     task.global_step, task.seed = saved.state["step"], saved.state["seed"]
-    task.run_facts = run_facts(saved)
+    task.read_run_facts = functools.partial(run_facts, saved.path, saved.state["step"], saved.state["data"])
     return task
 
 
-def run_facts(saved: Checkpoint) -> dict[str, Any]:
+def run_facts(checkpoint: str, step: int, data: dict[str, Any]) -> dict[str, Any]:
     """Returns what an export says of a run: its data, and the last value of every metric up to the checkpoint."""
-    metrics = read_metrics(as_path(saved.path).parent.parent, saved.state["step"])
-    return {"step": saved.state["step"], "metrics": metrics, "data": saved.state["data"]}
+    return {"step": step, "metrics": read_metrics(as_path(checkpoint).parent.parent, step), "data": data}
 
 
 def load_run(

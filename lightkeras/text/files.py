@@ -12,7 +12,7 @@ import hashlib
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from lightkeras.utils.messages import logger
 from lightkeras.utils.paths import cache_folder, local_path
 
 INDEX, STATE = "index.json", "state.json"
+KEPT = ("files", "digests", "characters", "points", "type")  # of a state, in the index
 CHUNK = 1 << 22  # bytes that are read at a time
 SAVE_CHUNKS = 16  # between two states
 _SAMPLES, _SAMPLE = 1024, 4096  # places of the codes that their digest covers, and the bytes of each
@@ -90,7 +91,7 @@ class TextCache:
     def encode(self) -> dict[str, Any]:
         """Encodes the text, or the rest of it, unless the cache is whole; returns the index."""
         with locked(self.folder / ".lock", message=f"Waiting for another process that encodes {self.files[0]}"):
-            index = read_json(self.folder / INDEX)
+            index = _read_whole(self.folder / INDEX, (*KEPT, "codes_digest"))
             if index is None or not self._is_valid(index):
                 (self.folder / INDEX).unlink(missing_ok=True)
                 index = _Encoding(self).run()
@@ -134,7 +135,7 @@ class _Encoding:
             "files": self._stamps, "digests": [], "digest": "", "position": 0, "characters": 0, "points": [],
             "type": "uint8",
         }  # fmt: skip
-        saved = read_json(cache.folder / STATE)
+        saved = _read_whole(cache.folder / STATE, self._state)
         if saved and saved["files"] == self._stamps and self._has_codes(saved):
             self._state = saved
         self._table = np.full(0x110000, -1, np.int32)  # the code of each code point of Unicode
@@ -159,8 +160,7 @@ class _Encoding:
         codes = cache.codes_path(state["type"])
         cache.codes_path(state["type"], partial=True).rename(codes)
         (cache.folder / STATE).unlink(missing_ok=True)
-        kept = ("files", "digests", "characters", "points", "type")
-        return {**{name: state[name] for name in kept}, "codes_digest": sample_digest(codes)}
+        return {**{name: state[name] for name in KEPT}, "codes_digest": sample_digest(codes)}
 
     def _open(self) -> None:
         """Opens the codes behind the last one that the state counts."""
@@ -223,6 +223,20 @@ class _Encoding:
         self._file.flush()
         os.fsync(self._file.fileno())
         write_json(self._cache.folder / STATE, self._state)
+
+
+def _read_whole(path: pathlib.Path, names: Iterable[str]) -> dict[str, Any] | None:
+    """Returns an index or a state, or None if there is none or it is damaged: the text is encoded anew then."""
+    try:
+        written = read_json(path)
+    except ValueError:
+        written = None
+    if not isinstance(written, dict) or not set(names) <= written.keys():
+        return None
+    points = written["points"]
+    known = isinstance(points, list) and all(isinstance(one, int) and 0 <= one < 0x110000 for one in points)
+    usable = known and written["type"] in [kind.__name__ for kind in _TYPES] and isinstance(written["characters"], int)
+    return written if usable else None
 
 
 def _chain(digest: str, chunk: bytes) -> str:

@@ -17,6 +17,7 @@ from lightkeras.distribution.replicas import num_replicas, one_cpu, sum_over_wor
 from lightkeras.random.keys import KeyedBatches, keyed_draws
 from lightkeras.training import keras_metrics
 from lightkeras.training.inputs import as_batches
+from lightkeras.training.logs import Logs
 from lightkeras.training.loop import Loop, MemorySource, Source, StepsPerCall, StreamSource
 from lightkeras.utils import internals
 from lightkeras.utils.checks import lightkeras_error, require
@@ -189,6 +190,18 @@ class KerasMethods(internals.CompleteModel):
         return keras_metrics.results_of(self)
 
     # ---- on the data of a stage
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Begins an epoch, or resumes it with the sums of its first steps."""
+        self.train_loop.source.begin_epoch(epoch)
+        before = epoch * self.steps_per_epoch
+        self.train_loop.calls.begin(self.steps_per_epoch, self.global_step - before, before)
+        if not self.train_loop.calls.done:
+            self.train_sums.reset()
+
+    def _call_test_loop(self, iterator: Any) -> Logs:
+        self.test_loop.call(iterator)
+        return Logs(self.test_sums)
 
     def begin_evaluation(self, steps: int) -> None:
         """Prepares an evaluation on `steps` batches."""

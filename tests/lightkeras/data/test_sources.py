@@ -78,8 +78,8 @@ def arrays(stream):
 @pytest.mark.parametrize("threads", [1, 3])
 def test_examples_are_read_by_threads_in_order(threads):
     source = Items()
-    source.threads = threads
-    found = arrays(dataset(source, batch_size=4, shuffle=False).stream(epochs=1))
+    examples = lk.data.Examples(source, lambda example: example, threads)
+    found = arrays(dataset(examples, batch_size=4, shuffle=False).stream(epochs=1))
     np.testing.assert_array_equal(np.concatenate([x for x, _, _ in found])[:11], X)
     np.testing.assert_array_equal(found[-1][2], [1, 1, 1, 0])
     workers = {name for name in source.threads_seen if name.startswith("lightkeras-items")}
@@ -125,6 +125,16 @@ def test_many_items_at_once_where_the_source_can():
     (first, *_) = arrays(dataset(source, batch_size=11, shuffle=False).stream(epochs=1))
     np.testing.assert_array_equal(first[0], X)
     assert source.asked == list(range(11))
+
+
+def test_many_items_that_cannot_be_read_at_once_are_an_error():
+    class Broken(Items):
+        def __getitems__(self, indices):
+            raise OSError("the server is away")
+
+    stream = dataset(Broken(), batch_size=4, shuffle=False).stream(epochs=1)
+    with pytest.raises(tf.errors.OpError, match=r"Expected items \[0, 1, 2, 3\] of the Broken .*the server is away"):
+        list(stream)
 
 
 def test_an_item_that_differs_each_time_is_said_at_the_start(caplog):
@@ -248,6 +258,7 @@ def test_the_index_is_kept_beside_the_file_and_checked(records, monkeypatch):
         (records / "a.tfrecord.index").write_bytes(damage)
         np.testing.assert_array_equal(index_file(path), first)
     assert len(reading) == 4
+    assert (records / "a.tfrecord.index").read_bytes() == b"other"  # another program's
     with tf.io.TFRecordWriter(str(path)) as writer:
         writer.write(b"another")
     np.testing.assert_array_equal(index_file(path), [0, 23])

@@ -134,6 +134,11 @@ def test_a_cut_or_changed_export_is_recognised(exported, tmp_path):
         lk.export.read_export(folder)
     with pytest.raises(FileNotFoundError, match=r"with a file export.json"):
         lk.export.read_export(tmp_path)
+    card = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+    (tmp_path / "secret").write_text("x", encoding="utf-8")
+    (folder / "export.json").write_text(json.dumps({**card, "files": {"../secret": {"bytes": 1, "sha256": ""}}}))
+    with pytest.raises(lk.utils.ArgumentError, match=r"\.\./secret is not in the folder"):
+        lk.export.read_export(folder)
 
 
 def test_nothing_is_left_of_an_export_that_fails(classifier, tmp_path, monkeypatch):

@@ -705,3 +705,13 @@ def test_a_forged_manifest_calls_no_other_class(run, tmp_path, part):
     with pytest.raises(lk.CheckpointError, match=r"Expected a checkpoint of .* Expected subprocess\.Popen to be a"):
         Classifier.load_from_checkpoint(forged)
     assert not (tmp_path / "harm").exists()
+
+
+def test_a_damaged_table_of_metrics_matters_to_exports_alone(root):
+    trainer = quiet(root, max_steps=2)
+    trainer.fit(Classifier(), PointsData())
+    assert Classifier.load_from_checkpoint(trainer.run_dir).read_run_facts()["metrics"].keys() >= {"loss", "val_loss"}
+    (trainer.run_dir / "metrics.csv").write_text("epoch,step,loss\n0,2,abc\n", encoding="utf-8")
+    task = Classifier.load_from_checkpoint(trainer.run_dir)
+    with pytest.raises(ValueError, match=r"metrics.csv to hold rows of numbers with a `step`. Received: .*abc"):
+        task.read_run_facts()

@@ -100,7 +100,9 @@ def test_an_encoding_that_is_cut_off_is_resumed(folder, tmp_path, monkeypatch, s
     assert decoded(text, vocabulary) == TEXT * 3 + "end"
 
 
-@pytest.mark.parametrize("change", ["nothing", "touched", "content", "longer", "codes", "truncated", "index"])
+@pytest.mark.parametrize(
+    "change", ["nothing", "touched", "content", "longer", "codes", "truncated", "index", "half", "type"]
+)
 def test_what_is_not_whole_or_of_other_files_is_made_again(folder, tmp_path, monkeypatch, change):
     cache = cache_of(folder, tmp_path)
     index, runs, run = cache.encode(), [], text_files._Encoding.run
@@ -119,6 +121,10 @@ def test_what_is_not_whole_or_of_other_files_is_made_again(folder, tmp_path, mon
         codes.write_bytes(codes.read_bytes()[:-1])
     elif change == "index":
         (cache.folder / text_files.INDEX).unlink()
+    elif change == "half":
+        (cache.folder / text_files.INDEX).write_text('{"files": [')
+    elif change == "type":
+        (cache.folder / text_files.INDEX).write_text(json.dumps({**index, "type": "../../codes"}))
     text, vocabulary = cache.open()
     assert len(runs) == (change not in ("nothing", "touched")) and decoded(text, vocabulary) == expected
     if change == "touched":
