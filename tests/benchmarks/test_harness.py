@@ -7,7 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import command, generation, harness, input, overhead, peer_updates, presets, quality, scaling, tasks
+from benchmarks import (
+    command,
+    generation,
+    harness,
+    input,
+    memory,
+    overhead,
+    peer_updates,
+    presets,
+    quality,
+    scaling,
+    tasks,
+)
 from benchmarks.harness import Measured
 from benchmarks.peers import shapes
 from lightkeras.cli import main as cli
@@ -50,7 +62,7 @@ class Gate:
 def chosen(name: str, *more: str) -> argparse.Namespace:
     """A benchmark's options with tiny sizes."""
     parser = command.parser(name, "", importlib.import_module(MODULES.get(name, f"benchmarks.{name}")).DEFAULTS, 2)
-    return parser.parse_args([*TINY[name], *more])
+    return parser.parse_args([*TINY.get(name, []), *more])
 
 
 def work(entry: harness.Entry, stretches: int = 2) -> Gate:
@@ -187,10 +199,20 @@ def test_the_best_score_so_far():
     }
 
 
-@pytest.mark.parametrize("kind", ["array", "records"])
-def test_memory_trains_on_files_of_zeros(kind):
-    gate = work(harness.Entry("benchmarks.memory:trained", {"kind": kind, "gigabytes": 3e-3, "batch": 8}), 1)
-    assert not gate.left
+@pytest.mark.parametrize(("function", "settings"), memory.KINDS.values(), ids=memory.KINDS)
+def test_memory_trains_on_files(function, settings, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", "")  # the function sets it
+    monkeypatch.setattr("tasks.text_generation.data.IN_MEMORY", 10**5)
+    entry = harness.Entry(f"benchmarks.memory:{function}", {**settings, "gigabytes": 3e-3, "batch": 8})
+    assert not work(entry, 1).left
+
+
+def test_memory_takes_the_kinds_that_are_asked_for(monkeypatch):
+    raced = []
+    monkeypatch.setattr(harness, "race", lambda entries, *args, **more: raced.extend(entries) or exit())
+    with pytest.raises(SystemExit):
+        memory.measure(chosen("memory", "--only", "text, 0.1"))
+    assert raced == ["text, 0.1 GB"]
 
 
 @pytest.mark.parametrize("function", ["trainer_fit", "keras_fit"])

@@ -9,9 +9,8 @@ FRACTIONS = (8, 4, 2)  # of a photo's sides that JPEG decodes by itself
 def decode_square(jpeg: tf.Tensor, size: int) -> tf.Tensor:
     """Decodes the bytes of a JPEG file: uint8 RGB (size, size, 3), whatever its aspect.
 
-    The result is that of `read_image`, to one level of some pixels: a large photo is decoded at a fraction of its
-    size, no less than twice `size`,
-    turned upright by its EXIF tag, and resized by Pillow's bilinear filter.
+    The result is that of `read_image`, to one level of some pixels: a large photo is decoded at a fraction of its size,
+    no less than twice `size`, turned upright by its EXIF tag, and resized by Pillow's bilinear filter.
 
     Raises:
         InvalidArgumentError: The bytes are no JPEG file, or one of four channels (CMYK). The error comes when the graph
