@@ -5,7 +5,7 @@ from lightkeras.export.decoding import decoding_steps
 from lightkeras.export.endpoints import Endpoint
 from lightkeras.export.exporting import FORMATS, export
 from lightkeras.export.folders import read_export
-from lightkeras.export.texts import TEXTS, CharacterCodec, WordCodec, kept_characters, require_at_least, texts_of
+from lightkeras.export.texts import TEXTS, CharacterCodec, WordCodec, checked_between, kept_characters, texts_of
 
 __all__ = [
     "FORMATS",
@@ -15,10 +15,10 @@ __all__ = [
     "Endpoint",
     "ExportError",
     "WordCodec",
+    "checked_between",
     "decoding_steps",
     "export",
     "kept_characters",
     "read_export",
-    "require_at_least",
     "texts_of",
 ]

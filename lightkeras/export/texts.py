@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -40,11 +39,11 @@ class CharacterCodec:
         places, known = unicode.find(np.sort(self._points), points.flat_values)
         unknown = tf.unique(tf.boolean_mask(points.flat_values, ~known))[0]
         message = f"Expected texts of the {self.size} characters of the vocabulary. Received, unknown:"
-        _require(tf.reduce_all(known), message, tf.strings.unicode_encode(unknown[:, None], "UTF-8"))
+        received = [message, tf.strings.unicode_encode(unknown[:, None], "UTF-8")]
+        places = _checked(places, tf.reduce_all(known), received)
         lengths = tf.cast(points.row_lengths(), tf.int32)
-        long = _require(tf.reduce_all(lengths > 0), "Expected texts of at least one character. Received:", texts)
-        with tf.control_dependencies([long]):  # else what uses the lengths may fail first
-            lengths = tf.identity(lengths)
+        received = ["Expected texts of at least one character. Received:", texts]
+        lengths = _checked(lengths, tf.reduce_all(lengths > 0), received)
         return points.with_flat_values(tf.gather(self._ids, places)).to_tensor(0), lengths
 
     def decode(self, ids: tf.Tensor) -> tf.Tensor:
@@ -106,7 +105,8 @@ class WordCodec:
         if self._keep_others:
             ended = tf.concat([points, tf.fill([points.nrows(), 1], SPACE)], axis=1)
             composed = unicode.is_composed(ended.flat_values)
-            _require(composed, "Expected texts in Unicode's composed form (NFC). Received:", texts)
+            received = ["Expected texts in Unicode's composed form (NFC). Received:", texts]
+            points = points.with_flat_values(_checked(points.flat_values, composed, received))
         return tf.strings.reduce_join(points.with_flat_values(self._replace(points.flat_values)), axis=1)
 
     def _replace(self, points: tf.Tensor) -> tf.Tensor:
@@ -140,14 +140,25 @@ def _after(flags: tf.Tensor, last: bool) -> tf.Tensor:
     return tf.concat([flags[1:], [last]], 0)
 
 
-def _require(condition: tf.Tensor, message: str, received: tf.Tensor) -> Any:
-    """Makes the graph fail unless `condition` holds; the error shows up to ten of the texts `received`."""
-    return tf.debugging.Assert(condition, [message, received], summarize=10)
+def _checked(value: tf.Tensor, condition: tf.Tensor, received: list) -> tf.Tensor:
+    """Returns `value` behind a check of `condition`: what uses it runs after the check, so that its error comes first.
+
+    The error shows up to ten of the values of `received`.
+    """
+    with tf.control_dependencies([tf.debugging.Assert(condition, received, summarize=10)]):
+        return tf.identity(value)
 
 
-def require_at_least(name: str, value: tf.Tensor, minimum: float) -> None:
-    """Makes the graph fail unless a number is at least `minimum`."""
-    tf.debugging.Assert(value >= minimum, [f"Expected `{name}` to be at least {minimum}. Received:", value])
+def checked_between(name: str, value: tf.Tensor, minimum: float, below: float | None = None) -> tf.Tensor:
+    """Returns a number; the graph fails unless it is at least `minimum`, and less than `below`.
+
+    Raises:
+        InvalidArgumentError: It is not. The error comes when the graph runs.
+    """
+    value = _checked(value, value >= minimum, [f"Expected `{name}` to be at least {minimum}. Received:", value])
+    if below is None:
+        return value
+    return _checked(value, value < below, [f"Expected `{name}` to be below {below}. Received:", value])
 
 
 def texts_of(values: Sequence[str]) -> np.ndarray:

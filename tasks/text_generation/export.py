@@ -47,9 +47,9 @@ def _generate_by_task(task, prompt, length, temperature, seed) -> dict:
 
 def _generate(network, codec, prompt, length, temperature, seed):
     """Continues texts (rows,) of any lengths: `TextGeneration.generate` in a graph."""
-    lk.export.require_at_least("length", length, 1)
-    lk.export.require_at_least("temperature", temperature, 0.0)
-    lk.export.require_at_least("seed", seed, 0)
+    length = lk.export.checked_between("length", length, 1)
+    temperature = lk.export.checked_between("temperature", temperature, 0.0)
+    seed = lk.export.checked_between("seed", seed, 0)
     ids, lengths = codec.encode(prompt)  # (rows, time), (rows,)
     before = tf.range(tf.shape(ids)[1]) < lengths[:, None] - 1  # all but the last character
     states = network(ids, padding_mask=before)[1]
