@@ -72,15 +72,13 @@ class Pairs(Sequence):
         """Whether each pair is the first one with its source: bool (pairs,)."""
         order, hashes = self._by_source
         first = np.zeros(len(self), bool)
-        first[order[np.append(True, hashes[1:] != hashes[:-1])]] = True
+        first[order[np.append(True, hashes[1:] != hashes[:-1])[: len(self)]]] = True
         return first
 
 
 def _first_appearances(keys: np.ndarray) -> np.ndarray:
     """The rows of the first pair of each two texts: int64, increasing."""
-    if not len(keys):
-        return np.zeros(0, np.int64)
     first, second = keys["text"].T
     order = np.lexsort((second, first))  # stable: equal pairs stay in their order
     new = np.append(True, (np.diff(first[order]) != 0) | (np.diff(second[order]) != 0))
-    return np.sort(order[new])
+    return np.sort(order[new[: len(order)]])
