@@ -19,6 +19,7 @@ import keras
 
 import lightkeras as lk
 from helpers import toys  # noqa: F401  (the task of several workers)
+from helpers.patterns import distillation
 from lightkeras.callbacks.callback_list import CallbackList
 from lightkeras.callbacks.limit import Limit
 from lightkeras.checkpoint import archive, storage, writing
@@ -99,12 +100,26 @@ def arm(point: str, count: int, hits: str) -> None:
     setattr(owner, name, counted)
 
 
+PLAIN = "distiller"
+
+
 def train(name: str, root: str) -> None:
-    """Trains a task, from its last checkpoint on where there is one."""
+    """Trains a task or a plain model, from its last checkpoint on where there is one."""
+    if name == PLAIN:
+        return train_plain(root)
     task, data, every = TASKS[name]
     monitor = "generator_loss" if name == "dcgan" else "loss"
     callbacks = [lk.callbacks.SampleWriter(every), lk.EarlyStopping(monitor, patience=99)]
     lk.Trainer(**SETTING, default_root_dir=root, callbacks=callbacks).fit(task(), data(), ckpt_path="auto")
+
+
+def train_plain(root: str) -> None:
+    """Trains a plain model: dropout, a `compute_loss`, a frozen teacher."""
+    keras.utils.set_random_seed(0)
+    data, setting = distillation.make_data(), {**SETTING, "gradient_clip_val": None, "steps_per_execution": 1}
+    del setting["limit_train_batches"]
+    pair = data.pop("x"), data.pop("y")
+    lk.Trainer(**setting, default_root_dir=root).fit(distillation.build(), pair, ckpt_path="auto", **data)
 
 
 def command(root: str) -> None:
