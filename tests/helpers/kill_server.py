@@ -3,6 +3,7 @@
 It reads jobs from stdin, a line of JSON each, and answers each with a line: how its processes ended.
 """
 
+import functools
 import gc
 import json
 import os
@@ -104,9 +105,7 @@ PLAIN = "distiller"
 
 
 def train(name: str, root: str) -> None:
-    """Trains a task or a plain model, from its last checkpoint on where there is one."""
-    if name == PLAIN:
-        return train_plain(root)
+    """Trains a task, from its last checkpoint on where there is one."""
     task, data, every = TASKS[name]
     monitor = "generator_loss" if name == "dcgan" else "loss"
     callbacks = [lk.callbacks.SampleWriter(every), lk.EarlyStopping(monitor, patience=99)]
@@ -159,7 +158,7 @@ def child(job: dict, index: int, addresses: list[str]) -> int:
             os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses}, "task": task})
             command(job["root"])
         else:
-            train(job["task"], job["root"])
+            (train_plain if job["task"] == PLAIN else functools.partial(train, job["task"]))(job["root"])
 
     return logged(job["log"], work)
 

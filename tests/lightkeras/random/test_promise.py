@@ -23,12 +23,12 @@ UPDATES = 7
 EAGER = {"run_eagerly": True, "micro_batches": 2}
 XLA = {"jit_compile": True, "micro_batches": 4}
 REPLICAS = {"devices": 2, "micro_batches": 2, "steps_per_execution": UPDATES}
+BOTH = {"devices": 2, "micro_batches": 2, "run_eagerly": True}
 ROWS = [
-    *((name, EAGER) for name in ("vae", "diffusion", "conditional_gan", "real_nvp", "distillation")),
-    *((name, XLA) for name in ("diffusion", "wgan")),
-    *((name, REPLICAS) for name in TASKS if name != "contrastive"),
-    *(("contrastive", cut) for cut in ({"run_eagerly": True}, {"jit_compile": True, "steps_per_execution": UPDATES})),
-]
+    ("vae", EAGER), ("diffusion", EAGER), ("diffusion", XLA), ("wgan", XLA),
+    *((name, REPLICAS) for name in ("vae", "diffusion", "wgan")),
+    *((name, BOTH) for name in ("conditional_gan", "real_nvp", "distillation")), ("contrastive", {"run_eagerly": True}),
+]  # fmt: skip
 
 
 def trained(name, **cut):
@@ -85,7 +85,7 @@ def test_check_compares_what_is_drawn_by_address():
 
 
 def test_check_names_what_a_loss_over_the_whole_batch_cannot_keep():
-    report = lk.check(Contrastive(), PointsData(), only=["micro_batches", "replicas", "padding"])
-    assert [result.status for result in report.results] == ["FAIL", "FAIL", "PASS"]
-    for name in ("micro_batches", "replicas"):
-        assert report[name].note.startswith("the loss of a row depends on the other rows of its batch")
+    report = lk.check(Contrastive(), PointsData(), only=["micro_batches", "replicas"])
+    for result in report.results:
+        assert result.status == "FAIL"
+        assert result.note.startswith("the loss of a row depends on the other rows of its batch")
