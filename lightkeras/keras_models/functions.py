@@ -9,7 +9,6 @@ import keras
 import tensorflow as tf
 
 from lightkeras.distribution.strategies import make_strategy
-from lightkeras.trainer import Trainer, seed_everything
 from lightkeras.utils.checks import UsageError, nearest, require
 
 LOAD_DATA = "load_data"
@@ -66,9 +65,9 @@ def load_data_of(build: Callable) -> Callable:
     return function
 
 
-def build_model(trainer: Trainer, build: Callable[[], keras.Model]) -> keras.Model:
+def build_model(trainer: Any, build: Callable[[], keras.Model]) -> keras.Model:
     """Builds the model under the Trainer's strategy, by its seed."""
-    seed_everything(trainer.seed)
+    keras.utils.set_random_seed(trainer.seed)
     strategy: tf.distribute.Strategy = make_strategy(trainer.devices, trainer.strategy)
     with strategy.scope():
         return build()

@@ -1,6 +1,5 @@
 """A search over the arguments of a function that builds a plain Keras model."""
 
-
 import keras
 import numpy as np
 import pytest
@@ -81,5 +80,7 @@ def test_the_command_searches_and_its_result_is_fitted(tmp_path, monkeypatch, ca
     best = ["--config", "tuning/build_model/best_config.yaml"]
     assert main(["fit", f"{__name__}:build_model", *best, "--trainer.enable_model_summary", "false"]) == 0
     rows = [path.read_text(encoding="utf-8") for path in sorted(tmp_path.rglob("metrics.csv"))]
-    values = [dict(zip(*(line.split(",") for line in text.splitlines()[:: len(text.splitlines()) - 1]))) for text in rows]
+    values = [
+        dict(zip(*(line.split(",") for line in text.splitlines()[:: len(text.splitlines()) - 1]))) for text in rows
+    ]
     assert len(values) == 2 and values[0]["val_loss"] == values[1]["val_loss"]
