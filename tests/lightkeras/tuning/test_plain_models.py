@@ -79,8 +79,10 @@ def test_the_command_searches_and_its_result_is_fitted(tmp_path, monkeypatch, ca
     assert f"lightkeras fit {__name__}:build_model --config tuning/build_model/best_config.yaml" in told
     best = ["--config", "tuning/build_model/best_config.yaml"]
     assert main(["fit", f"{__name__}:build_model", *best, "--trainer.enable_model_summary", "false"]) == 0
-    rows = [path.read_text(encoding="utf-8") for path in sorted(tmp_path.rglob("metrics.csv"))]
-    values = [
-        dict(zip(*(line.split(",") for line in text.splitlines()[:: len(text.splitlines()) - 1]))) for text in rows
-    ]
-    assert len(values) == 2 and values[0]["val_loss"] == values[1]["val_loss"]
+    losses = [_last_row(path)["val_loss"] for path in tmp_path.rglob("metrics.csv")]
+    assert len(losses) == 2 and losses[0] == losses[1]
+
+
+def _last_row(path) -> dict[str, str]:
+    names, *_, last = path.read_text(encoding="utf-8").splitlines()
+    return dict(zip(names.split(","), last.split(","), strict=True))
