@@ -120,7 +120,7 @@ def trained_on_pairs(gate, gigabytes: float, batch: int) -> None:
                 drawn = words[(WORDS * draw.random((1000, 48)) ** 3).astype(int)]
                 left -= file.write("".join(f"{' '.join(row[:24])}\t{' '.join(row[24:])}\n" for row in drawn))
         data = TranslationData(str(path), vocabulary_size=1000, batch_size=batch)
-        _train(gate, folder, lambda: Translation(units=8, embedding_dim=8), data)
+        _train(gate, folder, lambda: Translation(units=8, encoder_units=8, embedding_dim=8), data)
 
 
 def _train(gate, folder: str, make_task: Callable, data) -> None:
