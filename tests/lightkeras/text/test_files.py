@@ -125,7 +125,9 @@ def test_what_is_not_whole_or_of_other_files_is_made_again(folder, tmp_path, mon
     elif change == "half":
         (cache.folder / file_cache.INDEX).write_text('{"files": [')
     elif change == "type":
-        (cache.folder / file_cache.INDEX).write_text(json.dumps({**index, "codes": {"type": "../../codes", "count": 1}}))
+        (cache.folder / file_cache.INDEX).write_text(
+            json.dumps({**index, "codes": {"type": "../../codes", "count": 1}})
+        )
     text, vocabulary = cache.open()
     assert len(runs) == (change not in ("nothing", "touched")) and decoded(text, vocabulary) == expected
     if change == "touched":
