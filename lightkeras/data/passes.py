@@ -76,8 +76,8 @@ class Passes:
         if self._equal and self._digests.get(0, found) != found:
             self._equal = False  # once
             logger.warning(
-                "The %s begins with another batch in pass %d than in pass 0, and no `shuffle` is in it: something draws "
-                "at random (an augmentation, a generator of its own). A stopped run resumes to the same bits only if "
+                "The %s begins with another batch in pass %d than in pass 0, and no `shuffle` is in it: something "
+                "draws at random (an augmentation, a generator of its own). A stopped run resumes to the same bits only if "
                 "that draws the same in another process: give it a seed, as `tf.random.stateless_uniform` takes one.",
                 self._what, number,
             )  # fmt: skip
