@@ -39,34 +39,40 @@ def export(model: Any, folder: str | os.PathLike, format: str = "saved_model") -
         ImportError: The packages of the format are not installed; the line that installs them is named.
         ValueError: Unknown format, or a task without `exports()`.
     """
-    require_choice("format", format, FORMATS)
-    converting.require_extra(format)
+    return export_with(model, folder, format, getattr(model, "read_run_facts", dict)())
+
+
+def require_format(name: str, form: Any) -> None:
+    """Rejects what is none of `FORMATS` as the argument `name`, and one whose packages are not installed."""
+    require_choice(name, form, FORMATS)
+    converting.require_extra(form)
+
+
+def export_with(model: Any, folder: str | os.PathLike, form: str, run: Mapping[str, Any]) -> Compared:
+    """Does `export`, for a model of the run with these facts: "step", "metrics" and "data"."""
+    require_format("format", form)
     path = folders.new_folder(folder)
     with _on_one_device(model) as model, folders.written_whole(path) as partial:
         every = find_endpoints(model)
-        endpoints = {name: endpoint for name, endpoint in every.items() if endpoint.has_format(format)}
+        endpoints = {name: endpoint for name, endpoint in every.items() if endpoint.has_format(form)}
         expected = f"one of those with an endpoint: {', '.join(_formats_of(every))}"
-        require(bool(endpoints), "format", expected, format)
-        return _write(model, endpoints, partial, format)
+        require(bool(endpoints), "format", expected, form)
+        return _write(model, endpoints, partial, form, run)
 
 
 def _formats_of(endpoints: Mapping[str, Endpoint]) -> list[str]:
     return [form for form in WRITERS if any(endpoint.has_format(form) for endpoint in endpoints.values())]
 
 
-def _facts(model: Any, form: str, endpoints: Mapping[str, Endpoint]) -> dict[str, Any]:
-    return {
-        "name": internals.to_snake_case(type(model).__name__), "version": __version__, "format": form,
-        "endpoints": card.describe_endpoints(endpoints), "run": getattr(model, "read_run_facts", dict)(),
-    }  # fmt: skip
-
-
-def _write(model: Any, endpoints: Mapping[str, Endpoint], folder: Path, form: str) -> Compared:
+def _write(model: Any, endpoints: Mapping[str, Endpoint], folder: Path, form: str, run: Mapping[str, Any]) -> Compared:
     WRITERS[form](folder, endpoints)
     if data := getattr(model, "data", None):
         folders.write_vocabulary(folder, data)
     example = card.write_example(folder, form, endpoints)
-    facts = _facts(model, form, endpoints)
+    facts = {
+        "name": internals.to_snake_case(type(model).__name__), "version": __version__, "format": form,
+        "endpoints": card.describe_endpoints(endpoints), "run": run,
+    }  # fmt: skip
     card.write_readme(folder, facts, example)
     compared = check.compare(folder, form, endpoints)
     facts["compared"] = {"differences": compared.differences}
