@@ -15,6 +15,7 @@ import keras
 import tensorflow as tf
 from rich.console import Console
 
+from lightkeras.cli.exports import add_export_options, export_checkpoint
 from lightkeras.cli.predictions import save_predictions
 from lightkeras.configuration import Parser
 from lightkeras.data import DataModule
@@ -24,7 +25,7 @@ from lightkeras.trainer import Trainer, seed_everything
 from lightkeras.utils.checks import UsageError, nearest, new_file
 from lightkeras.verifier.plain_models import check_model
 
-COMMANDS = ("fit", "validate", "test", "predict", "check")
+COMMANDS = ("fit", "validate", "test", "predict", "export", "check")
 LOAD_DATA = "load_data"
 STAGES = {"validate": "validation_data", "test": "test_data", "predict": "predict_data"}
 TESTED = ("test_data", "predict_data")  # not for `fit`
@@ -47,8 +48,10 @@ def run(name: str, arguments: list[str]) -> int:
     build = find_function(arguments[0])
     parser = _make_parser(name, build)
     config = parser.parse_args(arguments[1:])
-    load = find_function(config.data) if config.data else _load_data_of(build)
     given = vars(config.model) if "model" in config else {}
+    if name == "export":
+        return export_checkpoint(config, lambda: build(**given))
+    load = find_function(config.data) if config.data else _load_data_of(build)
     return ACTIONS[name](parser, config, lambda: build(**given), load)
 
 
@@ -89,8 +92,11 @@ def _make_parser(name: str, build: Callable) -> Parser:
     add = parser.add_argument
     add("--config", action="config", help="YAML file with any of the options below")
     add("--debug", action="store_true", help="show the traceback of every error")
-    add("--data", type=str | None, default=None, metavar="MODULE:FUNCTION", help=f"gives the data ({LOAD_DATA})")
-    if name != "check":
+    if name == "export":
+        add_export_options(parser)
+    else:
+        add("--data", type=str | None, default=None, metavar="MODULE:FUNCTION", help=f"gives the data ({LOAD_DATA})")
+    if name not in ("check", "export"):
         default = None if name == "fit" else "best"
         add("--ckpt_path", type=str | None, default=default, help="a run's folder, a checkpoint, last, best or auto")
         parser.add_class_arguments(Trainer, "trainer")

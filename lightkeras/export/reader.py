@@ -126,7 +126,7 @@ def open_keras(folder: Path, names: list[str]) -> dict:
     model = keras.saving.load_model(folder / "model.keras", compile=False)
 
     def serve(**inputs):
-        values = [inputs[tensor.name] for tensor in model.inputs]
+        values = [*inputs.values()]  # the file may not keep their names
         found = model(values[0] if len(values) == 1 else values, training=False)
         return {f"output_{number}": value for number, value in enumerate(keras.tree.flatten(found))}
 
