@@ -74,7 +74,8 @@ class TrainerArguments(HyperparametersMixin):
         self.limit_predict_batches, self.val_check_interval = limit_predict_batches, val_check_interval
         self.check_val_every_n_epoch, self.num_sanity_val_steps = check_val_every_n_epoch, num_sanity_val_steps
         self.log_every_n_steps = log_every_n_steps
-        vars(self).update(seed=seed, callbacks=callbacks, export=export)
+        self.export = export
+        vars(self).update(seed=seed, callbacks=callbacks)
         for name, value in vars(self).items():
             if isinstance(value, np.generic):
                 setattr(self, name, value.item())
@@ -124,7 +125,7 @@ def _check_export(given: TrainerArguments) -> None:
     if given.export is None:
         return
     require_format("export", given.export)
-    saves = given.enable_checkpointing or given.fast_dev_run
+    saves = given.enable_checkpointing or bool(given.fast_dev_run)
     require(saves, "enable_checkpointing", "True with `export`, which exports a checkpoint", given.enable_checkpointing)
     root = given.default_root_dir
     require(not isinstance(as_path(root), RemotePath), "default_root_dir", "a local folder with `export`", root)
