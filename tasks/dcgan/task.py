@@ -61,6 +61,13 @@ class DCGAN(lk.TaskModule):
     data_module = MNISTData
     sample_every = 10
     unit = "images"
+    shown_metrics = (
+        "generator_loss",
+        "discriminator_loss",
+        "real_accuracy",
+        "fake_accuracy",
+        "val_pixel_frechet_distance",
+    )
     score_names = ("pixel_frechet_distance",)
     search_space = {
         "task.generator_learning_rate": {"float": [5e-5, 1e-3, "log"]},
