@@ -13,7 +13,7 @@ import tensorflow as tf
 from lightkeras.callbacks.assemble import assemble
 from lightkeras.callbacks.batch_hooks import needs_every_batch
 from lightkeras.callbacks.callback_list import CallbackList
-from lightkeras.callbacks.ending import announce_end, note_last_checkpoint
+from lightkeras.callbacks.ending import announce_end
 from lightkeras.callbacks.validation import try_out_validation
 from lightkeras.checkpoint import Checkpoint
 from lightkeras.data import DataModule, stages
@@ -319,7 +319,6 @@ class Trainer(TrainerArguments):
                 )  # fmt: skip
         except BaseException as error:
             callbacks.on_exception(error)
-            note_last_checkpoint(self, error)
             raise
         task.optimizers.finish_averages()
         self.interrupted = run.interrupted

@@ -4,11 +4,8 @@ import signal
 from typing import TYPE_CHECKING
 
 from lightkeras.callbacks.epoch_line import clock, format_value
-from lightkeras.callbacks.non_finite_guard import NonFiniteLossError
 from lightkeras.callbacks.progress import ProgressBar
-from lightkeras.checkpoint import latest_checkpoint
 from lightkeras.distribution.replicas import is_chief
-from lightkeras.runs.folder import CHECKPOINTS
 from lightkeras.utils import entry_points
 from lightkeras.utils.messages import logger as messages
 
@@ -49,8 +46,8 @@ def announce_end(trainer: "Trainer", task: "TaskModule", run: "Run", seconds: fl
 def _name_plan(trainer: "Trainer", task: "TaskModule", max_epochs: int) -> str:
     """Names the argument that ended a run which no callback stopped."""
     if task.global_step < (task.total_steps or 0):
-        return "stop_training was set outside of the callbacks"
-    return f"max_epochs={max_epochs}" + ("" if trainer.max_epochs else ", the default")
+        return "Ended by stop_training, set outside of the callbacks"
+    return f"Ended by max_epochs={max_epochs}" + ("" if trainer.max_epochs else ", the default")
 
 
 def next_commands(task: "TaskModule", run_dir: str) -> list[str]:
@@ -70,14 +67,3 @@ def command_name(task_class: type) -> str | None:
         if attribute == task_class.__name__ and f"{path}.".startswith(f"{package}."):
             return name
     return None if path.startswith("__main__.") or "<locals>" in path else path
-
-
-def note_last_checkpoint(trainer: "Trainer", error: BaseException) -> None:
-    """Adds to the error of a loss that is not finite how to go on from the last checkpoint, if there is one."""
-    if not isinstance(error, NonFiniteLossError) or not trainer.run_dir or not trainer.enable_checkpointing:
-        return
-    if latest_checkpoint(trainer.run_dir / CHECKPOINTS):
-        error.add_note(
-            f"To go on from the last checkpoint: ckpt_path={str(trainer.run_dir)!r}, and `allow_changes` for the "
-            "arguments of the task that you change."
-        )

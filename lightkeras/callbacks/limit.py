@@ -35,8 +35,8 @@ class Limit(Callback):
     def stop_reason(self) -> str:
         """Names the limit that ended training."""
         if self.max_steps is not None and self.model.global_step >= self.max_steps:
-            return f"max_steps={self.max_steps}"
-        return f"max_time={clock(self.max_seconds or 0)}"
+            return f"Ended by max_steps={self.max_steps}"
+        return f"Ended by max_time={clock(self.max_seconds or 0)}"
 
     def _out_of_time(self) -> bool:
         """By any worker's clock: all must stop at the same update."""

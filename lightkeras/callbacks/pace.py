@@ -34,6 +34,6 @@ class Pace:
         """Returns the seconds that this number of updates and of ends of epochs take; None before anything is known."""
         if not self._updates:
             return None
-        took = now - (self._at or now)  # of an end of which nothing is known but that it lasts
-        end = self._between / self._ends if self._ends else took
-        return updates * self._seconds / self._updates + ends * end
+        since = now - (self._at or now)  # the last update
+        end = self._between / self._ends if self._ends else since  # the first one lasts as long as it does
+        return max(updates * self._seconds / self._updates + ends * end - since, 0.0)

@@ -11,7 +11,6 @@ from rich.text import Text
 from lightkeras.callbacks.callback import Callback
 from lightkeras.callbacks.epoch_line import (
     CLOCK,
-    FIRST,
     LEFT,
     OTHERS,
     SPEED,
@@ -67,8 +66,8 @@ class ProgressBar(Callback):
     def on_train_begin(self, logs=None):
         self.best = self.best_epoch = None
         self.best_name, self._mode = self._find_ranking()
-        self._pace, self._values, self._seen = Pace(), {}, 0.0
-        self._began = self._looked = time.monotonic()
+        self._pace, self._values = Pace(), {}
+        self._began = self._looked = self._seen = time.monotonic()
         self._epoch, self._epoch_began = 0, self._began
         if is_terminal(sys.stdout):
             self._show_bar()
@@ -83,12 +82,17 @@ class ProgressBar(Callback):
         return [callback for callback in self.run.callbacks.callbacks if isinstance(callback, kind)]
 
     def _show_bar(self) -> None:
-        self._ascii = not can_show(sys.stdout, draw_bar(0.5, 3, False))
+        self.show_on(Console(file=sys.stdout, highlight=False))
         self._live = Live(
-            console=Console(file=sys.stdout, highlight=False), get_renderable=self._draw, transient=True,
-            refresh_per_second=1 / max(self.refresh, 0.1), vertical_overflow="crop",
+            console=self._console, get_renderable=self.draw, transient=True, vertical_overflow="crop",
+            refresh_per_second=1 / max(self.refresh, 0.1),
         )  # fmt: skip
         self._live.start()
+
+    def show_on(self, console: Console) -> None:
+        """Takes the width and the characters of the lines from `console`."""
+        self._console = console
+        self._ascii = not can_show(console.file, draw_bar(0.5, 3, False))
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch, self._epoch_began = epoch, time.monotonic()
@@ -145,27 +149,30 @@ class ProgressBar(Callback):
     # ---- lines
 
     def _print(self, parts: list[Part]) -> None:
-        shown = [Part(to_shown(sys.stdout, part.text), part.rank, part.style) for part in parts]
         if self._live:
-            self._live.console.print(fit_line(shown, columns_of(self._live.console.width)), crop=False, soft_wrap=True)
+            line = self._fit(parts, columns_of(self._console.width))
+            self._console.print(line, crop=False, soft_wrap=True)
         else:
-            print_line(str(fit_line(shown, columns_of())))
+            print_line(str(self._fit(parts, columns_of())))
 
-    def _draw(self) -> Text:
+    def _fit(self, parts: list[Part], columns: int) -> Text:
+        file = self._console.file if self._live else sys.stdout
+        return fit_line([Part(to_shown(file, part.text), part.rank, part.style) for part in parts], columns)
+
+    def draw(self) -> Text:
         """Draws the line of the bar, by the clock."""
-        console, now = self._live.console if self._live else Console(), time.monotonic()
-        columns = columns_of(console.width)
-        where, step, left = self._parts(now)
-        share = self._share(now)
-        done = [] if share is None else [
-            Part(draw_bar(share, BAR if columns >= 60 else BAR // 2, self._ascii), FIRST, "cyan"),
-            Part(f"{share:4.0%}", LEFT + 1),
+        now, columns = time.monotonic(), columns_of(self._console.width)
+        where, step, left = (part.text for part in self._parts(now))
+        share, width = self._share(now), BAR if columns >= 60 else BAR // 2
+        bar = "" if share is None else draw_bar(share, width, self._ascii)
+        metrics = [part.text for part in self._metric_parts(self._values, [])[:2]]
+        first, second = [*metrics, "", ""][:2]
+        best = "" if self.best is None else f"best {format_value(self.best)} (epoch {self.best_epoch})"
+        parts = [
+            Part(where), Part(bar, 2, "cyan"), Part("" if share is None else f"{share:4.0%}", 4), Part(step, 7),
+            Part(first, 3), Part(second, 5), Part(best, 6), Part(left, 1),
         ]  # fmt: skip
-        best = Part(
-            f"best {format_value(self.best)} (epoch {self.best_epoch})" if self.best is not None else "", OTHERS
-        )
-        parts = [where, *done, step, *self._metric_parts(self._values, [])[:2], best, left]
-        return fit_line([Part(to_shown(sys.stdout, p.text), p.rank, p.style) for p in parts], columns)
+        return self._fit(parts, columns)
 
     def _parts(self, now: float) -> list[Part]:
         """Makes the parts about the place in the run: epoch, update of the epoch, remaining time."""
@@ -194,8 +201,7 @@ class ProgressBar(Callback):
         seconds = [one.max_seconds - (now - self._began) for one in self._callbacks(Limit) if one.max_seconds]
         total, step = self.model.total_steps, self.model.global_step
         if total:
-            ends = (self.run.epochs or 0) - self._epoch - int(ended)
-            seconds += [self._pace.remaining(now, total - step, ends)]
+            seconds += [self._pace.remaining(now, total - step, (self.run.epochs or 0) - self._epoch)]
         known = [one for one in seconds if one is not None]
         over = ended and total and step >= total
         return Part(f"{clock(max(min(known), 0))} left" if known and not over else "", LEFT)

@@ -15,7 +15,7 @@ def reason_of(callback: keras.callbacks.Callback) -> str:
         return describe_patience(name, callback.monitor, callback.wait, best, at, "epochs")
     if isinstance(callback, keras.callbacks.TerminateOnNaN):
         return f"{name}: the loss is not finite"
-    return f"{name} ended the training"
+    return f"Ended by {name}"
 
 
 def describe_patience(name: str, monitor: str, count: int, best: float | None, epoch: int | None, unit: str) -> str:

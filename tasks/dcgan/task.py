@@ -64,9 +64,9 @@ class DCGAN(lk.TaskModule):
     shown_metrics = (
         "generator_loss",
         "discriminator_loss",
+        "val_pixel_frechet_distance",
         "real_accuracy",
         "fake_accuracy",
-        "val_pixel_frechet_distance",
     )
     score_names = ("pixel_frechet_distance",)
     search_space = {
