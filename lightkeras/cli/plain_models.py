@@ -20,13 +20,15 @@ from lightkeras.configuration import Parser
 from lightkeras.data import DataModule
 from lightkeras.distribution.accelerator import make_logical_cpus
 from lightkeras.distribution.strategies import make_strategy
+from lightkeras.preview import print_preview, show
 from lightkeras.trainer import Trainer, seed_everything
 from lightkeras.utils.checks import UsageError, nearest, new_file
 from lightkeras.verifier.plain_models import check_model
 
-COMMANDS = ("fit", "validate", "test", "predict", "check")
+COMMANDS = ("show", "fit", "validate", "test", "predict", "check")
 LOAD_DATA = "load_data"
 STAGES = {"validate": "validation_data", "test": "test_data", "predict": "predict_data"}
+SHOWN = ("data", "validation_data", "batch_size")
 TESTED = ("test_data", "predict_data")  # not for `fit`
 
 
@@ -144,6 +146,13 @@ def _fit(parser: Parser, config: Any, build: Callable, load: Callable) -> int:
     return 128 + trainer.interrupted if trainer.interrupted else 0
 
 
+def _show(parser: Parser, config: Any, build: Callable, load: Callable) -> int:
+    trainer = parser.instantiate(config).trainer
+    given = {name: one for name, one in _fit_keywords(load()).items() if name in SHOWN}
+    print_preview(show(_build(trainer, build), **given, **trainer.init_args | {"callbacks": None}))
+    return 0
+
+
 def _evaluate(parser: Parser, config: Any, build: Callable, load: Callable) -> int:
     trainer, given = parser.instantiate(config).trainer, as_keywords(load())
     stage = "validate" if "validate" in parser.prog.split() else "test"
@@ -169,4 +178,4 @@ def _check(parser: Parser, config: Any, build: Callable, load: Callable) -> int:
     return 0 if report.passed else 1
 
 
-ACTIONS = {"fit": _fit, "validate": _evaluate, "test": _evaluate, "predict": _predict, "check": _check}
+ACTIONS = {"show": _show, "fit": _fit, "validate": _evaluate, "test": _evaluate, "predict": _predict, "check": _check}
