@@ -41,7 +41,7 @@ def _name(name: str, lines: list[Text]) -> list[Text]:
 def _draw_picture(picture: np.ndarray, console: Console, width: int) -> list[Text]:
     coloured = console.color_system in ("truecolor", "256") and console.encoding.startswith("utf")
     pixels = to_pixels(picture, min(width, WIDTH))
-    return list((draw_colours if coloured else draw_shades)(pixels).split("\n"))
+    return list((draw_colours if coloured else draw_shades)(pixels).split("\n", allow_blank=True))
 
 
 def _write(value: Any) -> str:
@@ -62,4 +62,6 @@ def _cut(text: str, console: Console, width: int) -> list[Text]:
     """Wraps a text, and keeps the first lines."""
     parts = [Text(to_shown(console.file, one)) for one in text.splitlines() or [""]]
     lines = [line for part in parts for line in part.wrap(console, width)]
+    for line in lines:
+        line.rstrip()
     return [*lines[:LINES], *([Text("...")] if len(lines) > LINES else [])]

@@ -111,7 +111,7 @@ class Preview:
         if validation is not None:
             lines += [f"{_write_seconds(validation)} a validation, {self.validations:,} times"]
         if self.seconds is not None:
-            lines += [f"About {clock(self.seconds)} for the whole run, without samples and checkpoints"]
+            lines += [f"About {clock(self.seconds)} in all, without samples and checkpoints"]
         return lines
 
 
@@ -165,7 +165,8 @@ def show(
     total, seconds = watch.seen["total_steps"], None
     if total and timing.update is not None:
         seconds = timing.first + total * timing.update + validations * (timing.validation or 0.0)
-    examples = [data.show_example(one) for one in read_examples(data.trained_on, timed.seed)]
+    train: Any = data.trained_on
+    examples = [data.show_example(one) for one in read_examples(train, timed.seed)]
     title = f"{subject.title} on {type(data).__name__}"
     return Preview(
         title, dict(data.init_args), _list_splits(data, timed, limit), examples=examples, timing=timing,
@@ -194,7 +195,8 @@ def _scale(
 
 
 def _list_splits(data: DataModule, timed: Trainer, limit: Any) -> list[Split]:
-    found: dict[str, Any] = {"train": stages.StageData(data.trained_on, len(data.trained_on))}
+    train: Any = data.trained_on
+    found: dict[str, Any] = {"train": stages.StageData(train, len(train))}
     with seeded(timed.seed):
         found |= _named("validation", stages.validation(data, limit or 1.0, 0))
         data.setup("test")
