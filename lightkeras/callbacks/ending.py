@@ -37,7 +37,8 @@ def announce_end(trainer: "Trainer", task: "TaskModule", run: "Run", seconds: fl
     reason = run.reason or _name_plan(trainer, task, max_epochs)
     if bars and bars[0].best is not None and "best " not in reason:
         reason += f"; best {bars[0].best_name} {format_value(bars[0].best)} at epoch {bars[0].best_epoch}"
-    messages.info("%s (%s updates, %s)", reason, f"{task.global_step:,}", clock(seconds))
+    updates = f"{task.global_step:,} update" + "s" * (task.global_step != 1)
+    messages.info("%s (%s, %s)", reason, updates, clock(seconds))
     if bars and trainer.run_dir and trainer.enable_checkpointing:
         for label, command in zip(("Next: ", "      "), next_commands(task, str(trainer.run_dir)), strict=False):
             messages.info("%s%s", label, command)
