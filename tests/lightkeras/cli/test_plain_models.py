@@ -76,7 +76,7 @@ def test_a_run_is_fitted_resumed_evaluated_used_and_exported(run, folder, monkey
     "command, options, message",
     [
         ("test", [], 'Expected the data function to give "test_data" for test. Received: data, validation_data'),
-        ("find_lr", [], "Expected one of fit, validate, test, predict, export, check, tune"),
+        ("find_lr", [], "Expected one of show, fit, validate, test, predict, export, check, tune"),
         ("fit", ["--data", "plain_net:no_data"], "Expected a function of plain_net. Received: 'no_data'"),
     ],
 )
