@@ -77,8 +77,8 @@ class Passes:
             self._equal = False  # once
             logger.warning(
                 "The %s begins with another batch in pass %d than in pass 0, and no `shuffle` is in it: something "
-                "draws at random (an augmentation, a generator of its own). A stopped run resumes to the same bits only if "
-                "that draws the same in another process: give it a seed, as `tf.random.stateless_uniform` takes one.",
+                "draws at random (an augmentation, a generator of its own). A stopped run resumes to the same bits "
+                "only if that draws the same in another process: give it a seed, as `tf.random.stateless_uniform` has.",
                 self._what, number,
             )  # fmt: skip
         self._digests = {one: value for one, value in self._digests.items() if one in (0, number - 1)}
