@@ -172,6 +172,10 @@ class Loop:
         seed, stage: Key the draws of the step, beside the addresses of the rows; see `random.keys`.
         run_eagerly: Run op by op.
         jit_compile: Let XLA compile the step, or the whole loop where the source allows it. May change between calls.
+
+    Attributes:
+        graph: The graph of the function that was traced last, of `count` steps; None before, and where steps run op by
+            op.
     """
 
     def __init__(
@@ -186,7 +190,7 @@ class Loop:
 
     def forget(self) -> None:
         """Drops the compiled functions: the next call traces the step again."""
-        self._runs = functools.cache(self._make)
+        self._runs, self.graph = functools.cache(self._make), None
 
     def counting(self, sums: Carried, calls: StepsPerCall) -> "Loop":
         """Returns a loop with the same compiled functions, and with `sums` and `calls` of its own."""
@@ -233,7 +237,11 @@ class Loop:
 
         if self._run_eagerly:
             return functools.partial(_run_eagerly, make_step)
-        run = functools.partial(_run_in_graph, make_step)
+
+        def run(opened, count, update, carried):
+            self.graph = tf.compat.v1.get_default_graph()
+            return _run_in_graph(make_step, opened, count, update, carried)
+
         return tf.function(run, autograph=False, reduce_retracing=True, jit_compile=whole or None)
 
 

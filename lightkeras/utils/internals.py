@@ -250,6 +250,14 @@ def operations(graph: Any) -> list[Any]:
     return found
 
 
+def called_graphs(operation: Any, attribute: str) -> list[Any]:
+    """Returns the graphs of the functions that an operation calls; a function that has none is left out."""
+    called = operation.get_attr(attribute)
+    names = [one.name for one in (called if isinstance(called, list) else [called])]
+    found = [getattr(operation.graph._functions.get(name), "graph", None) for name in names]
+    return [graph for graph in found if graph is not None]
+
+
 def placeholders(spec: Any) -> Any:
     """Creates a batch of symbolic tensors, ragged and sparse ones too, in a `scratch_graph`."""
     flat = tf.nest.flatten(spec, expand_composites=True)
