@@ -44,13 +44,27 @@ def count_flops(graph: Any, arguments: dict[str, int] | None = None) -> Flops:
     return Flops(total, tuple(sorted(counter.notes)))
 
 
+def used_operations(graph: Any) -> list[Any]:
+    """Returns the operations that the results and effects of a function need: TensorFlow removes the others.
+
+    (A gradient that nobody asked for is traced too where a tape comes by.)
+    """
+    waiting, found = [*(tensor.op for tensor in graph.outputs), *graph.control_outputs], {}
+    while waiting:
+        operation = waiting.pop()
+        if operation.name not in found:
+            found[operation.name] = operation
+            waiting += [*(tensor.op for tensor in operation.inputs), *operation.control_inputs]
+    return list(found.values())
+
+
 class _Counter:
     def __init__(self):
         self.notes: set[str] = set()
 
     def count(self, values: Values) -> float:
         """Counts a graph once."""
-        return math.fsum(self._operation(values, operation) for operation in values.graph.get_operations())
+        return math.fsum(self._operation(values, operation) for operation in used_operations(values.graph))
 
     def _operation(self, values: Values, operation: Any) -> float:
         kind = operation.type
