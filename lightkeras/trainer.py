@@ -101,6 +101,8 @@ class Trainer(TrainerArguments):
         log_every_n_steps: Updates between two rows of the logs.
         log_gradient_norm: Log the global norm of the reduced gradients, before clipping, as `gradient_norm`, or as
             `NAME_gradient_norm` of several optimizers.
+        profiler: The first and the last update of a TensorBoard profile, "20-30"; None for none. See
+            `callbacks.Profiler`.
 
     Attributes:
         run_dir: The folder of the last run, or None.
@@ -301,6 +303,7 @@ class Trainer(TrainerArguments):
         if callbacks:
             task.train_loop.calls.stops = (self.log_every_n_steps, *callbacks.stops("stops"))
             task.train_loop.calls.epoch_stops = callbacks.stops("epoch_stops")
+            task.train_loop.calls.cuts = callbacks.stops("cuts")
 
     # ---- training
 

@@ -43,6 +43,7 @@ class StepsPerCall:
         seconds: Time until the last call returned (the device may still be busy).
         stops: Calls end at multiples of these numbers of updates of the run.
         epoch_stops: Calls end at multiples of these numbers of updates of an epoch.
+        cuts: Calls end at these numbers of updates of the run.
     """
 
     TARGET = 0.05
@@ -53,6 +54,7 @@ class StepsPerCall:
         self._timed, self.count, self.seconds = 0, 0, 0.0
         self.stops: tuple[int, ...] = ()
         self.epoch_stops: tuple[int, ...] = ()
+        self.cuts: tuple[int, ...] = ()
 
     def begin(self, total: int, done: int = 0, before: int = 0) -> None:
         """Begins an epoch (or evaluation) of `total` steps, of which `done` are made, after `before` other steps."""
@@ -85,7 +87,8 @@ class StepsPerCall:
             self._adapt(count, self.seconds)
 
     def _steps_to_stop(self) -> int:
-        of_run = [stop - (self._before + self.done) % stop for stop in self.stops]
+        now = self._before + self.done
+        of_run = [stop - now % stop for stop in self.stops] + [cut - now for cut in self.cuts if cut > now]
         return min([self.total, *of_run, *(stop - self.done % stop for stop in self.epoch_stops)])
 
     def _adapt(self, count: int, seconds: float) -> None:

@@ -17,6 +17,7 @@ from keras.src.utils import rng_utils
 from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver
 from tensorflow.python.eager import context as tensorflow_context
 from tensorflow.python.framework import ops as tensorflow_ops
+from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 # ---- Keras: layers
 
@@ -303,6 +304,11 @@ def expand_slurm_hosts(nodes: str, tasks_per_node: str) -> list[tuple[str, int]]
     """Expands Slurm's short forms: `"n[1-2]", "2(x2)"` to `[("n1", 2), ("n2", 2)]`."""
     hosts = slurm_cluster_resolver.expand_hostlist(nodes)
     return list(zip(hosts, slurm_cluster_resolver.expand_tasks_per_node(tasks_per_node), strict=True))
+
+
+def trace_planes(path: Any) -> list[Any]:
+    """Returns the planes (a machine's threads, or a device) of a profile that TensorFlow wrote: `XPlane` messages."""
+    return list(xplane_pb2.XSpace.FromString(path.read_bytes()).planes)
 
 
 # ---- KerasTuner: spaces, oracles, and messages between processes
