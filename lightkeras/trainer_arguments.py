@@ -14,8 +14,8 @@ from lightkeras.distribution.accelerator import check_accelerator, prepare_devic
 from lightkeras.distribution.cluster import read_cluster
 from lightkeras.distribution.strategies import check_devices
 from lightkeras.keras_models.task import KerasTask
-from lightkeras.runs.state import CHANGEABLE
 from lightkeras.profiling.update_range import parse_updates
+from lightkeras.runs.state import CHANGEABLE
 from lightkeras.task import TaskModule
 from lightkeras.training.optimizers import CLIP_ALGORITHMS
 from lightkeras.training.precision import ALIASES, PRECISIONS
@@ -198,9 +198,6 @@ def _check_profiler(given: TrainerArguments) -> None:
     require(not given.fast_dev_run, "profiler", "None with fast_dev_run, which writes nothing", given.profiler)
     enough = given.max_steps is None or asked.last <= given.max_steps
     require(enough, "profiler", f"within the {given.max_steps} updates of max_steps", given.profiler)
-    for callback in given.callbacks or ():
-        twice = isinstance(callback, keras.callbacks.TensorBoard) and callback.profile_batch
-        require(not twice, "profiler", "None beside a TensorBoard callback with a profile_batch", given.profiler)
 
 
 INSTEAD = {  # of Keras' callbacks that would disturb a run

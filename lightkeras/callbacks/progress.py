@@ -6,7 +6,7 @@ import time
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lightkeras.callbacks.callback import Callback
-from lightkeras.callbacks.log_values import numbers_of
+from lightkeras.callbacks.log_values import is_speed, numbers_of
 
 
 def describe(logs: dict | None) -> str:
@@ -83,7 +83,7 @@ class ProgressBar(Callback):
         return f"ETA {clock(left * (now - (self._begun or now)) / made)}" if made and left > 0 else ""
 
     def on_log(self, record):
-        self._rates = {name: value for name, value in record.items() if name.endswith("_per_second")}
+        self._rates = {name: value for name, value in record.items() if is_speed(name)}
 
     def on_epoch_end(self, epoch, logs=None):
         now = time.monotonic()

@@ -10,6 +10,7 @@ from lightkeras.profiling.trips import loop_of
 from lightkeras.profiling.values import Values
 
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+UNKNOWN_SIZE = "products of unknown size are not counted"
 LOOPS = ("While", "StatelessWhile")
 BRANCHES = {
     **dict.fromkeys(("If", "StatelessIf"), ("then_branch", "else_branch")),
@@ -27,6 +28,11 @@ class Flops(NamedTuple):
 
     total: float
     notes: tuple[str, ...]
+
+    @property
+    def sizes_known(self) -> bool:
+        """Whether the size of every product is known before it runs."""
+        return UNKNOWN_SIZE not in self.notes
 
 
 def count_flops(graph: Any, arguments: dict[str, int] | None = None) -> Flops:
@@ -84,7 +90,7 @@ class _Counter:
         count = PRODUCTS[operation.type](operation)
         if not math.isnan(count):
             return count
-        self.notes.add("products of unknown size are not counted")
+        self.notes.add(UNKNOWN_SIZE)
         return 0.0
 
     def _loop(self, values: Values, operation: Any) -> float:
@@ -100,7 +106,9 @@ class _Counter:
         return of_pass * (1 if trips is None else trips)
 
     def _branches(self, values: Values, operation: Any) -> float:
-        counts = [self.count(inside) for name in BRANCHES[operation.type] for inside in values.inside(operation, name, 1)]
+        counts = [
+            self.count(inside) for name in BRANCHES[operation.type] for inside in values.inside(operation, name, 1)
+        ]
         if len(set(counts)) > 1:
             self.notes.add("a condition counts as its costliest branch")
         return max(counts, default=0.0)

@@ -56,7 +56,7 @@ def _spans(plane: Any) -> Iterator[tuple[str, str, float]]:
         for event in line.events:
             if named := _name(plane, event, names):
                 events.append((event.offset_ps, event.duration_ps, named))
-        for (name, kind), own in _own_times(events):
+        for (name, kind), own in own_times(events):
             yield name, kind, own * PICOSECONDS
 
 
@@ -67,15 +67,15 @@ def _name(plane: Any, event: Any, stat_names: dict[int, str]) -> tuple[str, str]
     if name and kind == meta.display_name:
         return name, kind
     stats = {stat_names[stat.metadata_id]: stat for stat in event.stats}
-    for key in ("tf_op", "hlo_op"):
+    for key in ("tf_op", "hlo_op", "kernel_annotation"):
         if key in stats:
-            text = stats[key].str_value or stat_names[stats[key].ref_value]
+            text = stats[key].str_value or stat_names.get(stats[key].ref_value, "")
             name, _, kind = text.rpartition(":")
-            return (name, kind) if name and key == "tf_op" else (text, XLA)
+            return (name, kind) if name and key != "hlo_op" else (text, XLA)
     return (meta.name, "kernel") if plane.name.startswith(DEVICE) and stats else None
 
 
-def _own_times(events: Iterable[tuple[int, int, Any]]) -> list[tuple[Any, float]]:
+def own_times(events: Iterable[tuple[int, int, Any]]) -> list[tuple[Any, float]]:
     """Takes from each event's time that of the events within it, on the same thread."""
     own: list[list[Any]] = []
     open_events: list[tuple[int, list[Any]]] = []  # end; [what, time]
@@ -97,9 +97,7 @@ def write_costs(path: Folder, costs: list[Cost], updates: int) -> None:
         rows.writerow(COLUMNS)
         for cost in costs:
             share, each = cost.milliseconds / total if total else 0.0, cost.milliseconds / updates
-            rows.writerow(
-                [cost.name, cost.kind, cost.calls, f"{cost.milliseconds:.3f}", f"{share:.4f}", f"{each:.4f}"]
-            )
+            rows.writerow([cost.name, cost.kind, cost.calls, f"{cost.milliseconds:.3f}", f"{share:.4f}", f"{each:.4f}"])
 
 
 def make_table(costs: list[Cost], updates: int, title: str, rows: int = 10) -> Table:

@@ -1,8 +1,8 @@
 """Floating-point operations of one operation of a graph: of products alone.
 
-A product of (m, k) and (k, n) counts 2 m k n, a convolution 2 x kernel's size x places that it is applied at. Element-wise
-operations, sums, look-ups and the optimizer count nothing, as in the published figures of model FLOPs (Chowdhery et al.
-2022, PaLM, appendix B: "model FLOPs utilization").
+A product of (m, k) and (k, n) counts 2 m k n, a convolution 2 x kernel's size x places that it is applied at.
+Element-wise operations, sums, look-ups and the optimizer count nothing, as in the published figures of model FLOPs
+(Chowdhery et al. 2022, PaLM, appendix B: "model FLOPs utilization").
 """
 
 import math
