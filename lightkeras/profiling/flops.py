@@ -46,7 +46,7 @@ def count_flops(graph: Any, arguments: dict[str, int] | None = None) -> Flops:
         arguments: Values of integer arguments, by name.
     """
     counter = _Counter()
-    total = counter.count(Values(graph, {name: np.float64(value) for name, value in (arguments or {}).items()}))
+    total = counter.count(Values(graph, {name: np.asarray(value) for name, value in (arguments or {}).items()}))
     return Flops(total, tuple(sorted(counter.notes)))
 
 

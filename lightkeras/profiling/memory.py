@@ -29,7 +29,7 @@ def estimate_memory(graph: Any, arguments: dict[str, int] | None = None) -> floa
         graph: The graph of a `tf.function`'s trace.
         arguments: Values of integer arguments, by name.
     """
-    return _peak(Values(graph, {name: np.float64(value) for name, value in (arguments or {}).items()}))
+    return _peak(Values(graph, {name: np.asarray(value) for name, value in (arguments or {}).items()}))
 
 
 def tensor_bytes(tensor: Any) -> float:

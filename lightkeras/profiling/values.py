@@ -75,8 +75,9 @@ class Values:
             value = self.of(operation.inputs[0])
             return value if value is None or operation.type in SAME[:4] else _reshaped(value, operation.outputs[0])
         known = operation.type in OPERATIONS or operation.type == "StridedSlice"
-        inputs = [self.of(tensor) for tensor in operation.inputs] if known else [None]
-        if any(value is None for value in inputs):
+        found = [self.of(tensor) for tensor in operation.inputs] if known else [None]
+        inputs = [value for value in found if value is not None]
+        if len(inputs) < len(found):
             return None
         if operation.type == "StridedSlice":
             return _slice(operation, *inputs)

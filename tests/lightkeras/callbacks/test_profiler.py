@@ -40,7 +40,7 @@ def test_many_steps_a_call_are_cut_to_the_updates_that_were_asked_for(tmp_path, 
     folder = trainer.run_dir / "profile" / "updates_6-17"
     assert steps_of(folder) == [6, 11, 16]  # an epoch has 5 updates
     rows = rows_of(folder)
-    assert [row["calls"] for row in rows if row["operation"].endswith("hidden_1/MatMul")][0] == "12"
+    assert next(row["calls"] for row in rows if row["operation"].endswith("hidden_1/MatMul")) == "12"
     assert rows[0]["milliseconds"] and sum(float(row["share"]) for row in rows) == pytest.approx(1, abs=0.01)
     shown = capsys.readouterr().out
     assert "Costliest operations of updates 6-17, in 3 calls" in shown

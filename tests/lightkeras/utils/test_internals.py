@@ -484,7 +484,9 @@ def test_called_graphs():
         x = tf.ones((2, 2))
         tf.function(lambda x: x @ x)(x)
         tf.cond(x[0, 0] > 0, lambda: x, lambda: -x)
-    call, branch = (next(one for one in graph.get_operations() if kind in one.type) for kind in ("PartitionedCall", "If"))
+    call, branch = (
+        next(one for one in graph.get_operations() if kind in one.type) for kind in ("PartitionedCall", "If")
+    )
     (called,) = internals.called_graphs(call, "f")
     assert "MatMul" in [operation.type for operation in called.get_operations()]
     assert len(internals.called_graphs(branch, "then_branch")) == 1
