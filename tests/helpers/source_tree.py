@@ -57,8 +57,13 @@ def sources(*packages: str) -> tuple[Source, ...]:
     return tuple(read(path) for package in packages or PACKAGES for path in sorted((ROOT / package).rglob("*.py")))
 
 
-def imports(source: Source) -> Iterator[Import]:
-    """Yields what a file imports, inside functions too; imports for type checkers only are left out."""
+@functools.cache
+def imports(source: Source) -> tuple[Import, ...]:
+    """Returns what a file imports, inside functions too; imports for type checkers only are left out."""
+    return tuple(_imports(source))
+
+
+def _imports(source: Source) -> Iterator[Import]:
     skipped = _for_type_checkers(source.tree)
     for node in nodes(source.tree):
         if id(node) in skipped:
