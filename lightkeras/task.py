@@ -16,6 +16,7 @@ from lightkeras.data.batches import map_batch, row_count
 from lightkeras.distribution.replicas import draw_by_replica, num_replicas
 from lightkeras.export.exported_task import ExportedTask
 from lightkeras.metrics import WeightedMean
+from lightkeras.profiling.output_shapes import noting_shapes
 from lightkeras.random.keys import keyed_draws
 from lightkeras.runs.portable import PortableTask
 from lightkeras.runs.state import load_task
@@ -60,6 +61,8 @@ class TaskModule(PortableTask, ExportedTask, Logging, KerasMethods):
         prefer_jit_compile: The value that `Trainer(jit_compile="auto")` takes for this task; None takes the faster one
             (see `callbacks.Compilation`).
         sample_every: Epochs between two calls of `write_samples`.
+        shown_metrics: The metrics that are worth the line of an epoch, the most important first; without any, the
+            losses come first. All are in the logs.
         optimizers: The optimizers by name, a `NamedOptimizers`.
         seed: The seed of the run, set by the Trainer.
         global_step: Updates made so far.
@@ -74,6 +77,7 @@ class TaskModule(PortableTask, ExportedTask, Logging, KerasMethods):
     search_space: Any = None
     prefer_jit_compile: bool | None = None
     sample_every = 1
+    shown_metrics: tuple[str, ...] = ()
     seed = 0
     steps_per_epoch: Any = None
     total_steps: int | None = None
@@ -236,7 +240,7 @@ class TaskModule(PortableTask, ExportedTask, Logging, KerasMethods):
         with internals.scratch_graph("build"):
             batch = map_batch(internals.placeholder, self.spec)
             address = internals.placeholder(address_spec(row_count(self.spec)))
-            with keyed_draws(address, self.seed, stage), keras_metrics.discovering(batch) as updated:
+            with noting_shapes(), keyed_draws(address, self.seed, stage), keras_metrics.discovering(batch) as updated:
                 sums = {name: type(value) for name, value in logged.call(function, batch, self).items()}
         return MetricSums(sums, updated.found)
 

@@ -31,7 +31,7 @@ FLOORS = (  # a file imports from its own floor and the floors below it
     ("version",),
     ("utils",),
     ("checkpoint", "data", "decoding", "distribution", "layers", "metrics", "random", "text"),
-    ("losses", "schedules", "training"),
+    ("losses", "profiling", "schedules", "training"),
     ("runs",),
     ("export",),
     ("task",),
@@ -40,7 +40,7 @@ FLOORS = (  # a file imports from its own floor and the floors below it
     ("trainer_arguments",),
     ("trainer",),
     ("configuration",),
-    ("tuning", "verifier"),
+    ("preview", "tuning", "verifier"),
     ("cli",),
     ("__main__",),
 )
