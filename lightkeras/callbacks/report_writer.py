@@ -1,23 +1,25 @@
 """report.html: the page of a run, made at its end; and the sections that only its task can give."""
 
+import dataclasses
 import json
 import time
 
 from lightkeras.callbacks.callback import Callback
-from lightkeras.report import write_report
+from lightkeras.callbacks.sample_writer import SampleWriter
+from lightkeras.report import Section, write_report
 from lightkeras.report.blocks import to_json
 from lightkeras.report.record import SECTIONS
 from lightkeras.utils.files import write_text
 from lightkeras.utils.messages import logger
 
-SHARE = 0.01  # of the training time that the task's sections may take while it trains
+SHARE = 0.01  # of the training time that the task's sections may take
 
 
 class ReportWriter(Callback):
-    """Writes `report.html` when training ends, however it ends, and the task's `report_sections()` before.
+    """Writes `report.html` when training ends, however it ends.
 
-    The sections are also written after epochs with samples, for a live page, where that takes at most a hundredth of
-    the time. A failure to make either is a warning: it ends no run.
+    After epochs with samples it writes the task's `report_sections()`, if that takes at most a hundredth of the time
+    since it did so last, and after the last epoch in any case. A failure to make either is a warning: it ends no run.
     """
 
     order = 100
@@ -28,29 +30,29 @@ class ReportWriter(Callback):
         self._took, self._made = 0.0, 0.0
 
     def on_epoch_end(self, epoch, logs=None):
-        due = time.monotonic() - self._made >= self._took / SHARE
-        if (
-            due
-            and (epoch + 1) % self.model.sample_every == 0
-            and self.model.global_step < (self.model.total_steps or 0)
-        ):
-            self._write_sections()
+        last = self.model.stop_training or epoch + 1 == self.run.epochs
+        cheap = time.monotonic() - self._made >= self._took / SHARE
+        if (epoch + 1) % self._every() == 0 and (last or cheap):
+            self._write_sections(epoch)
+
+    def _every(self) -> int:
+        """Epochs between two samples."""
+        writers = [callback for callback in self.run.callbacks.callbacks if isinstance(callback, SampleWriter)]
+        return next((writer.every_n_epochs for writer in writers), None) or self.model.sample_every
 
     def on_train_end(self, logs=None):
-        if not self.run.interrupted:  # whoever sent the signal waits
-            self._write_sections()
         self._write_report()
 
     def on_exception(self, error):
         self._write_report()
 
-    def _write_sections(self) -> None:
+    def _write_sections(self, epoch: int) -> None:
         began = time.monotonic()
         try:
             with self.run.timed("report"), self.model.averaged_weights():
-                found = [to_json(section) for section in self.model.report_sections()]
-            if found:
-                write_text(self.run.folder / SECTIONS, json.dumps(found))
+                found = [_date(section, epoch) for section in self.model.report_sections()]
+                if found:
+                    write_text(self.run.folder / SECTIONS, json.dumps([to_json(section) for section in found]))
         except Exception as error:
             logger.warning("The task's sections of the report could not be made: %r", error)
         self._made = time.monotonic()
@@ -61,3 +63,7 @@ class ReportWriter(Callback):
             write_report(self.run.folder)
         except Exception as error:
             logger.warning("The report could not be made: %r", error)
+
+
+def _date(section: Section, epoch: int) -> Section:
+    return dataclasses.replace(section, note=f"After epoch {epoch + 1}. {section.note}".strip())

@@ -46,7 +46,7 @@ def _differences(records: Sequence[RunRecord], labels: Sequence[str]) -> Table:
 def _results(records: Sequence[RunRecord], labels: Sequence[str]) -> Table:
     rows = [["run", *(record.name for record in records)], ["status", *(record.status for record in records)],
             ["result", *(headline(record) for record in records)]]  # fmt: skip
-    monitors = dict.fromkeys(record.monitor for record in records)
+    monitors = dict.fromkeys(record.monitor for record in records if record.monitor)
     for name, mode in monitors:
         best = [record.rows.best(name, mode) for record in records]
         rows.append([f"best {name}", *(show(found[1]) if found else "" for found in best)])

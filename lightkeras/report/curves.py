@@ -42,7 +42,8 @@ def label_of(name: str, title: str) -> str:
 def metric_charts(record: RunRecord) -> list[Chart]:
     """Draws every metric of a run; the chart of its monitor comes first."""
     groups = group_metrics(list(record.rows.columns))
-    first = next((title for title, names in groups.items() if record.monitor[0] in names), None)
+    monitor = record.monitor and record.monitor[0]
+    first = next((title for title, names in groups.items() if monitor in names), None)
     titles = [title for title in groups if title == first] + [title for title in groups if title != first]
     charts = [draw(title, _lines(record.rows, groups[title], title)) for title in titles]
     return [chart for chart in [*charts, *_speed_charts(record)] if chart]
@@ -75,7 +76,7 @@ def _speed_charts(record: RunRecord) -> list[Chart | None]:
 def comparing_charts(records: Sequence[RunRecord], labels: Sequence[str]) -> list[Chart]:
     """Draws each metric of several runs in one chart: of those with a validation, the validation."""
     names = list(dict.fromkeys(name for record in records for name in record.rows.columns))
-    monitors = {record.monitor[0] for record in records}
+    monitors = {record.monitor[0] for record in records if record.monitor}
     ordered = sorted(names, key=lambda name: (name not in monitors, not name.startswith(VALIDATION)))
     charts = []
     for name in ordered:

@@ -51,14 +51,22 @@ class TimeLine:
 
 def headline(record: RunRecord) -> str:
     """The result in one line."""
-    rows, (name, mode) = record.rows, record.monitor
-    best = rows.best(name, mode)
-    if best is None:
+    rows = record.rows
+    if not rows.columns:
         return "No value is logged yet."
-    epochs = f" in {rows.epoch + 1:,} epoch{'s' if rows.epoch else ''}"
-    text = f"Best {name} {show(best[1])} after {best[0]:,} updates; {rows.step:,} updates{epochs}"
+    epochs = f"{rows.step:,} updates in {rows.epoch + 1:,} epoch{'s' if rows.epoch else ''}"
+    text = f"{_result(record)}; {epochs}"
     seconds = [start.last["time"] - start.event["time"] for start in record.starts]
     return f"{text}, {duration(sum(seconds))}." if seconds else f"{text}."
+
+
+def _result(record: RunRecord) -> str:
+    """The best value of the metric that the run is judged by; without one, the last values of some metrics."""
+    best = record.monitor and record.rows.best(*record.monitor)
+    if record.monitor and best:
+        return f"Best {record.monitor[0]} {show(best[1])} after {best[0]:,} updates"
+    names = sorted(record.rows.columns, key=lambda name: not name.startswith("val_"))[:3]
+    return "Last " + ", ".join(f"{name} {show(record.rows.last(name))}" for name in names)
 
 
 def run_sections(record: RunRecord) -> list[Section]:
