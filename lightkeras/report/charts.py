@@ -74,6 +74,12 @@ class Chart:
     width: int = COLUMNS
     height: int = HEIGHT
 
+    @property
+    def label_widths(self) -> tuple[int, int]:
+        """Characters of the longest label at the right end, with and without its value."""
+        with_value = max(len(line.label) + len(line.value) + 1 for line in self.lines)
+        return with_value, max(len(line.label) or len(line.value) for line in self.lines)
+
 
 def show(value: float | None) -> str:
     """Writes a number with four digits, as people read it."""
@@ -139,7 +145,7 @@ def _draw_line(line: Line, across, up, left: float, right: float) -> Drawn:
 
 
 def _spread(drawn: list[Drawn]) -> list[Drawn]:
-    """Moves labels that would overlap apart, within the plot."""
+    """Moves labels that would overlap apart, within the plot; the curves stay in their order."""
     order = sorted(drawn, key=lambda line: line.top)
     tops: list[float] = []
     for line in order:
@@ -148,7 +154,8 @@ def _spread(drawn: list[Drawn]) -> list[Drawn]:
     for index in reversed(range(len(tops))):
         tops[index] = limit = min(tops[index], limit)
         limit -= LABEL
-    return [dataclasses.replace(line, top=round(top, 1)) for line, top in zip(order, tops, strict=True)]
+    moved = [dataclasses.replace(line, top=round(top, 1)) for line, top in zip(order, tops, strict=True)]
+    return sorted(moved, key=lambda line: line.style)
 
 
 def _ticks(low: float, high: float, count: int = 4) -> list[float]:

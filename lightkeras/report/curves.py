@@ -52,7 +52,18 @@ def metric_charts(record: RunRecord) -> list[Chart]:
 def metrics_chart(record: RunRecord, names: Sequence[str], title: str) -> Chart | None:
     """Draws chosen metrics in one chart; None if the run has logged none of them."""
     known = [name for name in names if name in record.rows.columns]
-    return draw(title, [Line(name, *record.rows.columns[name], style=i) for i, name in enumerate(known)])
+    labels = shorten_labels(known)
+    return draw(title, [Line(labels[i], *record.rows.columns[name], style=i) for i, name in enumerate(known)])
+
+
+def shorten_labels(names: Sequence[str]) -> list[str]:
+    """Leaves out the words that all names begin or end with: `val_a_loss`, `val_b_loss` -> `a`, `b`."""
+    words = [name.split("_") for name in names]
+    while len(names) > 1 and all(len(one) > 1 for one in words) and len({one[0] for one in words}) == 1:
+        words = [one[1:] for one in words]
+    while len(names) > 1 and all(len(one) > 1 for one in words) and len({one[-1] for one in words}) == 1:
+        words = [one[:-1] for one in words]
+    return ["_".join(one) for one in words]
 
 
 def _lines(rows: Rows, names: Sequence[str], title: str) -> list[Line]:

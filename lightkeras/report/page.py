@@ -16,7 +16,7 @@ from lightkeras.report.charts import show
 from lightkeras.report.comparison import comparison_sections, labels_of
 from lightkeras.report.record import CONFIG, METRICS, RunRecord
 from lightkeras.report.run_page import headline, run_sections
-from lightkeras.report.samples import media_type
+from lightkeras.report.samples import is_wide, media_type
 from lightkeras.report.search_page import SEARCH, TRIALS, SearchRecord, search_headline, search_sections
 from lightkeras.runs.timeline import TIMELINE
 from lightkeras.utils.checks import require
@@ -69,7 +69,13 @@ def _environment() -> jinja2.Environment:
     loader = jinja2.PackageLoader("lightkeras.report")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True,
                                      undefined=jinja2.StrictUndefined)  # fmt: skip
-    environment.filters |= {"cell": _cell, "data_uri": _data_uri, "shorten": _shorten, "kind": _kind}
+    environment.filters |= {
+        "cell": _cell,
+        "data_uri": _data_uri,
+        "is_wide": is_wide,
+        "shorten": _shorten,
+        "kind": _kind,
+    }
     return environment
 
 

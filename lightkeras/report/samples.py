@@ -14,6 +14,7 @@ MAX_TEXTS, MAX_PICTURES = 12, 12  # of the samples that are shown
 MAX_BYTES = 2_000_000  # of the pictures together
 MAX_ANIMATION = 1_000_000  # bytes
 FRAMES, FRAME_SIDE = 24, 320  # of an animation that is made smaller: frames, pixels
+WIDE = 640  # pixels of a picture that needs the page's whole width
 PICTURES = (".png", ".gif", ".jpg", ".jpeg")
 
 
@@ -96,6 +97,15 @@ def _smaller(folder: Folder, names: list[str]) -> bytes | None:
     file = io.BytesIO()
     pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=300, loop=0)
     return file.getvalue()
+
+
+def is_wide(data: bytes) -> bool:
+    """Returns whether a picture needs the page's whole width."""
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            return picture.width > WIDE
+    except (OSError, Image.DecompressionBombError):
+        return False
 
 
 def media_type(data: bytes) -> str:

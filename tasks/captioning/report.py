@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 SHOWN = 10  # captions
 SIDE = 320  # pixels of a photo
-DRAWN = (1, 2, 3)  # photos with their attention; the first is among the samples
+DRAWN = (1, 2)  # photos with their attention; the first is among the samples
 
 
 def sections(task: "Captioning") -> list[lk.report.Section]:

@@ -29,7 +29,7 @@ def line(*values):
         ((0, 10, 200, 210), 1.0),  # as the real ones
         ((5,), 0.5),  # the second pair has none near
         ((100,), 0.0),  # farther from each than its nearest real one, 10 away
-        ((0, 213), 0.75),  # 3 from 210, 13 from 200
+        ((0, 213), 0.5),  # 10 is as far from 0 as from its neighbour; 213 is 13 from 200
     ],
 )
 def test_coverage_by_hand(generated, expected):
