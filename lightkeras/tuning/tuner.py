@@ -7,24 +7,23 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import keras
 import keras_tuner
 import pandas
 import yaml
 from keras_tuner.engine.trial import Trial
 
-from lightkeras.configuration import Configuration, to_written
-from lightkeras.runs.folder import newest_run, task_name
 from lightkeras.runs.state import differences
 from lightkeras.task import TaskModule
-from lightkeras.trainer import Trainer
 from lightkeras.tuning import report, table
 from lightkeras.tuning.isolated import find_isolated_metric_names, run_isolated_trial
 from lightkeras.tuning.oracles import ALGORITHMS, ORACLE, Limits, PersistentOracle, make_oracle
 from lightkeras.tuning.single import find_metric_names, run_trial
 from lightkeras.tuning.space import check_names, extremes, parameter_names, search_space, with_values
-from lightkeras.tuning.trial_files import JOB, LOCK, LOG, RESULT, trial_folder
+from lightkeras.tuning.subjects import MODEL, make_subject, read_subject
+from lightkeras.tuning.trial_files import JOB, LOCK, LOG, RESULT, SearchError, trial_folder
 from lightkeras.tuning.workers import Client, run_chief, run_workers
-from lightkeras.utils.checks import LightkerasError, nearest, require, require_choice, require_int, require_number
+from lightkeras.utils.checks import nearest, require, require_choice, require_int, require_number
 from lightkeras.utils.environment import has_gpu
 from lightkeras.utils.files import locked, read_json, write_json, write_text
 from lightkeras.utils.internals import tuner_role
@@ -37,10 +36,6 @@ DECIDED_BY_SEARCH = ("trainer.default_root_dir", "trainer.strategy", "trainer.ca
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False}
 
 
-class SearchError(LightkerasError, ValueError):
-    """The search cannot start or be resumed."""
-
-
 class Tuner:
     """Searches for the best arguments of a task. Each trial is an ordinary run, in a folder of its own.
 
@@ -48,10 +43,12 @@ class Tuner:
     repeats the best score. To resume a search that was stopped or killed, start the same search in its folder.
 
     Args:
-        task_class: The task.
+        task_class: The task; or a function that builds a compiled `keras.Model`, whose arguments have defaults and are
+            named `model.NAME` in the space.
         space: Ranges and choices by argument; see `search_space`. None takes `task_class.search_space`.
         folder: The search's folder: a new one, or that of the same search, which is resumed.
-        data_class: Its data's class; None for `task_class.data_module`.
+        data_class: Its data's class; None for `task_class.data_module`. For a function: the function that gives the
+            data (see `keras_models/README.md`), whose arguments are `data.NAME`; None for `load_data` of its module.
         task, data, trainer: The arguments that are not searched and not the defaults. The Trainer's callbacks are
             `{"class_path": ..., "init_args": ...}`, as in a run's config.yaml.
         algorithm: "random", "grid", "bayesian" or "hyperband". Hyperband gives trials few of the Trainer's
@@ -77,8 +74,9 @@ class Tuner:
     """
 
     def __init__(
-        self, task_class: type[TaskModule], space: Any = None, *, folder: str | os.PathLike,
-        data_class: type | None = None, task: dict | None = None, data: dict | None = None, trainer: dict | None = None,
+        self, task_class: type[TaskModule] | Callable[..., keras.Model], space: Any = None, *,
+        folder: str | os.PathLike, data_class: type | Callable | None = None, task: dict | None = None,
+        data: dict | None = None, trainer: dict | None = None,
         algorithm: str = "random", objective: str | None = None, direction: str | None = None,
         max_trials: int | None = 20, max_time: float | None = None, max_epochs: float | None = None,
         factor: int = 3, iterations: int = 1, initial_points: int | None = None, seed: int = 0,
@@ -98,21 +96,22 @@ class Tuner:
         require_int("seed", seed, minimum=0)
         require_choice("isolate", isolate, (True, False, "auto"))
         require_int("max_failures", max_failures)
-        self.task_class, self.data_class = task_class, data_class or task_class.data_module
+        self.subject = make_subject(task_class, data_class, trust)
+        self.task_class, self.data_class = task_class, self.subject.data_class
         self.folder, self.algorithm, self.seed = local_path(folder), algorithm, seed
         self.max_trials, self.max_time, self.max_epochs = max_trials, max_time, max_epochs
         self.isolate, self.max_failures = has_gpu() if isolate == "auto" else isolate, max_failures
-        self.space = search_space(getattr(task_class, "search_space", None) if space is None else space)
+        self.space = search_space(self.subject.search_space if space is None else space)
         self._algorithm_options = {"factor": factor, "iterations": iterations, "initial_points": initial_points}
         self.objective, self.direction = self._choose_objective(objective, direction)
-        self._configuration = Configuration(self.task_class, self.data_class, trust)
-        self._environment = environment(self._configuration.trust)
-        self.config = self._validate_config({"task": task or {}, "data": data or {}, "trainer": trainer or {}})
+        self._environment = environment(self.subject.trust)
+        given = {self.subject.task_group: task or {}, "data": data or {}, "trainer": trainer or {}}
+        self.config = self._validate_config(given)
         self.interrupted: int | None = None
         self.oracle = self._new_oracle()
 
     def _choose_objective(self, objective: str | None, direction: str | None) -> tuple[str, str]:
-        monitor, mode = self.task_class.monitor
+        monitor, mode = self.subject.monitor
         objective = objective or monitor
         direction = direction or (mode if objective == monitor else None)
         require(direction in ("min", "max"), "direction", f'"min" or "max", for {objective}', direction)
@@ -120,14 +119,13 @@ class Tuner:
 
     def _validate_config(self, given: dict[str, dict]) -> dict[str, dict]:
         """Returns every argument, defaults included; tries the values of the space on the arguments' types."""
-        classes = {"task": self.task_class, "data": self.data_class, "trainer": Trainer}
         hyperband = ("trainer.max_epochs",) if self.algorithm == "hyperband" else ()
-        check_names(self.space, classes, (*DECIDED_BY_SEARCH, *hyperband))
+        check_names(self.space, self.subject.groups, (*DECIDED_BY_SEARCH, *hyperband))
         given = {**given, "trainer": {**QUIET, **given["trainer"]}}
-        config = self._configuration.validate(given)
+        config = self.subject.validate(given)
         for parameter in self.space.space:
             for value in extremes(parameter):
-                self._configuration.validate(with_values(config, {parameter.name: value}))
+                self.subject.validate(with_values(config, {parameter.name: value}))
         trainer = config["trainer"]
         for name, needed in (("enable_checkpointing", True), ("fast_dev_run", False)):
             require(trainer[name] == needed, f"trainer.{name}", f"{needed} in a search", trainer[name])
@@ -227,7 +225,7 @@ class Tuner:
         """Returns what may not change when the search is resumed; its limits may."""
         return {
             "algorithm": self.algorithm, **self._algorithm_options, "objective": self.objective,
-            "direction": self.direction, "seed": self.seed, "config": self._written(self.config),
+            "direction": self.direction, "seed": self.seed, "config": self.subject.written(self.config),
             "space": self.space.get_config(),
         }  # fmt: skip
 
@@ -251,7 +249,7 @@ class Tuner:
             write_json(folder / JOB, job)
             names = find_isolated_metric_names(folder, self._environment)
         else:
-            names = find_metric_names(job)
+            names = find_metric_names(job, self.subject.trust)
         listed, hint = ", ".join(names), nearest(self.objective, names)
         require(self.objective in names, "objective", f"one of {listed}.{hint}", self.objective)
 
@@ -282,13 +280,15 @@ class Tuner:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / JOB, self._job(trial.hyperparameters.values, self.folder))
         left = self.oracle.seconds_left if seconds is None else seconds
-        return run_isolated_trial(folder, left, self._environment) if self.isolate else run_trial(folder, left)
+        if self.isolate:
+            return run_isolated_trial(folder, left, self._environment)
+        return run_trial(folder, left, self.subject.trust)
 
     def _job(self, values: dict[str, Any], folder: Path | None) -> dict:
         """Describes a trial, as JSON."""
         earlier = values.get("tuner/trial_id")
         return {
-            "config": self._written(with_values(self.config, values)), "objective": self.objective,
+            "config": self.subject.written(with_values(self.config, values)), "objective": self.objective,
             "direction": self.direction,
             "max_epochs": values.get("tuner/epochs"),
             "continues": None if earlier is None else str(trial_folder(folder or self.folder, earlier)),
@@ -323,22 +323,17 @@ class Tuner:
         """Returns the best trial's configuration, for `lightkeras fit --config`."""
         config = with_values(self.config, self.best_trial().hyperparameters.values)
         quiet = dict.fromkeys(QUIET, True)
-        return self._written({**config, "trainer": {**config["trainer"], **quiet}})
+        return self.subject.command_config({**config, "trainer": {**config["trainer"], **quiet}})
 
-    def _written(self, config: dict[str, dict]) -> dict[str, dict]:
-        return to_written(config, self.task_class, self.data_class)
-
-    def best_task(self) -> TaskModule:
-        """Loads the best trial's task with its best weights.
+    def best_task(self) -> Any:
+        """Loads the best trial's task, or model, with its best weights.
 
         Raises:
             SearchError: No trial has completed, or its folder is gone.
         """
-        folder = trial_folder(self.folder, self.best_trial().trial_id)
-        run = newest_run(folder, task_name(self.task_class))
-        if run is None:
-            raise SearchError(f"Expected the run of the best trial in {folder}. Received: none is there")
-        return TaskModule.load_from_checkpoint(run, self._configuration.trust)
+        best = self.best_trial()
+        config = with_values(self.config, best.hyperparameters.values)
+        return self.subject.load(trial_folder(self.folder, best.trial_id), config)
 
     @classmethod
     def load(cls, folder: str | os.PathLike, trust: Iterable[str] = (), **limits: Any) -> "Tuner":
@@ -357,10 +352,12 @@ class Tuner:
             raise SearchError(f"Expected a search in {folder}. Received: there is no {path}")
         known = yaml.safe_load(path.read_text(encoding="utf-8"))
         names = ("algorithm", "objective", "direction", "seed", "factor", "iterations", "initial_points")
-        configuration, arguments = Configuration.read(known["config"], trust)
+        subject, arguments = read_subject(known["config"], trust)
+        given = {**arguments, "task": arguments[subject.task_group]}
+        given.pop(MODEL, None)
         tuner = cls(
-            configuration.task_class, keras_tuner.HyperParameters.from_config(known["space"]), folder=folder,
-            data_class=configuration.data_class, **arguments, **{name: known[name] for name in names}, **limits,
+            subject.given, keras_tuner.HyperParameters.from_config(known["space"]), folder=folder,
+            data_class=subject.data_class, **given, **{name: known[name] for name in names}, **limits,
             trust=trust,
         )  # fmt: skip
         tuner.begin(changed=lambda: None)
