@@ -65,7 +65,8 @@ class Timeline(Callback):
     def _why(self) -> str:
         if self.run.interrupted:
             return f"interrupted by {signal.Signals(self.run.interrupted).name}"
-        return f"ended by {self.run.stopped_by}" if self.run.stopped_by else "finished"
+        ended_by = f"ended by {self.run.stopped_by}" if self.run.stopped_by else "finished"
+        return self.run.reason or ended_by
 
     def on_exception(self, error):
         with contextlib.suppress(OSError):  # perhaps the disk is what failed; `error` says more

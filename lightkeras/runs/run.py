@@ -34,6 +34,7 @@ class Run:
         epoch: The running epoch, from 0.
         interrupted: The signal that ends training; None if there was none.
         stopped_by: Class name of the callback that ended training for good (early stopping); None if none has.
+        reason: Why a callback ended training, in words; None if none has.
         began: When this process began the run, in seconds since the epoch.
         seconds: Seconds that this process has spent on each activity beside training: see `timed`.
     """
@@ -48,6 +49,7 @@ class Run:
     epoch: int = 0
     interrupted: int | None = None
     stopped_by: str | None = None
+    reason: str | None = None
     began: float = dataclasses.field(default_factory=time.time)
     seconds: Counter[str] = dataclasses.field(default_factory=Counter)
 
