@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from lightkeras.callbacks.callback import Callback
-from lightkeras.callbacks.csv_logger import RATE
+from lightkeras.callbacks.log_values import is_speed
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.distribution.replicas import num_replicas
 from lightkeras.runs import timeline
@@ -44,7 +44,7 @@ class Timeline(Callback):
         }  # fmt: skip
 
     def on_log(self, record):
-        self._speeds = {name: value for name, value in record.items() if name.endswith(RATE)}
+        self._speeds = {name: value for name, value in record.items() if is_speed(name)}
         self._progress()
 
     def on_epoch_end(self, epoch, logs=None):

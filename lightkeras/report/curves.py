@@ -79,7 +79,7 @@ def _speed_charts(record: RunRecord) -> list[Chart | None]:
             steps.append(event["step"])
             values.append(value)
     return [
-        draw(name.removesuffix("_per_second") + " a second", [Line("training", *points)])
+        draw(name.replace("_per_second", " a second"), [Line("training", *points)])
         for name, points in sorted(found.items(), key=lambda item: item[0] == "steps_per_second")
     ]
 
