@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import dataclasses
+import io
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -25,7 +26,7 @@ from lightkeras.preview.timing import Stopwatch, Timing
 from lightkeras.task import TaskModule
 from lightkeras.trainer import Trainer
 from lightkeras.utils.seeds import seeded
-from lightkeras.utils.terminal import columns_of
+from lightkeras.utils.terminal import MAX_COLUMNS, columns_of
 
 QUIET = {
     "logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False,
@@ -46,7 +47,7 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Preview:
-    """What a run will be. Printed by `rich.print`, and by the command `lightkeras show`.
+    """What a run will be. `print` writes it in plain lines; the command `lightkeras show` prints it in colours.
 
     Attributes:
         title: Task and data.
@@ -79,6 +80,10 @@ class Preview:
     def parameters(self) -> int:
         """The elements of all weights."""
         return sum(one.parameters for one in self.weights)
+
+    def __str__(self) -> str:
+        """The preview in plain lines of at most 100 columns."""
+        return _draw(self, Console(file=io.StringIO(), width=MAX_COLUMNS, color_system=None))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         width = options.max_width - INDENT
@@ -119,10 +124,13 @@ def print_preview(preview: Preview) -> None:
     """Prints a preview, in lines that fit the terminal."""
     console = Console(highlight=False, emoji=False)
     console.width = columns_of(console.width if console.is_terminal else None)
+    print(_draw(preview, console))
+
+
+def _draw(preview: Preview, console: Console) -> str:
     with console.capture() as captured:
-        console.print(preview)
-    for line in captured.get().splitlines():
-        print(line.rstrip())
+        console.print(preview, highlight=False, emoji=False)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
 def show(
@@ -137,7 +145,7 @@ def show(
         trainer: The arguments of the Trainer that the run will have. Its callbacks are left out.
 
     Returns:
-        A preview. `rich.print(show(...))` prints it.
+        A preview, to be printed.
     """
     data = as_data_module(data, validation_data, batch_size)
     subject: Any = type(task)(**copy.deepcopy(task.init_args)) if isinstance(task, TaskModule) else as_task(task)

@@ -44,6 +44,7 @@ def test_a_task():
     assert 0 < update < first and validation > 0
     assert shown.seconds == pytest.approx(first + 12 * update + 2 * validation)
     assert not task.built
+    assert "  train: 37 examples, 5 batches of 8" in str(shown).splitlines() and str(shown).isascii()
 
 
 def test_a_plain_model_stays_as_it_is():
