@@ -102,6 +102,8 @@ class Trainer(TrainerArguments):
         log_every_n_steps: Updates between two rows of the logs.
         log_gradient_norm: Log the global norm of the reduced gradients, before clipping, as `gradient_norm`, or as
             `NAME_gradient_norm` of several optimizers.
+        export: A format of `lk.export.FORMATS`: export the best checkpoint (the last, if none is ranked) to `exports/`
+            in the run's folder, when training ends; an export is tried out before it begins.
 
     Attributes:
         run_dir: The folder of the last run, or None.

@@ -7,6 +7,7 @@ import keras
 
 from lightkeras.callbacks.compilation import Compilation
 from lightkeras.callbacks.csv_logger import CSVLogger
+from lightkeras.callbacks.export_at_end import ExportAtEnd
 from lightkeras.callbacks.interrupt import Interrupt
 from lightkeras.callbacks.learning_rate_monitor import LearningRateMonitor
 from lightkeras.callbacks.limit import Limit
@@ -45,6 +46,7 @@ def default_callbacks(
     used += [make_progress()] if trainer.enable_progress_bar and not bars else []
     used += [SampleWriter()] if task.writes_samples and (trainer.logger or trainer.enable_checkpointing) else []
     used += [_checkpoint(trainer, task, validation)] if trainer.enable_checkpointing else []
+    used += [ExportAtEnd(trainer.export)] if trainer.export else []
     return used
 
 
