@@ -98,7 +98,9 @@ class NotebookProgress(ProgressBar):
         over = bool(self.model.total_steps) and self.model.global_step >= self.model.total_steps
         bar = "" if over else str(self.draw())
         lines = "\n".join([*self._lines[-LINES:], *([bar] if bar else [])])
-        page = f'<pre style="margin:0">{html.escape(lines)}</pre>{self._draw_curves()}{self._sample}'
+        page = (
+            f'<pre style="margin:0;font-family:monospace">{html.escape(lines)}</pre>{self._draw_curves()}{self._sample}'
+        )
         return {"text/html": f"<div>{page}</div>", "text/plain": lines}
 
     def _draw_curves(self) -> str:
@@ -119,7 +121,8 @@ def draw_sample(path: Path) -> str:
     """Returns the HTML of a sample's file: a text, escaped, or a picture."""
     if path.suffix == ".txt":
         text = html.escape(path.read_text(encoding="utf-8", errors="replace")[:2000])
-        shown = f'<pre dir="auto" style="margin:0;max-height:16em;overflow:auto;white-space:pre-wrap">{text}</pre>'
+        style = "margin:0;font-family:monospace;max-height:16em;overflow:auto;white-space:pre-wrap"
+        shown = f'<pre dir="auto" style="{style}">{text}</pre>'
     else:
         data = base64.b64encode(path.read_bytes()).decode()
         source = f"data:image/{PICTURES[path.suffix]};base64,{data}"

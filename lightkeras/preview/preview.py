@@ -32,7 +32,7 @@ QUIET = {
     "logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False,
 }  # fmt: skip
 INDENT = 2  # columns
-VALIDATED = 2  # batches of the timed validation
+VALIDATED = 4  # batches of the timed validation
 
 
 @dataclasses.dataclass(frozen=True)

@@ -59,6 +59,7 @@ class Stopwatch(Callback):
     @property
     def timing(self) -> Timing:
         """What was measured."""
-        (first, from_step), (last, to_step) = self._marks[0], self._marks[-1]
-        updates = to_step - from_step
-        return Timing(first - self._began, (last - first) / updates if updates else None, self._validated)
+        (begin, from_step), (end, to_step) = self._marks[(len(self._marks) - 1) // 2], self._marks[-1]
+        updates = to_step - from_step  # of the later calls: the number of updates in a call grows at first
+        update = (end - begin) / updates if updates else None
+        return Timing(self._marks[0][0] - self._began, update, self._validated)

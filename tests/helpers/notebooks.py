@@ -5,6 +5,7 @@ script, with the outputs. What programs write to stderr is left out.
 """
 
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,10 @@ def execute(script: Path, folder: Path, values: dict[str, Any] | None = None) ->
 
 
 def main(paths: list[str]) -> None:
-    """Executes the scripts in their folders, and writes the notebooks."""
+    """Executes the scripts, each in a folder that is deleted then, and writes the notebooks."""
     for path in map(Path, paths):
-        notebook = execute(path, path.parent)
+        with tempfile.TemporaryDirectory() as folder:
+            notebook = execute(path, Path(folder))
         nbformat.write(notebook, path.with_suffix(".ipynb"))
         print(f"Wrote {path.with_suffix('.ipynb')}")
 
