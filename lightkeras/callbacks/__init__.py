@@ -10,6 +10,7 @@ from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.callbacks.model_summary import ModelSummary
 from lightkeras.callbacks.non_finite_guard import NonFiniteGuard, NonFiniteLossError
 from lightkeras.callbacks.notebook_progress import NotebookProgress
+from lightkeras.callbacks.profiler import Profiler
 from lightkeras.callbacks.progress import ProgressBar
 from lightkeras.callbacks.sample_writer import SampleWriter
 from lightkeras.callbacks.tensorboard_logger import TensorBoardLogger
@@ -28,6 +29,7 @@ __all__ = [
     "NonFiniteGuard",
     "NonFiniteLossError",
     "NotebookProgress",
+    "Profiler",
     "ProgressBar",
     "SampleWriter",
     "TensorBoardLogger",

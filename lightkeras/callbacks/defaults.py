@@ -15,6 +15,7 @@ from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.callbacks.model_summary import ModelSummary
 from lightkeras.callbacks.non_finite_guard import NonFiniteGuard
 from lightkeras.callbacks.notebook_progress import NotebookProgress, in_notebook
+from lightkeras.callbacks.profiler import Profiler
 from lightkeras.callbacks.progress import ProgressBar
 from lightkeras.callbacks.sample_writer import SampleWriter
 from lightkeras.callbacks.tensorboard_logger import TensorBoardLogger
@@ -40,6 +41,7 @@ def default_callbacks(
     used += [NonFiniteGuard(), LearningRateMonitor(), Throughput(), Interrupt(), keras.callbacks.History()]
     used += [Limit(trainer.max_steps, trainer.max_seconds)]
     used += [Compilation()] if trainer.jit_compile == "auto" and not trainer.deterministic else []
+    used += [_profiler(trainer.profiler, task.total_steps)] if trainer.profiler else []
     used += [ModelSummary()] if trainer.enable_model_summary else []
     used += [CSVLogger(), TensorBoardLogger()] if trainer.logger else []
     bars = any(isinstance(callback, keras.callbacks.ProgbarLogger | ProgressBar) for callback in trainer.callbacks)
@@ -53,6 +55,13 @@ def default_callbacks(
 def make_progress() -> ProgressBar:
     """Makes the display for where the code runs: a notebook's cell, or a terminal."""
     return NotebookProgress() if in_notebook() else ProgressBar()
+
+
+def _profiler(updates: str, total: int | None) -> Profiler:
+    profiler = Profiler(updates)
+    expected = f"within the {total:,} updates of the run" if total else ""
+    require(total is None or profiler.range.last <= total, "profiler", expected, updates)
+    return profiler
 
 
 def _checkpoint(trainer: "Trainer", task: "TaskModule", validation: Validation | None) -> ModelCheckpoint:

@@ -21,7 +21,7 @@ from lightkeras.data.brought import as_data_module
 from lightkeras.data.named_sets import UNNAMED
 from lightkeras.keras_models.accept import as_task
 from lightkeras.preview.examples import draw_example, read_examples
-from lightkeras.preview.model import Weights, list_weights, state_bytes, write_bytes
+from lightkeras.preview.model import Weights, list_weights
 from lightkeras.preview.timing import Stopwatch, Timing
 from lightkeras.task import TaskModule
 from lightkeras.trainer import Trainer
@@ -56,7 +56,7 @@ class Preview:
         spec: Shape and dtype of each entry of a batch, by name.
         examples: What the data shows of three examples.
         weights: The weights by layer.
-        state_bytes: Bytes of weights, optimizer slots and other variables.
+        costs: Sentences about the floating-point operations and the memory of an update.
         steps_per_epoch, total_steps: Updates; the total is None where only time or a callback ends the run.
         timing: Seconds of an update and of a validation.
         validations: Validations of the run.
@@ -69,7 +69,7 @@ class Preview:
     spec: dict[str, str]
     examples: list[Any]
     weights: list[Weights]
-    state_bytes: int
+    costs: list[str]
     steps_per_epoch: int
     total_steps: int | None
     timing: Timing
@@ -103,8 +103,7 @@ class Preview:
         table = Table.grid("layer", Column("parameters", justify="right", no_wrap=True), "shapes", padding=(0, 2, 0, 0))
         for one in self.weights:
             table.add_row(Text(one.layer), f"{one.parameters:,}", Text(one.shapes))
-        total = f"{self.parameters:,} parameters; with the optimizers' state {write_bytes(self.state_bytes)}"
-        return [table, total]
+        return [table, f"{self.parameters:,} parameters", *self.costs]
 
     def _describe_time(self) -> list[str]:
         total = f"{self.total_steps:,} updates, " if self.total_steps else "Updates: "
@@ -158,7 +157,6 @@ def show(
             return {
                 "spec": {name: _describe_spec(one) for name, one in named_entries(built.spec).items()},
                 "weights": list_weights(built),
-                "state_bytes": state_bytes(built),
                 "steps_per_epoch": built.steps_per_epoch,
                 "total_steps": built.total_steps,
             }  # fmt: skip
@@ -178,7 +176,8 @@ def show(
     title = f"{subject.title} on {type(data).__name__}"
     return Preview(
         title, dict(data.init_args), _list_splits(data, timed, limit), examples=examples, timing=timing,
-        validations=validations, seconds=seconds, **watch.seen,
+        costs=watch.costs, validations=validations,
+        seconds=seconds, **watch.seen,
     )  # fmt: skip
 
 
