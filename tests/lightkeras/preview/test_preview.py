@@ -52,7 +52,7 @@ def test_a_plain_model_stays_as_it_is():
     x, before = np.ones((20, 4), np.float32), model.get_weights()
     shown = lk.show(model, (x, x[:, :1]), batch_size=5, max_steps=9)
     assert shown.splits == [Split("train", 20, 5, 4)] and shown.validations == 0
-    assert shown.costs[0] == "An update: 80  FLOP in products" and shown.costs[1].startswith("Memory: weights 20 ")
+    assert shown.costs[0] == "An update: 80 FLOP in products" and shown.costs[1].startswith("Memory: weights 20 ")
     assert (shown.total_steps, shown.parameters) == (9, 5) and shown.examples[0]["y"].shape == (1,)
     assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
     assert int(model.optimizer.iterations) == 0
