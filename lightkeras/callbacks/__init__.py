@@ -12,9 +12,11 @@ from lightkeras.callbacks.non_finite_guard import NonFiniteGuard, NonFiniteLossE
 from lightkeras.callbacks.notebook_progress import NotebookProgress
 from lightkeras.callbacks.profiler import Profiler
 from lightkeras.callbacks.progress import ProgressBar
+from lightkeras.callbacks.report_writer import ReportWriter
 from lightkeras.callbacks.sample_writer import SampleWriter
 from lightkeras.callbacks.tensorboard_logger import TensorBoardLogger
 from lightkeras.callbacks.throughput import Throughput
+from lightkeras.callbacks.timeline import Timeline
 from lightkeras.callbacks.validation import Validation
 
 __all__ = [
@@ -31,8 +33,10 @@ __all__ = [
     "NotebookProgress",
     "Profiler",
     "ProgressBar",
+    "ReportWriter",
     "SampleWriter",
     "TensorBoardLogger",
     "Throughput",
+    "Timeline",
     "Validation",
 ]

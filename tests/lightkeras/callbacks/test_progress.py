@@ -355,7 +355,9 @@ def test_a_plain_model_is_used_from_python(root, capsys):
     trainer.fit(model, (x, x[:, :1]), batch_size=4)
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"epoch 1/1  \d:\d\d  loss \S+  écart \S+.*", next(x for x in lines if x.startswith("epoch")))
-    assert lines[-1] == f"Next: trainer.predict(model, data, ckpt_path='{trainer.run_dir}')"
+    assert lines[-2:] == [
+        f"Next: trainer.predict(model, data, ckpt_path='{trainer.run_dir}')", f"Report: {trainer.run_dir}/report.html",
+    ]  # fmt: skip
 
 
 def test_names_of_tasks_in_commands():
