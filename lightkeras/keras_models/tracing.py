@@ -29,11 +29,20 @@ class Trace(NamedTuple):
 
 def trace(step: Callable[[Any], Any], spec: Any, strategy: tf.distribute.Strategy) -> Trace:
     """Traces `step` on batches of `spec`, as the training will."""
-    with internals.scratch_graph("build") as graph:
+    with internals.scratch_graph("build") as graph, tf.variable_creator_scope(_lift):
         outputs = strategy.run(step, args=(internals.placeholders(spec),))
         first = tf.nest.map_structure(lambda value: strategy.experimental_local_results(value)[0], outputs)
         values = {name: tf.convert_to_tensor(value) for name, value in flatten_logs(first).items()}
     return Trace(_kinds(values), internals.used_variables(graph), graph)
+
+
+def _lift(next_creator: Callable[..., Any], **arguments: Any) -> Any:
+    """Takes the first value of a variable out of the graph, where it is a constant of it (as Keras' Nadam makes one)."""
+    first = arguments.get("initial_value")
+    if isinstance(first, tf.Tensor) and (known := tf.get_static_value(first)) is not None:
+        dtype = first.dtype
+        arguments["initial_value"] = lambda: tf.constant(known, dtype)
+    return next_creator(**arguments)
 
 
 def rehearse(step: Callable[[Any], Any], batch: Any, known: Callable[[], list[Any]]) -> Trace:

@@ -18,6 +18,10 @@ from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver
 from tensorflow.python.eager import context as tensorflow_context
 from tensorflow.python.framework import ops as tensorflow_ops
 
+# ---- Keras: callbacks
+
+SWAPPED = "_ema_weights_in_model"  # of SwapEMAWeights: whether the weights are the averages now
+
 # ---- Keras: layers
 
 

@@ -6,6 +6,8 @@ import pytest
 import tensorflow as tf
 from helpers.toys import quiet
 
+from lightkeras.verifier.plain_models import check_model
+
 X, Y = np.ones((8, 3), np.float32), np.zeros((8, 1), np.float32)
 
 
@@ -32,16 +34,28 @@ def test_updates_that_only_the_library_makes(asked):
         quiet(max_epochs=1, **asked).fit(build(), (X, Y))
 
 
-def test_hidden_state_is_named_when_the_run_starts(caplog):
-    class Noisy(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.dense = keras.layers.Dense(1)
+class Noisy(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(1)
 
-        def call(self, x):
-            return self.dense(x + tf.random.normal(tf.shape(x)))
+    def call(self, x):
+        return self.dense(x + tf.random.normal(tf.shape(x)))
 
+
+def build_noisy() -> keras.Model:
     model = Noisy()
     model.compile("sgd", "mse")
-    quiet(max_epochs=1).fit(model, (X, Y))
+    return model
+
+
+def test_hidden_state_is_named_when_the_run_starts(caplog):
+    quiet(max_epochs=1).fit(build_noisy(), (X, Y))
     assert "RandomStandardNormal (test_errors.py:" in caplog.text
+
+
+def test_check_names_hidden_draws_as_the_cause():
+    report = check_model(build_noisy, {"data": (X, Y), "batch_size": 2})
+    for name in ("hidden_state", "resume", "xla"):
+        assert report[name].status == "FAIL", name
+        assert "RandomStandardNormal (test_errors.py:" in report[name].note, name

@@ -477,3 +477,7 @@ def test_a_callback_list_gives_its_history():
     history, model = keras.callbacks.History(), keras.Sequential()
     internals.SynchronousCallbackList([history]).give_history(model)
     assert model.history is history
+
+
+def test_swap_ema_weights_knows_whether_it_has_swapped():
+    assert getattr(keras.callbacks.SwapEMAWeights(), internals.SWAPPED) is False
