@@ -12,6 +12,7 @@ from lightkeras.configuration import Parser, add_part, instantiate, read_part
 from lightkeras.distribution.accelerator import make_logical_cpus
 from lightkeras.export.exporting import FORMATS
 from lightkeras.export.folders import new_folder
+from lightkeras.preview import print_preview, show
 from lightkeras.runs import state as run_state
 from lightkeras.runs.folder import open_checkpoint, task_name
 from lightkeras.trainer import Trainer
@@ -153,6 +154,18 @@ def _export(command: Command) -> int:
     return 0
 
 
+def _show(command: Command) -> int:
+    """Prints what a run with these options will be."""
+    parser = make_training_parser(command)
+    config = parse(parser, command)
+    if command.print_config:
+        print_config(parser, config, command)
+        return 0
+    run = instantiate(parser, config)
+    print_preview(show(run.task, run.data, **run.trainer.init_args | {"callbacks": None}))
+    return 0
+
+
 def _check(command: Command) -> int:
     """Prints the verifier's report; the exit code is 1 if a check fails."""
     make_logical_cpus(2)  # before TensorFlow starts
@@ -173,5 +186,6 @@ def _check(command: Command) -> int:
 
 
 ACTIONS = {
-    "fit": _fit, "validate": _evaluate, "test": _evaluate, "predict": _predict, "export": _export, "check": _check,
+    "show": _show, "fit": _fit, "validate": _evaluate, "test": _evaluate, "predict": _predict, "export": _export,
+    "check": _check,
 }  # fmt: skip

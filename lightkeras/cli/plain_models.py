@@ -26,11 +26,13 @@ from lightkeras.keras_models.functions import (
     fit_keywords,
     load_data_of,
 )
+from lightkeras.preview import print_preview, show
 from lightkeras.trainer import Trainer
 from lightkeras.utils.checks import UsageError, new_file
 from lightkeras.verifier.plain_models import check_model
 
-COMMANDS = ("fit", "validate", "test", "predict", "check", "tune")
+COMMANDS = ("show", "fit", "validate", "test", "predict", "check", "tune")
+SHOWN = ("data", "validation_data", "batch_size")
 STAGES = {"validate": "validation_data", "test": "test_data", "predict": "predict_data"}
 
 
@@ -73,7 +75,7 @@ def _make_parser(name: str, build: Callable) -> Parser:
     add("--config", action="config", help="YAML file with any of the options below")
     add("--debug", action="store_true", help="show the traceback of every error")
     add("--data", type=str | dict | None, default=None, metavar="MODULE:FUNCTION", help=f"gives the data ({LOAD_DATA})")
-    if name not in ("check", "tune"):
+    if name not in ("check", "tune", "show"):
         default = None if name == "fit" else "best"
         add("--ckpt_path", type=str | None, default=default, help="a run's folder, a checkpoint, last, best or auto")
     if name != "check":
@@ -113,6 +115,13 @@ def _fit(parser: Parser, config: Any, build: Callable, load: Callable) -> int:
     return 128 + trainer.interrupted if trainer.interrupted else 0
 
 
+def _show(parser: Parser, config: Any, build: Callable, load: Callable) -> int:
+    trainer = parser.instantiate(config).trainer
+    given = {name: one for name, one in fit_keywords(load()).items() if name in SHOWN}
+    print_preview(show(build_model(trainer, build), **given, **trainer.init_args | {"callbacks": None}))
+    return 0
+
+
 def _evaluate(parser: Parser, config: Any, build: Callable, load: Callable) -> int:
     trainer, given = parser.instantiate(config).trainer, as_keywords(load())
     stage = "validate" if "validate" in parser.prog.split() else "test"
@@ -145,4 +154,7 @@ def _tune(parser: Parser, config: Any, build: functools.partial, load: functools
     return run_search(build.func, folder, config, config.space, load.func, (), groups)
 
 
-ACTIONS = {"fit": _fit, "validate": _evaluate, "test": _evaluate, "predict": _predict, "check": _check, "tune": _tune}
+ACTIONS = {
+    "show": _show, "fit": _fit, "validate": _evaluate, "test": _evaluate, "predict": _predict, "check": _check,
+    "tune": _tune,
+}  # fmt: skip

@@ -37,7 +37,7 @@ def trace(step: Callable[[Any], Any], spec: Any, strategy: tf.distribute.Strateg
 
 
 def _lift(next_creator: Callable[..., Any], **arguments: Any) -> Any:
-    """Takes the first value of a variable out of the graph, where it is a constant of it (as Keras' Nadam makes one)."""
+    """Takes the first value of a variable out of the graph, where it is a constant: Keras' Nadam makes such a one."""
     first = arguments.get("initial_value")
     if isinstance(first, tf.Tensor) and (known := tf.get_static_value(first)) is not None:
         dtype = first.dtype

@@ -64,7 +64,7 @@ def test_a_run_is_fitted_resumed_evaluated_and_used(run, folder):
     "command, options, message",
     [
         ("test", [], 'Expected the data function to give "test_data" for test. Received: data, validation_data'),
-        ("export", [], "Expected one of fit, validate, test, predict, check, tune"),
+        ("export", [], "Expected one of show, fit, validate, test, predict, check, tune"),
         ("fit", ["--data", "plain_net:no_data"], "Expected a function of plain_net. Received: 'no_data'"),
     ],
 )
