@@ -16,6 +16,7 @@ from lightkeras.data.batches import map_batch, row_count
 from lightkeras.distribution.replicas import draw_by_replica, num_replicas
 from lightkeras.export.exported_task import ExportedTask
 from lightkeras.metrics import WeightedMean
+from lightkeras.profiling.output_shapes import noting_shapes
 from lightkeras.random.keys import keyed_draws
 from lightkeras.runs.portable import PortableTask
 from lightkeras.runs.state import load_task
@@ -239,7 +240,7 @@ class TaskModule(PortableTask, ExportedTask, Logging, KerasMethods):
         with internals.scratch_graph("build"):
             batch = map_batch(internals.placeholder, self.spec)
             address = internals.placeholder(address_spec(row_count(self.spec)))
-            with keyed_draws(address, self.seed, stage), keras_metrics.discovering(batch) as updated:
+            with noting_shapes(), keyed_draws(address, self.seed, stage), keras_metrics.discovering(batch) as updated:
                 sums = {name: type(value) for name, value in logged.call(function, batch, self).items()}
         return MetricSums(sums, updated.found)
 

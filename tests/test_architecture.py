@@ -29,7 +29,7 @@ FLOORS = (  # a file imports from its own floor and the floors below it
     ("version",),
     ("utils",),
     ("checkpoint", "data", "decoding", "distribution", "layers", "metrics", "random", "text"),
-    ("losses", "schedules", "training"),
+    ("losses", "profiling", "schedules", "training"),
     ("runs",),
     ("export",),
     ("task",),

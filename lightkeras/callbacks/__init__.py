@@ -9,6 +9,7 @@ from lightkeras.callbacks.learning_rate_monitor import LearningRateMonitor
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.callbacks.model_summary import ModelSummary
 from lightkeras.callbacks.non_finite_guard import NonFiniteGuard, NonFiniteLossError
+from lightkeras.callbacks.profiler import Profiler
 from lightkeras.callbacks.progress import ProgressBar
 from lightkeras.callbacks.sample_writer import SampleWriter
 from lightkeras.callbacks.tensorboard_logger import TensorBoardLogger
@@ -26,6 +27,7 @@ __all__ = [
     "ModelSummary",
     "NonFiniteGuard",
     "NonFiniteLossError",
+    "Profiler",
     "ProgressBar",
     "SampleWriter",
     "TensorBoardLogger",

@@ -50,6 +50,11 @@ def for_history(logs: dict[str, Any], own: Container[str]) -> dict[str, Any]:
     return {name: found[name] for name in logs if name in found}
 
 
+def is_speed(name: str) -> bool:
+    """Returns whether a name in records is that of a speed, which differs each time a run is made."""
+    return name.endswith("_per_second") or name == "mfu"
+
+
 def to_json(value: Any, where: str) -> Any:
     """Returns a callback's state with numbers as Python's.
 

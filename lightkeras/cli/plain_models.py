@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from lightkeras.cli.exports import add_export_options, export_checkpoint
 from lightkeras.cli.predictions import save_predictions
 from lightkeras.cli.tune import add_search, run_search
 from lightkeras.configuration import Parser, parsed_values
@@ -31,7 +32,7 @@ from lightkeras.trainer import Trainer
 from lightkeras.utils.checks import UsageError, new_file
 from lightkeras.verifier.plain_models import check_model
 
-COMMANDS = ("show", "fit", "validate", "test", "predict", "check", "tune")
+COMMANDS = ("show", "fit", "validate", "test", "predict", "export", "check", "tune")
 SHOWN = ("data", "validation_data", "batch_size")
 STAGES = {"validate": "validation_data", "test": "test_data", "predict": "predict_data"}
 
@@ -53,9 +54,10 @@ def run(name: str, arguments: list[str]) -> int:
     build = find_function(arguments[0])
     parser = _make_parser(name, build)
     config = parser.parse_args(arguments[1:])
-    return ACTIONS[name](
-        parser, config, functools.partial(build, **_model_arguments(config)), _find_data(config, build)
-    )
+    chosen = functools.partial(build, **_model_arguments(config))
+    if name == "export":
+        return export_checkpoint(config, chosen)
+    return ACTIONS[name](parser, config, chosen, _find_data(config, build))
 
 
 def _model_arguments(config: Any) -> dict[str, Any]:
@@ -74,11 +76,15 @@ def _make_parser(name: str, build: Callable) -> Parser:
     add = parser.add_argument
     add("--config", action="config", help="YAML file with any of the options below")
     add("--debug", action="store_true", help="show the traceback of every error")
-    add("--data", type=str | dict | None, default=None, metavar="MODULE:FUNCTION", help=f"gives the data ({LOAD_DATA})")
-    if name not in ("check", "tune", "show"):
+    if name == "export":
+        add_export_options(parser)
+    else:
+        help_of_data = f"gives the data ({LOAD_DATA})"
+        add("--data", type=str | dict | None, default=None, metavar="MODULE:FUNCTION", help=help_of_data)
+    if name not in ("check", "tune", "show", "export"):
         default = None if name == "fit" else "best"
         add("--ckpt_path", type=str | None, default=default, help="a run's folder, a checkpoint, last, best or auto")
-    if name != "check":
+    if name not in ("check", "export"):
         parser.add_class_arguments(Trainer, "trainer")
     if name == "tune":
         add_search(parser)

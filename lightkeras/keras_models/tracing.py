@@ -1,5 +1,6 @@
 """Traces the steps of a plain model once, before training: every variable is created, and nothing is trained."""
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -39,9 +40,9 @@ def trace(step: Callable[[Any], Any], spec: Any, strategy: tf.distribute.Strateg
 def _lift(next_creator: Callable[..., Any], **arguments: Any) -> Any:
     """Takes the first value of a variable out of the graph, where it is a constant: Keras' Nadam makes such a one."""
     first = arguments.get("initial_value")
-    if isinstance(first, tf.Tensor) and (known := tf.get_static_value(first)) is not None:
-        dtype = first.dtype
-        arguments["initial_value"] = lambda: tf.constant(known, dtype)
+    known = tf.get_static_value(first) if tf.is_tensor(first) else None
+    if known is not None:
+        arguments["initial_value"] = functools.partial(tf.constant, known)
     return next_creator(**arguments)
 
 

@@ -481,3 +481,22 @@ def test_a_callback_list_gives_its_history():
 
 def test_swap_ema_weights_knows_whether_it_has_swapped():
     assert getattr(keras.callbacks.SwapEMAWeights(), internals.SWAPPED) is False
+
+
+def test_called_graphs():
+    with internals.scratch_graph("graph") as graph:
+        x = tf.ones((2, 2))
+        tf.function(lambda x: x @ x)(x)
+        tf.cond(x[0, 0] > 0, lambda: x, lambda: -x)
+    call, branch = (
+        next(one for one in graph.get_operations() if kind in one.type) for kind in ("PartitionedCall", "If")
+    )
+    (called,) = internals.called_graphs(call, "f")
+    assert "MatMul" in [operation.type for operation in called.get_operations()]
+    assert len(internals.called_graphs(branch, "then_branch")) == 1
+
+
+def test_trace_planes(tmp_path):
+    path = tmp_path / "host.xplane.pb"
+    path.write_bytes(bytes.fromhex("0a0712052f686f7374"))  # field 1, a plane whose field 2, its name, is "/host"
+    assert [plane.name for plane in internals.trace_planes(path)] == ["/host"]
