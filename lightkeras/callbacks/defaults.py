@@ -16,9 +16,11 @@ from lightkeras.callbacks.model_summary import ModelSummary
 from lightkeras.callbacks.non_finite_guard import NonFiniteGuard
 from lightkeras.callbacks.profiler import Profiler
 from lightkeras.callbacks.progress import ProgressBar
+from lightkeras.callbacks.report_writer import ReportWriter
 from lightkeras.callbacks.sample_writer import SampleWriter
 from lightkeras.callbacks.tensorboard_logger import TensorBoardLogger
 from lightkeras.callbacks.throughput import Throughput
+from lightkeras.callbacks.timeline import Timeline
 from lightkeras.callbacks.validation import Validation
 from lightkeras.data import DataModule, stages
 from lightkeras.data.named_sets import metric_prefix
@@ -42,7 +44,7 @@ def default_callbacks(
     used += [Compilation()] if trainer.jit_compile == "auto" and not trainer.deterministic else []
     used += [_profiler(trainer.profiler, task.total_steps)] if trainer.profiler else []
     used += [ModelSummary()] if trainer.enable_model_summary else []
-    used += [CSVLogger(), TensorBoardLogger()] if trainer.logger else []
+    used += [CSVLogger(), TensorBoardLogger(), Timeline(), ReportWriter()] if trainer.logger else []
     bars = any(isinstance(callback, keras.callbacks.ProgbarLogger) for callback in trainer.callbacks)
     used += [ProgressBar()] if trainer.enable_progress_bar and not bars else []
     used += [SampleWriter()] if task.writes_samples and (trainer.logger or trainer.enable_checkpointing) else []

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from helpers.toys import quiet
 
+from lightkeras.utils import internals
 from lightkeras.verifier.plain_models import check_model
 
 X, Y = np.ones((8, 3), np.float32), np.zeros((8, 1), np.float32)
@@ -26,6 +27,12 @@ def test_a_model_that_is_not_compiled():
 def test_a_model_that_was_built_under_no_strategy():
     with pytest.raises(ValueError, match=r"Expected `devices` to be 1, as the model was built under no strategy"):
         quiet(max_epochs=1, devices=2).fit(build(), (X, Y))
+
+
+def test_workers_are_refused_with_the_reason(monkeypatch):
+    monkeypatch.setattr(internals, "has_workers", lambda strategy: True)
+    with pytest.raises(ValueError, match=r"of one process.*Keras' own fit fails with several workers.*As a TaskModule"):
+        quiet(max_epochs=1).fit(build(), (X, Y))
 
 
 @pytest.mark.parametrize("asked", [{"micro_batches": 2}, {"gradient_clip_val": 1.0}, {"log_gradient_norm": True}])
