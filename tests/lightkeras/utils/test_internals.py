@@ -479,10 +479,10 @@ def test_a_callback_list_gives_its_history():
     assert model.history is history
 
 
-<<<<<<< HEAD
 def test_swap_ema_weights_knows_whether_it_has_swapped():
     assert getattr(keras.callbacks.SwapEMAWeights(), internals.SWAPPED) is False
-=======
+
+
 def test_shuffles():
     data = tf.data.Dataset.range(4)
     with_seed, fixed = data.shuffle(4, seed=1), data.shuffle(4, seed=2, reshuffle_each_iteration=False).batch(2)
@@ -494,7 +494,6 @@ def test_shuffles():
     ]
     tf.random.set_seed(None)
     assert internals.shuffles(data.shuffle(4).prefetch(1)) == [(False, True)]
->>>>>>> main
 
 
 def test_called_graphs():
