@@ -50,7 +50,10 @@ SMOKE = (  # files and tests of `pytest -m smoke`
     "tests/lightkeras/test_package.py",
     "tests/lightkeras/test_schedules.py",
     "tests/lightkeras/metrics/test_sums.py",
-    "tests/lightkeras/random/",
+    "tests/lightkeras/random/test_draws.py",
+    "tests/lightkeras/random/test_keys.py",
+    "tests/lightkeras/random/test_threefry.py",
+    "tests/lightkeras/random/test_promise.py::test_check_compares_what_is_drawn_by_address",
     "tests/lightkeras/utils/test_files.py",
     "tests/lightkeras/utils/test_hparams.py",
     "tests/lightkeras/utils/test_messages.py",
@@ -96,6 +99,13 @@ def pytest_collection_finish():
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000)  # objects between collections: tracing makes many, and keeps them
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    path = config.getoption("--costs")
+    if path and os.path.exists(path):
+        terminalreporter.section("processor time")
+        terminalreporter.write("\n".join([*costs.costliest(path), ""]))
 
 
 @pytest.hookimpl(wrapper=True)

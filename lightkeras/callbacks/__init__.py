@@ -9,11 +9,14 @@ from lightkeras.callbacks.learning_rate_monitor import LearningRateMonitor
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.callbacks.model_summary import ModelSummary
 from lightkeras.callbacks.non_finite_guard import NonFiniteGuard, NonFiniteLossError
+from lightkeras.callbacks.notebook_progress import NotebookProgress
 from lightkeras.callbacks.profiler import Profiler
 from lightkeras.callbacks.progress import ProgressBar
+from lightkeras.callbacks.report_writer import ReportWriter
 from lightkeras.callbacks.sample_writer import SampleWriter
 from lightkeras.callbacks.tensorboard_logger import TensorBoardLogger
 from lightkeras.callbacks.throughput import Throughput
+from lightkeras.callbacks.timeline import Timeline
 from lightkeras.callbacks.validation import Validation
 
 __all__ = [
@@ -27,10 +30,13 @@ __all__ = [
     "ModelSummary",
     "NonFiniteGuard",
     "NonFiniteLossError",
+    "NotebookProgress",
     "Profiler",
     "ProgressBar",
+    "ReportWriter",
     "SampleWriter",
     "TensorBoardLogger",
     "Throughput",
+    "Timeline",
     "Validation",
 ]

@@ -199,6 +199,10 @@ class TranslationData(lk.DataModule):
         lk.utils.require_choice("split", split, SPLITS)
         return self.pairs.texts(0, self._encoded[split].places)
 
+    def sources_at(self, index) -> list[str]:
+        """Returns the sources at a batch's `index` (batch,): plain text."""
+        return [self.pairs[i][0] for i in np.asarray(index).tolist()]
+
     def references(self, split: str) -> list[list[str]]:
         """Returns all translations of each of `sources(split)`, the target of the data set first."""
         lk.utils.require_choice("split", split, SPLITS)
