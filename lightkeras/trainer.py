@@ -82,7 +82,7 @@ class Trainer(TrainerArguments):
         steps_per_execution: Updates per call; "auto" fills some tens of milliseconds. Callbacks come at the edges of
             calls, so "auto" is 1 if a callback listens to batches without declaring `accepts_many_steps`.
         callbacks: Keras callbacks; a callback of the same class replaces a default.
-        logger: True: metrics.csv and TensorBoard. False: neither.
+        logger: True: metrics.csv and TensorBoard. False: none. Or names, "csv,tensorboard,mlflow,wandb" or a list.
         enable_checkpointing: Save the run.
         checkpoint_every_n_steps: Save after every n updates too, not only after each epoch and validation.
         checkpoint_every_seconds: Save this number of seconds after the last save too; None for 600.

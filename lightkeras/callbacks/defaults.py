@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from lightkeras.callbacks.compilation import Compilation
-from lightkeras.callbacks.csv_logger import CSVLogger
 from lightkeras.callbacks.interrupt import Interrupt
 from lightkeras.callbacks.learning_rate_monitor import LearningRateMonitor
 from lightkeras.callbacks.limit import Limit
+from lightkeras.callbacks.loggers import make_loggers
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.callbacks.model_summary import ModelSummary
 from lightkeras.callbacks.non_finite_guard import NonFiniteGuard
 from lightkeras.callbacks.progress import ProgressBar
 from lightkeras.callbacks.sample_writer import SampleWriter
-from lightkeras.callbacks.tensorboard_logger import TensorBoardLogger
 from lightkeras.callbacks.throughput import Throughput
 from lightkeras.callbacks.validation import Validation
 from lightkeras.data import DataModule, stages
@@ -39,7 +38,7 @@ def default_callbacks(
     used += [Limit(trainer.max_steps, trainer.max_seconds)]
     used += [Compilation()] if trainer.jit_compile == "auto" and not trainer.deterministic else []
     used += [ModelSummary()] if trainer.enable_model_summary else []
-    used += [CSVLogger(), TensorBoardLogger()] if trainer.logger else []
+    used += make_loggers(trainer.logger)
     bars = any(isinstance(callback, keras.callbacks.ProgbarLogger) for callback in trainer.callbacks)
     used += [ProgressBar()] if trainer.enable_progress_bar and not bars else []
     used += [SampleWriter()] if task.writes_samples and (trainer.logger or trainer.enable_checkpointing) else []

@@ -9,6 +9,7 @@ The command line shows a `LightkerasError` in one line, and any other error with
 
 import difflib
 import functools
+import importlib.util
 import numbers
 import os
 import pathlib
@@ -70,6 +71,14 @@ def require_number(
     expected = f"a number {'of at least' if inclusive else 'above'} {above:g}"
     expected += f" and below {below:g}" if below is not None else ""
     require((optional and value is None) or ok, name, expected + (" or None" if optional else ""), value)
+
+
+def require_package(name: str, extra: str) -> None:
+    """Raises ImportError, with the line that installs it, where the package of an extra is missing."""
+    if importlib.util.find_spec(name) is None:
+        raise lightkeras_error(ImportError)(
+            f"Expected the package `{name}` to be installed: pip install 'lightkeras[{extra}]'. Received: no {name}"
+        )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
