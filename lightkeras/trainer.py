@@ -29,7 +29,7 @@ from lightkeras.runs.saver import RunSaver
 from lightkeras.task import TaskModule
 from lightkeras.trainer_arguments import TrainerArguments, require_changeable, require_task
 from lightkeras.training.determinism import make_deterministic
-from lightkeras.training.loop import Source
+from lightkeras.training.loop import Source, as_unreadable
 from lightkeras.training.optimizers import UpdateSettings
 from lightkeras.training.precision import use_precision
 from lightkeras.training.strategy_choice import choose_strategy
@@ -313,8 +313,9 @@ class Trainer(TrainerArguments):
         try:
             with name_example(train, self.seed, lambda: self._position(task)):
                 self.history = task.fit(
-                    source.dataset, initial_epoch=epoch, epochs=epoch if is_over else run.epochs or 10**9,
-                    steps_per_epoch=task.steps_per_epoch, verbose=0, shuffle=False, callbacks=callbacks,
+                    as_unreadable(source.dataset), initial_epoch=epoch,
+                    epochs=epoch if is_over else run.epochs or 10**9, steps_per_epoch=task.steps_per_epoch,
+                    verbose=0, shuffle=False, callbacks=callbacks,
                 )  # fmt: skip
         except BaseException as error:
             callbacks.on_exception(error)

@@ -60,7 +60,5 @@ class Sender:
         if final not in self._told:
             self._told.add(final)
             why = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
-            then = (
-                "That is left out there." if final else "The training goes on, and what it did not take is sent later."
-            )
+            then = "It is left out there." if final else "The training goes on; it is sent later."
             logger.warning("%s did not take what this run sent. %s Received: %s", self._name, then, why)

@@ -1,5 +1,6 @@
 """MLflow and Weights & Biases: real clients, a store of files, and W&B offline."""
 
+import contextlib
 import csv
 import logging
 from collections import Counter
@@ -16,7 +17,8 @@ from helpers.wandb_files import history
 import lightkeras as lk
 from lightkeras.callbacks.callback_list import CallbackList
 from lightkeras.callbacks.mlflow_logger import clean_name
-from lightkeras.callbacks.tracker import flatten
+from lightkeras.callbacks.tracker import Tracker, flatten
+from lightkeras.distribution.strategies import make_strategy
 
 mlflow = pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
 wandb = pytest.importorskip("wandb", reason="the extra wandb is not installed")
@@ -46,7 +48,7 @@ def stores(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.setenv("WANDB_CONSOLE", "off")
     yield
-    wandb.teardown()
+    wandb.finish()
 
 
 def run(logger, *callbacks, ckpt_path=None, task=Sampled, data=PointsData, **arguments) -> lk.Trainer:
@@ -57,12 +59,16 @@ def run(logger, *callbacks, ckpt_path=None, task=Sampled, data=PointsData, **arg
     return trainer
 
 
-def killed(logger, monkeypatch, at: int, *callbacks, ckpt_path=None) -> None:
-    """The run, of which nothing happens after update `at`."""
+def killed(logger, monkeypatch, at: int, ckpt_path=None) -> None:
+    """The run, of which nothing happens after update `at`, but for what its threads had begun."""
+    stop = At(at, kill)
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(CallbackList, "on_exception", lambda self, error: None)
-        run(logger, At(at, kill), *callbacks, ckpt_path=ckpt_path)
-    wandb.teardown()
+        run(logger, stop, ckpt_path=ckpt_path)
+    stop.run.saver.wait()
+    for tracker in (one for one in stop.run.callbacks.callbacks if isinstance(one, Tracker)):
+        tracker._sender.finish()
+    wandb.finish()
 
 
 def rows(run_dir) -> dict[str, dict[int, float]]:
@@ -85,12 +91,13 @@ def only_mlflow_run():
 def assert_in_mlflow(run_dir):
     """Each metric of metrics.csv at each step, once."""
     client, found = only_mlflow_run()
-    assert set(found.data.metrics) == {*rows(run_dir), *SPEEDS}
+    assert set(found.data.metrics) - {*SPEEDS} == set(rows(run_dir))
     for name, values in rows(run_dir).items():
         there = client.get_metric_history(found.info.run_id, name)
         assert [(one.step, one.value) for one in there] == list(values.items()), name
-    speeds = [one.step for one in client.get_metric_history(found.info.run_id, SPEEDS[0])]
-    assert speeds == sorted(set(speeds))
+    if SPEEDS[0] in found.data.metrics:
+        speeds = [one.step for one in client.get_metric_history(found.info.run_id, SPEEDS[0])]
+        assert speeds == sorted(set(speeds))
 
 
 def assert_in_wandb(run_dir) -> list[dict]:
@@ -160,10 +167,8 @@ def test_without_metrics_csv_nothing_is_missing_either(monkeypatch):
 
 @pytest.mark.parametrize("how, status", [(interrupt, "KILLED"), (lambda: 1 / 0, "FAILED")], ids=["signal", "error"])
 def test_the_status_says_how_a_run_ended(how, status):
-    try:
+    with contextlib.suppress(ZeroDivisionError):
         run("csv,mlflow", At(7, how))
-    except ZeroDivisionError:
-        pass
     assert only_mlflow_run()[1].info.status == status
     trainer = run("csv,mlflow", ckpt_path="last")
     assert only_mlflow_run()[1].info.status == "FINISHED"
@@ -171,8 +176,7 @@ def test_the_status_says_how_a_run_ended(how, status):
 
 
 def test_a_tracker_that_comes_later_gets_the_rows_from_before(monkeypatch):
-    with pytest.raises(Killed):
-        run("csv", At(8, kill))
+    killed("csv", monkeypatch, 8)
     trainer = run("csv,mlflow", ckpt_path="last")
     client, found = only_mlflow_run()
     for name, values in rows(trainer.run_dir).items():
@@ -253,7 +257,8 @@ def test_names_and_values_that_mlflow_refuses():
 def test_names_and_values_that_wandb_gets():
     run("csv,wandb", Odd(), max_epochs=1)
     row = history(Path())[1][-1]
-    assert (row["f(x) %"], row["../up"], row["nan"], row["inf"]) == (1.0, 3.0, "NaN", "Infinity") and "array" not in row
+    assert (row["f(x) %"], row["../up"], row["inf"]) == (1.0, 3.0, float("inf")) and np.isnan(row["nan"])
+    assert "array" not in row
 
 
 def test_long_arguments_are_cut_for_mlflow_and_whole_in_the_file():
@@ -269,7 +274,7 @@ def test_long_arguments_are_cut_for_mlflow_and_whole_in_the_file():
 
 
 def test_two_replicas_log_once():
-    trainer = run("csv,mlflow", devices=2, accelerator="cpu", task=Classifier)
+    trainer = run("csv,mlflow", strategy=make_strategy(2), task=Classifier, max_epochs=1)
     assert_in_mlflow(trainer.run_dir)
 
 
@@ -351,7 +356,7 @@ def test_a_run_that_was_deleted_is_told(monkeypatch):
     killed("csv,mlflow", monkeypatch, 8)
     client, found = only_mlflow_run()
     client.delete_run(found.info.run_id)
-    with pytest.raises(lk.callbacks.TrackerError, match="it was deleted. Restore it, or resume the training without"):
+    with pytest.raises(lk.callbacks.TrackerError, match=r"it was deleted\. Restore it, or resume the training without"):
         run("csv,mlflow", ckpt_path="last")
 
 
@@ -360,7 +365,7 @@ def test_a_wandb_without_a_login_is_told_before_the_first_update(monkeypatch, tm
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     reached = At(1, lambda: pytest.fail("an update was made"))
-    with pytest.raises(lk.callbacks.TrackerError, match="Expected W&B to take a new run. Received: .*login"):
+    with pytest.raises(lk.callbacks.TrackerError, match=r"Expected W&B to take a new run. Received: .*login"):
         run("wandb", reached)
 
 
