@@ -5,12 +5,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+from lightkeras.callbacks.wandb_files import last_step
 from lightkeras.callbacks.sample_writer import sample_kind
 from lightkeras.callbacks.tracker import FINISHED, Tracker, TrackerError
 from lightkeras.utils.checks import require, require_package
 from lightkeras.utils.files import read_json, write_json
+from lightkeras.utils.paths import Folder
 
-SENT = "wandb.json"  # in the run's folder: what was sent, which W&B cannot tell while it is offline
+STARTS = "wandb.json"  # in the run's folder: W&B's folders, one of each start, and whether the run has ended
 PICTURES, TEXTS = (".png", ".jpg", ".jpeg", ".bmp"), (".txt", ".md", ".csv", ".json")
 
 
@@ -59,9 +61,12 @@ class WandbLogger(Tracker):
             name=self.name or os.environ.get("WANDB_NAME") or folder.name, id=run_id,
             resume="allow" if run_id else None,
         )  # fmt: skip
-        sent = (read_json(folder / SENT) or {}) if self._run.offline else {}
-        known = sent["step"] if run_id is not None and sent.get("run_id") == run_id else 0
-        self._last = max(known, self._run.starting_step - 1)
+        starts = read_starts(folder)
+        self._folders = starts["folders"] if starts["run_id"] == self._run.id else []
+        offline = [last_step(Path(name)) for name in self._folders if self._run.offline]
+        self._last = max(0, self._run.starting_step - 1, *offline)
+        self._folders = list(dict.fromkeys([*self._folders, self._run.sync_dir]))
+        self._note(self._run.id, finished=False)
         return self._run.id
 
     def send_parameters(self, values):
@@ -75,7 +80,6 @@ class WandbLogger(Tracker):
             {**values, **{name: one for name, one in media.items() if one is not None}}, step=step, commit=True
         )
         self._last = step
-        self._note(finished=False)
 
     def _to_media(self, path: Path) -> Any:
         """Converts a sample to W&B's media; another file is saved as it is, and None returned."""
@@ -98,11 +102,17 @@ class WandbLogger(Tracker):
     def close_run(self, status):
         if self._owned:
             self._run.finish(exit_code=int(status != FINISHED))
-        self._note(finished=status == FINISHED)
+        self._note(self._run.id, finished=status == FINISHED)
 
-    def _note(self, finished: bool) -> None:
-        write_json(self.run.folder / SENT, {"run_id": self.run_id, "step": self._last, "finished": finished})
+    def _note(self, run_id: str, finished: bool) -> None:
+        known = {"run_id": run_id, "folders": self._folders, "finished": finished}
+        write_json(self.run.folder / STARTS, known)
 
     def is_finished(self, run_id):
-        sent = read_json(self.run.folder / SENT) or {}
-        return sent.get("run_id") == run_id and sent.get("finished", False)
+        starts = read_starts(self.run.folder)
+        return starts["run_id"] == run_id and starts["finished"]
+
+
+def read_starts(folder: Folder) -> dict[str, Any]:
+    """Reads the starts of a run: W&B's run id, its local folder of each start, and whether the run has ended."""
+    return read_json(folder / STARTS) or {"run_id": None, "folders": [], "finished": False}

@@ -295,11 +295,11 @@ def test_a_fast_run_has_no_tracker():
     assert not Path("mlruns").exists() and not Path("wandb").exists()
 
 
+KNOWN = "one of 'csv', 'tensorboard', 'mlflow', 'wandb'"
 BAD = {
-    "mlflo": "Expected `logger` to be one of 'csv', 'tensorboard', 'mlflow', 'wandb'. Received: logger='mlflo'. Did you "
-    'mean "mlflow"?',
+    "mlflo": f"Expected `logger` to be {KNOWN}. Received: logger='mlflo'. Did you mean \"mlflow\"?",
     "csv,csv": "Expected `logger` to be names that differ. Received: logger='csv,csv'",
-    "": "Expected `logger` to be one of 'csv', 'tensorboard', 'mlflow', 'wandb'. Received: logger=''.",
+    "": f"Expected `logger` to be {KNOWN}. Received: logger=''.",
 }
 
 
