@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lightkeras.callbacks.wandb_files import last_step
 from lightkeras.callbacks.sample_writer import sample_kind
 from lightkeras.callbacks.tracker import FINISHED, Tracker, TrackerError
+from lightkeras.callbacks.wandb_files import last_step
 from lightkeras.utils.checks import require, require_package
 from lightkeras.utils.files import read_json, write_json
 from lightkeras.utils.paths import Folder

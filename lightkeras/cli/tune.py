@@ -62,16 +62,16 @@ def _tune(command: Command) -> int:
     )  # fmt: skip
     tuner.search(config.workers)
     if tuner_role() != "worker":
-        _print_end(tuner)
+        _print_end(tuner, command)
     return 128 + tuner.interrupted if tuner.interrupted else 0
 
 
-def _print_end(tuner: Tuner) -> None:
+def _print_end(tuner: Tuner, command: Command) -> None:
     """Prints how the search ended, and its best trial."""
     if tuner.interrupted or tuner.oracle.budget_exhausted:
         why = "Interrupted" if tuner.interrupted else "The search's time or epochs are used up"
         print(f"{why}; the same command resumes the search in {tuner.folder}.")
-    best, path = tuner.best_trial(), class_path(tuner.task_class)
+    best, path = tuner.best_trial(), class_path(command.task_class)
     trust = "" if is_trusted(path) else f" --trust {path.partition('.')[0]}"
     print(f"Best: trial {best.trial_id}, {tuner.objective} {best.score:.6g}: lightkeras fit --config "
           f"{tuner.folder / 'best_config.yaml'}{trust}")  # fmt: skip

@@ -14,10 +14,10 @@ import tensorflow as tf
 from lightkeras.callbacks import Callback, ModelCheckpoint
 from lightkeras.callbacks.model_checkpoint import CHECKPOINTS
 from lightkeras.checkpoint import checkpoints, open_checkpoint
-from lightkeras.configuration import Configuration
-from lightkeras.runs.folder import newest_run, task_name
+from lightkeras.runs.folder import newest_run
 from lightkeras.trainer import Trainer
 from lightkeras.tuning.progress import ObjectiveError, TrialProgress, best_value
+from lightkeras.tuning.subjects import Subject, read_subject
 from lightkeras.tuning.trial_files import JOB, LOCK, LOG, RESULT, failed_result
 from lightkeras.utils import internals
 from lightkeras.utils.checks import lightkeras_error
@@ -27,12 +27,13 @@ from lightkeras.utils.paths import Folder
 COMPLETED, UNFINISHED = "COMPLETED", "UNFINISHED"
 
 
-def run_trial(folder: Path, seconds: float | None = None) -> dict:
+def run_trial(folder: Path, seconds: float | None = None, subject: Subject | None = None) -> dict:
     """Runs or resumes the trial whose `job.json` is in `folder`; its output is appended to `log.txt`.
 
     Args:
         folder: The trial's folder. No two processes run the trial at once.
         seconds: Seconds left of the search's time; None for no limit.
+        subject: What is trained; None reads it from the job.
 
     Returns:
         The content of `result.json` if the trial has ended: "status", COMPLETED or FAILED (then with its "reason"),
@@ -45,20 +46,20 @@ def run_trial(folder: Path, seconds: float | None = None) -> dict:
             return result
         began = time.monotonic()
         with (folder / LOG).open("a", encoding="utf-8") as log, contextlib.redirect_stdout(log):
-            result = _run_job(read_json(folder / JOB), folder, seconds)
+            result = _run_job(read_json(folder / JOB), folder, seconds, subject)
         result["seconds"] = time.monotonic() - began
         if result["status"] != UNFINISHED:
             write_json(folder / RESULT, result)
         return result
 
 
-def _run_job(job: dict, folder: Path, seconds: float | None) -> dict:
+def _run_job(job: dict, folder: Path, seconds: float | None, subject: Subject | None) -> dict:
     keras.utils.clear_session()  # the trial before may have filled the memory; this collects garbage too
     logger = tf.get_logger()
     logger.addFilter(_is_no_retracing)
     try:
         with internals.dropping_custom_gradients():
-            return _train(job, folder, seconds)
+            return _train(job, folder, seconds, subject or read_subject(job["config"]))
     except Exception as error:  # of any kind: it ends only this trial, and is recorded
         print(traceback.format_exc(), flush=True)
         return failed_result(describe_error(error))
@@ -76,33 +77,27 @@ def describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
 
 
-def _train(job: dict, folder: Path, seconds: float | None) -> dict:
+def _train(job: dict, folder: Path, seconds: float | None, subject: Subject) -> dict:
     """Trains until the trial's end, unless the run has ended already; returns the trial's result."""
-    configuration, arguments = Configuration.read(job["config"])
-    name = task_name(configuration.task_class)
+    opened = subject.open(job, {"default_root_dir": str(folder), **dict.fromkeys(_INTERVALS.values())})
+    name, trainer = opened.name, opened.trainer
     if job["continues"] is not None:
         _copy_run(Path(job["continues"]), folder, name)
     progress = TrialProgress(job["objective"], job["direction"])
     progress.max_epochs, progress.seconds = job["max_epochs"], seconds
-    objects = configuration.build(_run_config(arguments, folder))
-    trainer = objects.trainer
     trainer.callbacks += [*_ranking_callbacks(job, trainer), progress]
     run = newest_run(folder, name)
     if run is None or not _has_ended(_last_state(run), job["max_epochs"]):
-        trainer.fit(objects.task, objects.data, ckpt_path="auto")
+        opened.fit()
         run = trainer.run_dir
         if trainer.interrupted or progress.time_is_up:
             return {"status": UNFINISHED, "signal": trainer.interrupted}
     return _make_result(_last_state(run), job, run)
 
 
-_INTERVALS = {"every_n_steps": "checkpoint_every_n_steps", "every_seconds": "checkpoint_every_seconds"}
-
-
-def _run_config(config: dict[str, dict], folder: Path) -> dict[str, dict]:
-    """Sets the run's folder; the intervals of checkpoints are for the ModelCheckpoint of `_ranking_callbacks`."""
-    changes = {"default_root_dir": str(folder), **dict.fromkeys(_INTERVALS.values())}
-    return {**config, "trainer": {**config["trainer"], **changes}}
+_INTERVALS = {  # of the ModelCheckpoint of `_ranking_callbacks`, instead of the Trainer's
+    "every_n_steps": "checkpoint_every_n_steps", "every_seconds": "checkpoint_every_seconds",
+}  # fmt: skip
 
 
 def _ranking_callbacks(job: dict, trainer: Trainer) -> list[Callback]:
@@ -164,13 +159,12 @@ class _NamesRecorder(Callback):
         self.names = self.run.metric_names
 
 
-def find_metric_names(job: dict) -> list[str]:
+def find_metric_names(job: dict, subject: Subject | None = None) -> list[str]:
     """Runs one batch of training and one of validation, without writing; returns the name of every logged metric."""
-    configuration, arguments = Configuration.read(job["config"])
-    arguments["trainer"] |= {"fast_dev_run": 1, "enable_progress_bar": False, "enable_model_summary": False}
-    objects = configuration.build(arguments)
+    changes = {"fast_dev_run": 1, "enable_progress_bar": False, "enable_model_summary": False}
+    opened = (subject or read_subject(job["config"])).open(job, changes)
     recorder = _NamesRecorder()
-    objects.trainer.callbacks.append(recorder)
-    objects.trainer.fit(objects.task, objects.data)
+    opened.trainer.callbacks.append(recorder)
+    opened.fit()
     keras.utils.clear_session()
     return recorder.names

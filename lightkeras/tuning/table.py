@@ -62,7 +62,7 @@ def _table(tuner: "Tuner", seconds: float) -> Table:
     running = [trial for trial in trials if trial.status == "RUNNING"]
     failed = sum(trial.status == "FAILED" for trial in trials)
     total = f" of {tuner.max_trials}" if tuner.max_trials else ""
-    title = f"{tuner.task_class.__name__}: {len(completed)}{total} trials done, {failed} failed, {seconds:.0f} s"
+    title = f"{tuner.subject.title}: {len(completed)}{total} trials done, {failed} failed, {seconds:.0f} s"
     names = parameter_names(tuner.space)
     table = Table("trial", tuner.objective, "epochs", *names, title=title)
     for trial in [*running, *completed[: max(1, MAX_ROWS - len(running))]]:

@@ -12,16 +12,15 @@ import pandas
 import yaml
 from keras_tuner.engine.trial import Trial
 
-from lightkeras.configuration import Configuration, to_written
-from lightkeras.runs.folder import newest_run, task_name
+from lightkeras.runs.folder import newest_run
 from lightkeras.runs.state import differences
-from lightkeras.task import TaskModule
-from lightkeras.trainer import Trainer
 from lightkeras.tuning import report, table
 from lightkeras.tuning.isolated import find_isolated_metric_names, run_isolated_trial
+from lightkeras.tuning.keras_tuner_results import KerasTunerResults
 from lightkeras.tuning.oracles import ALGORITHMS, ORACLE, Limits, PersistentOracle, make_oracle
 from lightkeras.tuning.single import find_metric_names, run_trial
-from lightkeras.tuning.space import check_names, extremes, parameter_names, search_space, with_values
+from lightkeras.tuning.space import parameter_names, search_space
+from lightkeras.tuning.subjects import Subject, open_subject, read_arguments
 from lightkeras.tuning.trial_files import JOB, LOCK, LOG, RESULT, trial_folder
 from lightkeras.tuning.workers import Client, run_chief, run_workers
 from lightkeras.utils.checks import LightkerasError, nearest, require, require_choice, require_int, require_number
@@ -29,11 +28,9 @@ from lightkeras.utils.environment import has_gpu
 from lightkeras.utils.files import locked, read_json, write_json, write_text
 from lightkeras.utils.internals import tuner_role
 from lightkeras.utils.paths import local_path
-from lightkeras.utils.trust import environment
 
 SEARCH = "search.yaml"  # the search's identity, in its folder
 DRY_RUN = ".dry"  # folder of the run of one batch
-DECIDED_BY_SEARCH = ("trainer.default_root_dir", "trainer.strategy", "trainer.callbacks", "trainer.seed")
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False}
 
 
@@ -41,19 +38,22 @@ class SearchError(LightkerasError, ValueError):
     """The search cannot start or be resumed."""
 
 
-class Tuner:
-    """Searches for the best arguments of a task. Each trial is an ordinary run, in a folder of its own.
+class Tuner(KerasTunerResults):
+    """Searches for the best arguments of a task or model. Each trial is an ordinary run, in a folder of its own.
 
     All trials have the Trainer's seed: they differ only in their arguments, and a run with the best configuration
     repeats the best score. To resume a search that was stopped or killed, start the same search in its folder.
 
     Args:
-        task_class: The task.
-        space: Ranges and choices by argument; see `search_space`. None takes `task_class.search_space`.
+        task_class: The task; or a `keras_tuner.HyperModel`, a function `build(hp)`, or a function whose arguments have
+            defaults, which are `model.NAME` in the space. Each of these builds a compiled model.
+        space: Ranges and choices by argument; see `search_space`. None takes `task_class.search_space`, or what the
+            HyperModel declares.
         folder: The search's folder: a new one, or that of the same search, which is resumed.
         data_class: Its data's class; None for `task_class.data_module`.
         task, data, trainer: The arguments that are not searched and not the defaults. The Trainer's callbacks are
-            `{"class_path": ..., "init_args": ...}`, as in a run's config.yaml.
+            `{"class_path": ..., "init_args": ...}`, as in a run's config.yaml. For models, `data` is the data itself, a
+            dict of the keywords of `Trainer.fit` with the entry "data", or a function that returns either.
         algorithm: "random", "grid", "bayesian" or "hyperband". Hyperband gives trials few of the Trainer's
             `max_epochs` at first, and the best ones more; a schedule over the run covers all `max_epochs`.
         objective: Any metric that is logged; None for the task's `monitor`. A trial's score is its best value.
@@ -66,8 +66,8 @@ class Tuner:
         iterations: Hyperband: how often its whole schedule runs.
         initial_points: Bayesian search: random trials before it starts; None for three per argument.
         seed: The seed of the search.
-        isolate: Whether each trial has a process of its own; "auto": if there is a GPU. With True, the task's module
-            must be importable.
+        isolate: Whether each trial has a process of its own; "auto": if there is a GPU. With True, task, or model and
+            data, must be importable.
         max_failures: Failed trials in a row that end the search.
         trust: Packages whose classes the arguments may name (see `utils.trust`), beside those of task and data.
 
@@ -77,8 +77,8 @@ class Tuner:
     """
 
     def __init__(
-        self, task_class: type[TaskModule], space: Any = None, *, folder: str | os.PathLike,
-        data_class: type | None = None, task: dict | None = None, data: dict | None = None, trainer: dict | None = None,
+        self, task_class: Any, space: Any = None, *, folder: str | os.PathLike,
+        data_class: type | None = None, task: dict | None = None, data: Any = None, trainer: dict | None = None,
         algorithm: str = "random", objective: str | None = None, direction: str | None = None,
         max_trials: int | None = 20, max_time: float | None = None, max_epochs: float | None = None,
         factor: int = 3, iterations: int = 1, initial_points: int | None = None, seed: int = 0,
@@ -98,21 +98,26 @@ class Tuner:
         require_int("seed", seed, minimum=0)
         require_choice("isolate", isolate, (True, False, "auto"))
         require_int("max_failures", max_failures)
-        self.task_class, self.data_class = task_class, data_class or task_class.data_module
+        self.subject: Subject = open_subject(task_class, data_class, data, trust)
         self.folder, self.algorithm, self.seed = local_path(folder), algorithm, seed
         self.max_trials, self.max_time, self.max_epochs = max_trials, max_time, max_epochs
-        self.isolate, self.max_failures = has_gpu() if isolate == "auto" else isolate, max_failures
-        self.space = search_space(getattr(task_class, "search_space", None) if space is None else space)
+        self.isolate, self.max_failures = self._choose_isolation(isolate), max_failures
+        self.space = search_space(self.subject.default_space() if space is None else space)
         self._algorithm_options = {"factor": factor, "iterations": iterations, "initial_points": initial_points}
         self.objective, self.direction = self._choose_objective(objective, direction)
-        self._configuration = Configuration(self.task_class, self.data_class, trust)
-        self._environment = environment(self._configuration.trust)
-        self.config = self._validate_config({"task": task or {}, "data": data or {}, "trainer": trainer or {}})
+        self.config = self._validate_config({"task": task or {}, "data": data, "trainer": trainer or {}})
         self.interrupted: int | None = None
         self.oracle = self._new_oracle()
 
+    def _choose_isolation(self, isolate: bool | str) -> bool:
+        if isolate == "auto":
+            return has_gpu() and self.subject.importable
+        expected = "False, or model and data of a module, by their names"
+        require(not isolate or self.subject.importable, "isolate", expected, isolate)
+        return bool(isolate)
+
     def _choose_objective(self, objective: str | None, direction: str | None) -> tuple[str, str]:
-        monitor, mode = self.task_class.monitor
+        monitor, mode = self.subject.monitor
         objective = objective or monitor
         direction = direction or (mode if objective == monitor else None)
         require(direction in ("min", "max"), "direction", f'"min" or "max", for {objective}', direction)
@@ -120,14 +125,9 @@ class Tuner:
 
     def _validate_config(self, given: dict[str, dict]) -> dict[str, dict]:
         """Returns every argument, defaults included; tries the values of the space on the arguments' types."""
-        classes = {"task": self.task_class, "data": self.data_class, "trainer": Trainer}
-        hyperband = ("trainer.max_epochs",) if self.algorithm == "hyperband" else ()
-        check_names(self.space, classes, (*DECIDED_BY_SEARCH, *hyperband))
+        taken = ("max_epochs",) if self.algorithm == "hyperband" else ()
         given = {**given, "trainer": {**QUIET, **given["trainer"]}}
-        config = self._configuration.validate(given)
-        for parameter in self.space.space:
-            for value in extremes(parameter):
-                self._configuration.validate(with_values(config, {parameter.name: value}))
+        config = self.subject.validate(given, self.space, taken)
         trainer = config["trainer"]
         for name, needed in (("enable_checkpointing", True), ("fast_dev_run", False)):
             require(trainer[name] == needed, f"trainer.{name}", f"{needed} in a search", trainer[name])
@@ -192,7 +192,7 @@ class Tuner:
         if role == "chief":
             run_chief(self.oracle)
         elif workers > 1:
-            self.interrupted = run_workers(self.oracle, self.folder, workers, self.max_time, self._environment)
+            self.interrupted = run_workers(self.oracle, self.folder, workers, self.max_time, self.subject.environment)
         else:
             self._run_trials(self.oracle, "tuner0")
 
@@ -227,7 +227,7 @@ class Tuner:
         """Returns what may not change when the search is resumed; its limits may."""
         return {
             "algorithm": self.algorithm, **self._algorithm_options, "objective": self.objective,
-            "direction": self.direction, "seed": self.seed, "config": self._written(self.config),
+            "direction": self.direction, "seed": self.seed, "config": self.subject.write(self.config),
             "space": self.space.get_config(),
         }  # fmt: skip
 
@@ -244,14 +244,14 @@ class Tuner:
 
     def _check_logged(self) -> None:
         """Rejects an objective that a run of one batch does not log."""
-        job = self._job(self.space.values, None)
+        job = self._job(self.space, None)
         if self.isolate:
             folder = self.folder / DRY_RUN
             folder.mkdir(exist_ok=True)
             write_json(folder / JOB, job)
-            names = find_isolated_metric_names(folder, self._environment)
+            names = find_isolated_metric_names(folder, self.subject.environment)
         else:
-            names = find_metric_names(job)
+            names = find_metric_names(job, self.subject)
         listed, hint = ", ".join(names), nearest(self.objective, names)
         require(self.objective in names, "objective", f"one of {listed}.{hint}", self.objective)
 
@@ -280,17 +280,18 @@ class Tuner:
         """Runs or resumes a trial; see `run_trial`."""
         folder = trial_folder(self.folder, trial.trial_id)
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / JOB, self._job(trial.hyperparameters.values, self.folder))
+        write_json(folder / JOB, self._job(trial.hyperparameters, self.folder))
         left = self.oracle.seconds_left if seconds is None else seconds
-        return run_isolated_trial(folder, left, self._environment) if self.isolate else run_trial(folder, left)
+        if self.isolate:
+            return run_isolated_trial(folder, left, self.subject.environment)
+        return run_trial(folder, left, self.subject)
 
-    def _job(self, values: dict[str, Any], folder: Path | None) -> dict:
+    def _job(self, chosen: keras_tuner.HyperParameters, folder: Path | None) -> dict:
         """Describes a trial, as JSON."""
-        earlier = values.get("tuner/trial_id")
+        earlier = chosen.values.get("tuner/trial_id")
         return {
-            "config": self._written(with_values(self.config, values)), "objective": self.objective,
-            "direction": self.direction,
-            "max_epochs": values.get("tuner/epochs"),
+            **self.subject.make_job(self.config, chosen), "objective": self.objective, "direction": self.direction,
+            "max_epochs": chosen.values.get("tuner/epochs"),
             "continues": None if earlier is None else str(trial_folder(folder or self.folder, earlier)),
         }  # fmt: skip
 
@@ -320,25 +321,27 @@ class Tuner:
         return completed[0]
 
     def best_config(self) -> dict:
-        """Returns the best trial's configuration, for `lightkeras fit --config`."""
-        config = with_values(self.config, self.best_trial().hyperparameters.values)
-        quiet = dict.fromkeys(QUIET, True)
-        return self._written({**config, "trainer": {**config["trainer"], **quiet}})
+        """Returns the best trial's configuration: of a task, for `lightkeras fit --config`."""
+        best = self.best_trial().hyperparameters
+        trainer = {**self.config["trainer"], **dict.fromkeys(QUIET, True)}
+        return self.subject.make_best({**self.config, "trainer": trainer}, best)
 
-    def _written(self, config: dict[str, dict]) -> dict[str, dict]:
-        return to_written(config, self.task_class, self.data_class)
-
-    def best_task(self) -> TaskModule:
-        """Loads the best trial's task with its best weights.
+    def best_task(self) -> Any:
+        """Loads the best trial's task, or model, with its best weights.
 
         Raises:
             SearchError: No trial has completed, or its folder is gone.
         """
-        folder = trial_folder(self.folder, self.best_trial().trial_id)
-        run = newest_run(folder, task_name(self.task_class))
+        return self.load_trained(self.best_trial())
+
+    def load_trained(self, trial: Trial) -> Any:
+        """Loads the task, or model, of a trial with its best weights."""
+        folder = trial_folder(self.folder, trial.trial_id)
+        result = read_json(folder / RESULT) or {}
+        run = newest_run(folder, result["run"].partition("/")[0]) if result.get("run") else None
         if run is None:
             raise SearchError(f"Expected the run of the best trial in {folder}. Received: none is there")
-        return TaskModule.load_from_checkpoint(run, self._configuration.trust)
+        return self.subject.load(run, self._job(trial.hyperparameters, self.folder))
 
     @classmethod
     def load(cls, folder: str | os.PathLike, trust: Iterable[str] = (), **limits: Any) -> "Tuner":
@@ -357,11 +360,9 @@ class Tuner:
             raise SearchError(f"Expected a search in {folder}. Received: there is no {path}")
         known = yaml.safe_load(path.read_text(encoding="utf-8"))
         names = ("algorithm", "objective", "direction", "seed", "factor", "iterations", "initial_points")
-        configuration, arguments = Configuration.read(known["config"], trust)
         tuner = cls(
-            configuration.task_class, keras_tuner.HyperParameters.from_config(known["space"]), folder=folder,
-            data_class=configuration.data_class, **arguments, **{name: known[name] for name in names}, **limits,
-            trust=trust,
+            **read_arguments(known["config"], trust), space=keras_tuner.HyperParameters.from_config(known["space"]),
+            folder=folder, **{name: known[name] for name in names}, **limits, trust=trust,
         )  # fmt: skip
         tuner.begin(changed=lambda: None)
         return tuner

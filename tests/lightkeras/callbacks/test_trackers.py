@@ -286,7 +286,7 @@ def test_a_run_that_the_user_opened_is_used_and_stays_open():
     with wandb.init() as own:
         run("wandb", max_epochs=1)
         assert wandb.run is own
-    ids, found = history(Path())
+    ids, found = history(Path(own.sync_dir).parents[1])
     assert ids == {own.id} and found[-1]["_step"] == 5
 
 
@@ -362,11 +362,10 @@ def test_a_run_that_was_deleted_is_told(monkeypatch):
 
 def test_a_wandb_without_a_login_is_told_before_the_first_update(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     reached = At(1, lambda: pytest.fail("an update was made"))
     with pytest.raises(lk.callbacks.TrackerError, match=r"Expected W&B to take a new run. Received: .*login"):
-        run("wandb", reached)
+        run("wandb", lk.callbacks.WandbLogger(mode="online"), reached)
 
 
 def test_flat_arguments():
