@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from lightkeras.callbacks.csv_logger import RATE
 from lightkeras.callbacks.tracker import Tracker, TrackerError
-from lightkeras.utils.checks import require, require_package
+from lightkeras.utils.checks import import_extra, require
 from lightkeras.utils.messages import logger
 
 LONGEST_NAME, LONGEST_VALUE, MOST_PARAMETERS = 250, 6000, 100  # characters; in one call
@@ -44,10 +44,10 @@ class MLflowLogger(Tracker):
         log_model: bool = True,
     ):  # fmt: skip
         super().__init__(log_model)
-        require_package("mlflow", extra="mlflow")
+        _import("mlflow")
         for name in ("experiment_name", "run_name", "tracking_uri"):
             value = locals()[name]
-            require(value is None or (isinstance(value, str) and value), name, "a name or None", value)
+            require(value is None or (isinstance(value, str) and value != ""), name, "a name or None", value)
         self.experiment_name, self.run_name, self.tracking_uri = experiment_name, run_name, tracking_uri
 
     def open_run(self, run_id):
@@ -68,10 +68,7 @@ class MLflowLogger(Tracker):
         return run_id
 
     def _create_run(self) -> str:
-        import mlflow
-        from mlflow.tracking.context import registry
-
-        active = mlflow.active_run()
+        active = _import("mlflow").active_run()
         if active is not None and self.tracking_uri is None:
             self._owned = False
             return active.info.run_id
@@ -79,24 +76,24 @@ class MLflowLogger(Tracker):
         name = self.experiment_name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or folder.parent.name
         experiment = self._client.get_experiment_by_name(name)
         experiment_id = experiment.experiment_id if experiment else self._client.create_experiment(name)
-        tags = registry.resolve_tags({"lightkeras.run": str(folder)})
+        tags = _import("mlflow.tracking.context.registry").resolve_tags({"lightkeras.run": str(folder)})
         return self._client.create_run(experiment_id, run_name=self.run_name or folder.name, tags=tags).info.run_id
 
     def send_parameters(self, values):
-        from mlflow.entities import Param
-
+        entities = _import("mlflow.entities")
         names: dict[str, str] = {}
-        params = [Param(clean_name(name, names), _shorten(value)) for name, value in values.items()]
+        params = [entities.Param(clean_name(name, names), _shorten(value)) for name, value in values.items()]
         for first in range(0, len(params), MOST_PARAMETERS):
             self._client.log_batch(self.run_id, params=params[first : first + MOST_PARAMETERS])
         self._client.log_text(self.run_id, (self.run.folder / "config.yaml").read_text(encoding="utf-8"), "config.yaml")
 
     def send_row(self, step, values, files):
-        from mlflow.entities import Metric
-
+        entities = _import("mlflow.entities")
         now = int(time.time() * 1000)
         named = {clean_name(name, self._names): float(value) for name, value in values.items()}
-        new = [Metric(name, value, now, step) for name, value in named.items() if self._is_new(name, value, step)]
+        new = [
+            entities.Metric(name, value, now, step) for name, value in named.items() if self._is_new(name, value, step)
+        ]
         if new:
             self._client.log_batch(self.run_id, metrics=new)
             for metric in new:
@@ -133,9 +130,7 @@ class MLflowLogger(Tracker):
         return _connect(self.tracking_uri).get_run(run_id).info.status == "FINISHED"
 
     def is_final(self, error):
-        from mlflow.exceptions import MlflowException
-
-        code = error.get_http_status_code() if isinstance(error, MlflowException) else 500
+        code = getattr(error, "get_http_status_code", lambda: 500)()  # an MlflowException has it
         return super().is_final(error) or (400 <= code < 500 and code not in RETRIED)
 
 
@@ -152,6 +147,10 @@ def clean_name(name: str, names: dict[str, str]) -> str:
     return names[name]
 
 
+def _import(name: str) -> Any:
+    return import_extra("mlflow", name)
+
+
 def _shorten(value: str) -> str:
     return value if len(value) <= LONGEST_VALUE else f"{value[: LONGEST_VALUE - 3]}..."
 
@@ -161,9 +160,7 @@ def _connect(tracking_uri: str | None) -> Any:
 
     MLflow itself tries a server for minutes.
     """
-    import mlflow
-    import requests
-
+    mlflow, requests = _import("mlflow"), _import("requests")
     uri = tracking_uri or mlflow.get_tracking_uri()
     parts = urlsplit(uri)
     if parts.scheme in ("http", "https"):

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lightkeras.utils.checks import import_extra
+
 HEADER, BLOCK, RECORD_HEADER = 7, 32768, 7  # bytes
 WHOLE, LAST = 1, 4  # types of a part of a record; others are followed by the next part
 
@@ -27,9 +29,8 @@ def history(path: Path) -> list[dict[str, Any]]:
 
 def records(path: Path) -> list[Any]:
     """Returns every whole record of a file."""
-    from wandb.proto import wandb_internal_pb2
-
-    return [wandb_internal_pb2.Record.FromString(data) for data in _payloads(path.read_bytes())]
+    messages = import_extra("wandb", "wandb.proto.wandb_internal_pb2")
+    return [messages.Record.FromString(data) for data in _payloads(path.read_bytes())]
 
 
 def _payloads(content: bytes) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ from typing import Any
 from lightkeras.callbacks.sample_writer import sample_kind
 from lightkeras.callbacks.tracker import FINISHED, Tracker, TrackerError
 from lightkeras.callbacks.wandb_files import last_step
-from lightkeras.utils.checks import require, require_package
+from lightkeras.utils.checks import import_extra, require
 from lightkeras.utils.files import read_json, write_json
 from lightkeras.utils.paths import Folder
 
@@ -40,14 +40,13 @@ class WandbLogger(Tracker):
         self, project: str | None = None, name: str | None = None, mode: str | None = None, log_model: bool = True
     ):
         super().__init__(log_model)
-        require_package("wandb", extra="wandb")
+        import_extra("wandb", "wandb")
         known = (None, "online", "offline", "disabled")
         require(mode in known, "mode", '"online", "offline", "disabled" or None', mode)
         self.project, self.name, self.mode = project, name, mode
 
     def open_run(self, run_id):
-        import wandb
-
+        wandb = import_extra("wandb", "wandb")
         active, folder = wandb.run, self.run.folder
         if active is not None and run_id is not None and active.id != run_id:
             raise TrackerError(
@@ -83,8 +82,7 @@ class WandbLogger(Tracker):
 
     def _to_media(self, path: Path) -> Any:
         """Converts a sample to W&B's media; another file is saved as it is, and None returned."""
-        import wandb
-
+        wandb = import_extra("wandb", "wandb")
         if path.suffix.lower() in PICTURES:
             return wandb.Image(str(path))
         if path.suffix.lower() in TEXTS:
@@ -93,8 +91,7 @@ class WandbLogger(Tracker):
         return None
 
     def send_checkpoint(self, folder):
-        import wandb
-
+        wandb = import_extra("wandb", "wandb")
         artifact = wandb.Artifact(f"checkpoint-{self._run.id}", type="model", metadata={"checkpoint": folder.name})
         artifact.add_dir(str(folder))
         self._run.log_artifact(artifact, aliases=["best"])

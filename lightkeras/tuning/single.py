@@ -89,7 +89,7 @@ def _train(job: dict, folder: Path, seconds: float | None, subject: Subject) -> 
     run = newest_run(folder, name)
     if run is None or not _has_ended(_last_state(run), job["max_epochs"]):
         opened.fit()
-        run = trainer.run_dir
+        run: Any = trainer.run_dir
         if trainer.interrupted or progress.time_is_up:
             return {"status": UNFINISHED, "signal": trainer.interrupted}
     return _make_result(_last_state(run), job, run)

@@ -72,7 +72,7 @@ class Subject(Protocol):
         ...
 
 
-class TaskSubject:
+class TaskSubject(Subject):
     """A task; see `Tuner`."""
 
     importable = True
@@ -123,7 +123,7 @@ class TaskSubject:
         return TaskModule.load_from_checkpoint(run, self.configuration.trust)
 
 
-class ModelSubject:
+class ModelSubject(Subject):
     """The models of a HyperModel, or of a build function, and their data.
 
     Args:
@@ -162,15 +162,14 @@ class ModelSubject:
     def validate(self, given, space, taken):
         """Checks the Trainer's arguments, and builds the first model."""
         require(not given["task"], "task", "left out: a HyperModel has no arguments", given["task"])
-        for name in (*DECIDED_BY_SEARCH, *taken):
-            require(name not in given["trainer"], "trainer", f"without {name}, which the search decides", name)
+        expected = "without callbacks: give them to model.fit in HyperModel.fit, which makes them anew for each trial"
+        require(not given["trainer"].get("callbacks"), "trainer", expected, given["trainer"].get("callbacks"))
         as_task(self.hypermodel.build(space.copy()))
         return {"trainer": Trainer(**given["trainer"]).init_args}
 
     def write(self, config):
         """Returns the Trainer's arguments, and the names of model and data, null if they are of no module."""
-        kept = {name: one for name, one in config["trainer"].items() if name not in DECIDED_BY_SEARCH}
-        return {"trainer": kept, **self.references}
+        return {"trainer": config["trainer"], **self.references}
 
     def make_job(self, config, values):
         """Returns the hyperparameters with the rest."""
@@ -186,7 +185,8 @@ class ModelSubject:
         trainer = Trainer(**{**job["config"]["trainer"], **changes})
         hp = keras_tuner.HyperParameters.from_config(job["hp"])
         seed_everything(trainer.seed)
-        with make_strategy(trainer.devices, trainer.strategy).scope():
+        strategy: Any = make_strategy(trainer.devices, trainer.strategy)
+        with strategy.scope():
             model = self.hypermodel.build(hp)
         fit = functools.partial(hypermodels.fit, self.hypermodel, hp, model, trainer, self.data)
         return OpenedTrial(as_task(model).name_of_runs, trainer, fit)

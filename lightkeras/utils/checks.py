@@ -9,6 +9,7 @@ The command line shows a `LightkerasError` in one line, and any other error with
 
 import difflib
 import functools
+import importlib
 import importlib.util
 import numbers
 import os
@@ -73,12 +74,18 @@ def require_number(
     require((optional and value is None) or ok, name, expected + (" or None" if optional else ""), value)
 
 
-def require_package(name: str, extra: str) -> None:
-    """Raises ImportError, with the line that installs it, where the package of an extra is missing."""
-    if importlib.util.find_spec(name) is None:
+def import_extra(extra: str, name: str) -> Any:
+    """Imports the module `name` of a package that the extra `extra` installs.
+
+    Raises:
+        ImportError: The package is not installed; the message has the line that does.
+    """
+    package = name.partition(".")[0]
+    if importlib.util.find_spec(package) is None:
         raise lightkeras_error(ImportError)(
-            f"Expected the package `{name}` to be installed: pip install 'lightkeras[{extra}]'. Received: no {name}"
+            f"Expected the package `{package}` to be installed: pip install 'lightkeras[{extra}]'. Received: no {package}"
         )
+    return importlib.import_module(name)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -332,7 +332,7 @@ def test_two_trackers_of_one_kind_are_refused_and_the_own_replaces_the_named():
 
 
 def test_a_missing_package_is_named_with_its_line(monkeypatch):
-    monkeypatch.setattr("lightkeras.utils.checks.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"`wandb` to be installed: pip install 'lightkeras\[wandb\]'. Received: no"):
         lk.Trainer(logger="csv,wandb")
 

@@ -66,7 +66,7 @@ def test_a_hypermodel_is_searched_with_its_own_space_and_fit(done):
     trials = done.trials()
     assert list(trials.status) == ["COMPLETED"] * 2 and sorted(trials.columns[6:15]) == NAMES
     for _, trial in trials.iterrows():
-        (saved,) = (done.folder / "trials" / trial.trial).glob("sequential/*/checkpoints/step_*[02468]")
+        saved = max((done.folder / "trials" / trial.trial).glob("sequential/*/checkpoints/step_*"))
         assert saved.name == f"step_{2 * 24 // trial.batch_size:09d}"  # two epochs of batches of the searched size
 
 
@@ -197,7 +197,7 @@ class NotCompiled(keras_tuner.HyperModel):
         (NotCompiled, {}, r"`model` to be compiled"),
         (Searched, {"data": None}, "`data` to be the data, a function that returns it, or package.module:function"),
         (Searched, {"task": {"units": 3}}, "`task` to be left out: a HyperModel has no arguments"),
-        (Searched, {"trainer": {"max_epochs": 1, "seed": 3}}, "`trainer` to be without seed, which the search decides"),
+        (Searched, {"trainer": {"max_epochs": 1, "callbacks": [lk.EarlyStopping()]}}, "give them to model.fit"),
         (Searched, {"trainer": {"max_epoch": 1}}, "max_epoch"),
         (Searched, {"space": object()}, "`space` to be a dict, a YAML file, HyperParameters or a function of them"),
         (lambda hp: build(hp), {"isolate": True}, "`isolate` to be False, or model and data of a module"),
