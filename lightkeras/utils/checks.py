@@ -83,7 +83,7 @@ def import_extra(extra: str, name: str) -> Any:
     package = name.partition(".")[0]
     if importlib.util.find_spec(package) is None:
         raise lightkeras_error(ImportError)(
-            f"Expected the package `{package}` to be installed: pip install 'lightkeras[{extra}]'. Received: no {package}"
+            f"Expected the package `{package}` to be installed: pip install 'lightkeras[{extra}]'. Received: none"
         )
     return importlib.import_module(name)
 
