@@ -18,6 +18,7 @@ _HOMES = {
     "lightkeras.checkpoint": ("CheckpointError",),
     "lightkeras.data": ("AddressedDataset", "DataModule"),
     "lightkeras.metrics": ("WeightedMean",),
+    "lightkeras.preview": ("show",),
     "lightkeras.task": ("TaskModule",),
     "lightkeras.trainer": ("Trainer", "seed_everything"),
     "lightkeras.tuning": ("Tuner", "find_batch_size", "find_lr", "search_space"),

@@ -178,11 +178,12 @@ def instantiate(parser: Parser, config: Namespace) -> Namespace:
         given = vars(objects[name]) if name in objects else {}  # a class without arguments has no group
         objects[name] = kind(**given, **held)
     if "trainer" in objects:
-        _record_callbacks(objects.trainer, config.trainer)
+        record_callbacks(objects.trainer, config.trainer)
     return objects
 
 
-def _record_callbacks(trainer: Trainer, config: Namespace) -> None:
+def record_callbacks(trainer: Trainer, config: Namespace) -> None:
+    """Records the arguments of Keras' callbacks for the run's config.yaml."""
     callbacks = trainer.init_args["callbacks"] or ()
     for callback, given in zip(callbacks, config.callbacks or (), strict=True):
         if not hasattr(callback, "init_args"):

@@ -60,6 +60,8 @@ class TaskModule(PortableTask, ExportedTask, Logging, KerasMethods):
         prefer_jit_compile: The value that `Trainer(jit_compile="auto")` takes for this task; None takes the faster one
             (see `callbacks.Compilation`).
         sample_every: Epochs between two calls of `write_samples`.
+        shown_metrics: The metrics that are worth the line of an epoch, the most important first; without any, the
+            losses come first. All are in the logs.
         optimizers: The optimizers by name, a `NamedOptimizers`.
         seed: The seed of the run, set by the Trainer.
         global_step: Updates made so far.
@@ -74,6 +76,7 @@ class TaskModule(PortableTask, ExportedTask, Logging, KerasMethods):
     search_space: Any = None
     prefer_jit_compile: bool | None = None
     sample_every = 1
+    shown_metrics: tuple[str, ...] = ()
     seed = 0
     steps_per_epoch: Any = None
     total_steps: int | None = None

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-import signal
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -13,6 +13,7 @@ import tensorflow as tf
 from lightkeras.callbacks.assemble import assemble
 from lightkeras.callbacks.batch_hooks import needs_every_batch
 from lightkeras.callbacks.callback_list import CallbackList
+from lightkeras.callbacks.ending import announce_end
 from lightkeras.callbacks.validation import try_out_validation
 from lightkeras.checkpoint import Checkpoint
 from lightkeras.data import DataModule, stages
@@ -101,6 +102,8 @@ class Trainer(TrainerArguments):
         log_every_n_steps: Updates between two rows of the logs.
         log_gradient_norm: Log the global norm of the reduced gradients, before clipping, as `gradient_norm`, or as
             `NAME_gradient_norm` of several optimizers.
+        export: A format of `lk.export.FORMATS`: export the best checkpoint (the last, if none is ranked) to `exports/`
+            in the run's folder, when training ends; an export is tried out before it begins.
 
     Attributes:
         run_dir: The folder of the last run, or None.
@@ -309,7 +312,7 @@ class Trainer(TrainerArguments):
     ) -> keras.callbacks.History:
         run, epoch = callbacks.run, task.global_step // task.steps_per_epoch
         is_over = run.is_over(task, resumed.get("stopped_by"))
-        self.interrupted, self.callback_metrics = None, callbacks.latest
+        self.interrupted, self.callback_metrics, began = None, callbacks.latest, time.monotonic()
         try:
             with name_example(train, self.seed, lambda: self._position(task)):
                 self.history = task.fit(
@@ -322,11 +325,8 @@ class Trainer(TrainerArguments):
             raise
         task.optimizers.finish_averages()
         self.interrupted = run.interrupted
-        if self.interrupted:
-            name = signal.Signals(self.interrupted).name
-            saved = self.run_dir and self.enable_checkpointing  # of several workers, the first has saved
-            how = f" Resume it with ckpt_path={str(self.run_dir)!r}." if saved else ""
-            messages.info("Interrupted by %s after update %d.%s", name, task.global_step, how)
+        if not is_over:
+            announce_end(self, task, run, time.monotonic() - began, self.max_epochs or DEFAULT_MAX_EPOCHS)
         return self.history
 
     def _position(self, task: TaskModule) -> tuple[int, int, int]:

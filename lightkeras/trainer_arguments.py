@@ -14,6 +14,7 @@ from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.distribution.accelerator import check_accelerator, prepare_devices
 from lightkeras.distribution.cluster import read_cluster
 from lightkeras.distribution.strategies import check_devices
+from lightkeras.export.exporting import require_format
 from lightkeras.keras_models.task import KerasTask
 from lightkeras.runs.state import CHANGEABLE
 from lightkeras.task import TaskModule
@@ -23,7 +24,7 @@ from lightkeras.utils.checks import require, require_choice, require_int, requir
 from lightkeras.utils.durations import ClockTime, is_duration, to_seconds
 from lightkeras.utils.hparams import HyperparametersMixin
 from lightkeras.utils.lightning import TRAINER_ARGUMENTS
-from lightkeras.utils.paths import as_path
+from lightkeras.utils.paths import RemotePath, as_path
 
 SWITCHES = (
     "deterministic", "run_eagerly", "enable_checkpointing", "enable_progress_bar", "enable_model_summary",
@@ -53,7 +54,7 @@ class TrainerArguments(HyperparametersMixin):
         limit_test_batches: int | float = 1.0, limit_predict_batches: int | float = 1.0,
         val_check_interval: ClockTime | int | float | str | dict | datetime.timedelta = 1.0,
         check_val_every_n_epoch: int = 1, num_sanity_val_steps: int = 2,
-        log_every_n_steps: int = 50, log_gradient_norm: bool = False,
+        log_every_n_steps: int = 50, log_gradient_norm: bool = False, export: str | None = None,
     ):  # fmt: skip
         self.max_epochs, self.max_steps, self.max_time = max_epochs, max_steps, max_time
         self.accelerator, self.devices, self.strategy = accelerator, devices, strategy
@@ -74,6 +75,7 @@ class TrainerArguments(HyperparametersMixin):
         self.limit_predict_batches, self.val_check_interval = limit_predict_batches, val_check_interval
         self.check_val_every_n_epoch, self.num_sanity_val_steps = check_val_every_n_epoch, num_sanity_val_steps
         self.log_every_n_steps = log_every_n_steps
+        self.export = export
         vars(self).update(seed=seed, callbacks=callbacks)
         for name, value in vars(self).items():
             if isinstance(value, np.generic):
@@ -118,6 +120,17 @@ def _check(given: TrainerArguments) -> None:
     root = given.default_root_dir
     require(isinstance(root, str | os.PathLike), "default_root_dir", "a path", root)
     as_path(root, "default_root_dir")
+    _check_export(given)
+
+
+def _check_export(given: TrainerArguments) -> None:
+    if given.export is None:
+        return
+    require_format("export", given.export)
+    saves = given.enable_checkpointing or bool(given.fast_dev_run)
+    require(saves, "enable_checkpointing", "True with `export`, which exports a checkpoint", given.enable_checkpointing)
+    root = given.default_root_dir
+    require(not isinstance(as_path(root), RemotePath), "default_root_dir", "a local folder with `export`", root)
 
 
 def _check_length(given: TrainerArguments) -> None:

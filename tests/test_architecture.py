@@ -38,7 +38,7 @@ FLOORS = (  # a file imports from its own floor and the floors below it
     ("trainer_arguments",),
     ("trainer",),
     ("configuration",),
-    ("tuning", "verifier"),
+    ("preview", "tuning", "verifier"),
     ("cli",),
     ("__main__",),
 )

@@ -13,6 +13,7 @@ from lightkeras.callbacks.callback import Callback
 from lightkeras.callbacks.interval_means import IntervalMeans
 from lightkeras.callbacks.keras_state import KerasState
 from lightkeras.callbacks.log_values import numbers_of, to_json
+from lightkeras.callbacks.stop_reason import reason_of
 from lightkeras.runs.run import Run
 from lightkeras.training import weight_averaging
 from lightkeras.utils import internals
@@ -99,8 +100,10 @@ class CallbackList(internals.SynchronousCallbackList):
         """Calls a hook, and remembers the callback that ends training by it."""
         before = self.model.stop_training
         method(*args)
-        if self.model.stop_training and not before and getattr(callback, "ends_for_good", True):
-            self.run.stopped_by = type(callback).__name__
+        if self.model.stop_training and not before:
+            self.run.reason = reason_of(callback)
+            if getattr(callback, "ends_for_good", True):
+                self.run.stopped_by = type(callback).__name__
 
     def on_exception(self, error: BaseException) -> None:
         """Tells every callback, even after one that fails; the failure is raised afterwards."""

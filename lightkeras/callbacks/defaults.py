@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from lightkeras.callbacks.compilation import Compilation
+from lightkeras.callbacks.export_at_end import ExportAtEnd
 from lightkeras.callbacks.interrupt import Interrupt
 from lightkeras.callbacks.learning_rate_monitor import LearningRateMonitor
 from lightkeras.callbacks.limit import Limit
@@ -43,6 +44,7 @@ def default_callbacks(
     used += [ProgressBar()] if trainer.enable_progress_bar and not bars else []
     used += [SampleWriter()] if task.writes_samples and (trainer.logger or trainer.enable_checkpointing) else []
     used += [_checkpoint(trainer, task, validation)] if trainer.enable_checkpointing else []
+    used += [ExportAtEnd(trainer.export)] if trainer.export else []
     return used
 
 

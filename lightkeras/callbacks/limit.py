@@ -3,6 +3,7 @@
 import time
 
 from lightkeras.callbacks.callback import Callback
+from lightkeras.callbacks.epoch_line import clock
 from lightkeras.distribution.replicas import any_worker
 
 
@@ -20,18 +21,24 @@ class Limit(Callback):
 
     def __init__(self, max_steps: int | None, max_seconds: float | None):
         super().__init__()
-        self._max_steps, self._max_seconds = max_steps, max_seconds
+        self.max_steps, self.max_seconds = max_steps, max_seconds
         self.stops = (max_steps,) if max_steps else ()
 
     def on_train_begin(self, logs=None):
         self._began = time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
-        out_of_steps = self._max_steps is not None and self.model.global_step >= self._max_steps
-        if out_of_steps or (self._max_seconds is not None and self._out_of_time()):
+        out_of_steps = self.max_steps is not None and self.model.global_step >= self.max_steps
+        if out_of_steps or (self.max_seconds is not None and self._out_of_time()):
             self.model.stop_training = True
+
+    def stop_reason(self) -> str:
+        """Names the limit that ended training."""
+        if self.max_steps is not None and self.model.global_step >= self.max_steps:
+            return f"Ended by max_steps={self.max_steps}"
+        return f"Ended by max_time={clock(self.max_seconds or 0)}"
 
     def _out_of_time(self) -> bool:
         """By any worker's clock: all must stop at the same update."""
-        late = time.monotonic() - self._began >= (self._max_seconds or 0)
+        late = time.monotonic() - self._began >= (self.max_seconds or 0)
         return any_worker(self.model.distribute_strategy, late)

@@ -1,36 +1,53 @@
-"""One line per epoch: how far, how fast, how good."""
+"""A bar with the remaining time of the whole run, and one line per epoch: how far, how good, how fast."""
 
+import math
 import sys
 import time
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
 
 from lightkeras.callbacks.callback import Callback
+from lightkeras.callbacks.epoch_line import (
+    CLOCK,
+    LEFT,
+    OTHERS,
+    SPEED,
+    clock,
+    draw_bar,
+    format_speed,
+    format_value,
+    metric_parts,
+    order_metrics,
+)
+from lightkeras.callbacks.limit import Limit
 from lightkeras.callbacks.log_values import numbers_of
+from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
+from lightkeras.callbacks.pace import Pace
+from lightkeras.callbacks.validation import Validation
+from lightkeras.utils.terminal import Part, can_show, columns_of, fit_line, is_terminal, pad, print_line, to_shown
 
-
-def describe(logs: dict | None) -> str:
-    """`loss 1.234  val_loss 1.345` of a dict of metrics."""
-    values = numbers_of(logs or {})
-    shown = {name: f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}" for name, value in values.items()}
-    return "  ".join(f"{name} {text}" for name, text in shown.items() if name not in ("epoch", "step"))
-
-
-def clock(seconds: float) -> str:
-    """`1:02:03` or `2:03`."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+OUTDATED = 5.0  # seconds after which the metrics are read from the device, if no record of the logs has come
+BAR = 20  # columns; half of it on a narrow terminal
 
 
 class ProgressBar(Callback):
-    """Shows the running epoch on a terminal, and a line for every epoch done; plain lines where it is no terminal.
+    """Shows a bar on a terminal, and prints a line for every epoch: plain lines where it is no terminal.
 
-    It looks at the metrics, which waits for the device, at most every `refresh` seconds.
+    A line has at most 100 columns, and no more than the terminal: what the task declares in `shown_metrics`, or else
+    the losses first, and what fits. The best value so far of the metric that ranks checkpoints is marked. The
+    remaining time is that of the whole run, validation and checkpoints included; early stopping may end it sooner.
+
+    It costs nothing per update: the bar shows the last record of the logs.
 
     Args:
-        refresh: Seconds between two looks on a terminal.
-        plain: Seconds between two lines elsewhere.
+        refresh: Seconds between two pictures of the bar.
+        plain: Seconds between two lines within an epoch, where it is no terminal.
+
+    Attributes:
+        best, best_epoch: The best value at the end of an epoch, and the epoch, from 1; None before the first.
+        best_name: The name of the metric that ranks checkpoints, or None.
     """
 
     order = 40
@@ -40,68 +57,159 @@ class ProgressBar(Callback):
     def __init__(self, refresh: float = 0.5, plain: float = 30.0):
         super().__init__()
         self.refresh, self.plain = refresh, plain
-        self._bar = None
+        self._live = None
+        self.best: float | None = None
+        self.best_epoch: int | None = None
+
+    # ---- the run
 
     def on_train_begin(self, logs=None):
-        self._every = self.refresh if sys.stdout.isatty() else self.plain
-        self._begun, self._from_step, self._rates = None, self.model.global_step, {}
-        if sys.stdout.isatty():
-            columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())
-            self._bar = Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[text]}"), transient=True)
-            self._line = self._bar.add_task("", text="")
-            self._bar.start()
+        self.best = self.best_epoch = None
+        self.best_name, self._mode = self._find_ranking()
+        self._pace, self._values = Pace(), {}
+        self._began = self._looked = self._seen = time.monotonic()
+        self._epoch, self._epoch_began = 0, self._began
+        if is_terminal(sys.stdout):
+            self._show_bar()
+
+    def _find_ranking(self) -> tuple[str | None, str]:
+        """Returns the metric that ranks checkpoints, and "min" or "max"."""
+        ranked = [c for c in self._callbacks(ModelCheckpoint) if c.monitor]
+        name, mode = (ranked[0].monitor, ranked[0].mode) if ranked else self.model.monitor
+        return (name if name in self.run.metric_names else None), mode
+
+    def _callbacks(self, kind: type) -> list:
+        return [callback for callback in self.run.callbacks.callbacks if isinstance(callback, kind)]
+
+    def _show_bar(self) -> None:
+        self.show_on(Console(file=sys.stdout, highlight=False))
+        self._live = Live(
+            console=self._console, get_renderable=self.draw, transient=True, vertical_overflow="crop",
+            refresh_per_second=1 / max(self.refresh, 0.1),
+        )  # fmt: skip
+        self._live.start()
+
+    def show_on(self, console: Console) -> None:
+        """Takes the width and the characters of the lines from `console`."""
+        self._console = console
+        self._ascii = not can_show(console.file, draw_bar(0.5, 3, False))
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._epoch = epoch
-        self._epoch_began = self._looked = time.monotonic()
-        if self._bar:
-            done = self.model.global_step % self.run.steps_per_epoch
-            self._bar.reset(
-                self._line, total=self.run.steps_per_epoch, completed=done, description=self._where(), text=""
-            )
-
-    def _where(self) -> str:
-        epochs = self.run.epochs
-        return f"epoch {self._epoch + 1}" + (f"/{epochs}" if epochs else "")
+        self._epoch, self._epoch_began = epoch, time.monotonic()
+        self._pace.begin_epoch(self._epoch_began, self.model.global_step)
 
     def on_train_batch_end(self, batch, logs=None):
         now = time.monotonic()
-        if self._begun is None:  # the first call traces and compiles: it says nothing of the speed
-            self._begun, self._from_step = now, self.model.global_step
-        if now - self._looked < self._every:
-            return
-        self._looked = now
-        if self._bar:
-            text = f"{describe(logs)}  {describe(self._rates)}"
-            self._bar.update(self._line, completed=batch + 1, text=text)
-        else:
-            parts = (self._where(), f"{batch + 1}/{self.run.steps_per_epoch}", describe(logs), self._eta(now))
-            print("  ".join(part for part in parts if part), flush=True)
-
-    def _eta(self, now: float) -> str:
-        made, left = self.model.global_step - self._from_step, (self.model.total_steps or 0) - self.model.global_step
-        return f"ETA {clock(left * (now - (self._begun or now)) / made)}" if made and left > 0 else ""
+        self._pace.count(now, self.model.global_step)
+        if now - self._looked >= (self.refresh if self._live else self.plain):
+            self._looked = now
+            if now - self._seen >= OUTDATED:
+                self._see(logs, now)
+            if not self._live:
+                self._print([*self._parts(now), *self._metric_parts(self._values, [])])
 
     def on_log(self, record):
-        self._rates = {name: value for name, value in record.items() if name.endswith("_per_second")}
+        self._see(record, time.monotonic())
+
+    def _see(self, logs: dict | None, now: float) -> None:
+        self._values, self._seen = {**self._values, **numbers_of(logs or {})}, now
 
     def on_epoch_end(self, epoch, logs=None):
-        now = time.monotonic()
-        took = clock(now - self._epoch_began)
-        parts = (self._where(), took, describe(logs), describe(self._rates), self._eta(now))
-        text = "  ".join(part for part in parts if part)
-        if self._bar:
-            self._bar.console.print(text, highlight=False, markup=False)
-        else:
-            print(text, flush=True)
+        now, values = time.monotonic(), numbers_of(logs or {})
+        took = Part(clock(now - self._epoch_began), CLOCK)
+        marked = [self.best_name] if self._is_best(values) else []
+        speed = Part(format_speed(self._values), SPEED, "dim")
+        left = [] if self._live else [self._left(now, ended=True)]
+        self._print([self._where(), took, *self._metric_parts(values, marked), speed, *left])
+
+    def _is_best(self, values: dict[str, float]) -> bool:
+        """Compares the monitored value with the best one before, and keeps the better."""
+        value = values.get(self.best_name or "", math.nan)
+        sign = 1 if self._mode == "min" else -1
+        if math.isnan(value) or (self.best is not None and sign * value >= sign * self.best):
+            return False
+        self.best, self.best_epoch = float(value), self._epoch + 1
+        return True
 
     def on_train_end(self, logs=None):
-        self._stop()
+        self._hide_bar()
 
     def on_exception(self, error):
-        self._stop()
+        shown = self._live is not None
+        self._hide_bar()
+        if shown or self.model.global_step:
+            ended = f"ended by {type(error).__name__} after update {self.model.global_step}"
+            print_line(str(fit_line([self._where(), Part(ended)], columns_of())))
 
-    def _stop(self) -> None:
-        if self._bar:
-            self._bar.stop()
-            self._bar = None
+    def _hide_bar(self) -> None:
+        if self._live:
+            self._live.stop()
+            self._live = None
+
+    # ---- lines
+
+    def _print(self, parts: list[Part]) -> None:
+        if self._live:
+            line = self._fit(parts, columns_of(self._console.width))
+            self._console.print(line, crop=False, soft_wrap=True)
+        else:
+            print_line(str(self._fit(parts, columns_of())))
+
+    def _fit(self, parts: list[Part], columns: int) -> Text:
+        file = self._console.file if self._live else sys.stdout
+        return fit_line([Part(to_shown(file, part.text), part.rank, part.style) for part in parts], columns)
+
+    def draw(self) -> Text:
+        """Draws the line of the bar, by the clock."""
+        now, columns = time.monotonic(), columns_of(self._console.width)
+        where, step, left = (part.text for part in self._parts(now))
+        share, width = self._share(now), BAR if columns >= 60 else BAR // 2
+        bar = "" if share is None else draw_bar(share, width, self._ascii)
+        metrics = [part.text for part in self._metric_parts(self._values, [])[:2]]
+        first, second = [*metrics, "", ""][:2]
+        best = "" if self.best is None else f"best {format_value(self.best)} (epoch {self.best_epoch})"
+        parts = [
+            Part(where), Part(bar, 2, "cyan"), Part("" if share is None else f"{share:4.0%}", 4), Part(step, 7),
+            Part(first, 3), Part(second, 5), Part(best, 6), Part(left, 1),
+        ]  # fmt: skip
+        return self._fit(parts, columns)
+
+    def _parts(self, now: float) -> list[Part]:
+        """Makes the parts about the place in the run: epoch, update of the epoch, remaining time."""
+        steps = self.run.steps_per_epoch
+        done = self.model.global_step - self._epoch * steps
+        return [self._where(), Part(f"{done}/{steps}", OTHERS), self._left(now)]
+
+    def _where(self) -> Part:
+        epochs = self.run.epochs
+        return Part(f"epoch {pad(str(self._epoch + 1), len(str(epochs or '')))}" + (f"/{epochs}" if epochs else ""))
+
+    def _metric_parts(self, values: dict[str, float], marked: list) -> list[Part]:
+        sets = [name for one in self._callbacks(Validation) for name in one.set_names]
+        names = order_metrics(values, self.model.shown_metrics, sets, self.best_name)
+        return metric_parts(values, names, *marked)
+
+    def _share(self, now: float) -> float | None:
+        """Returns the share of the run that is done; None where its end is unknown."""
+        total, shares = self.model.total_steps, []
+        shares += [self.model.global_step / total] if total else []
+        shares += [(now - self._began) / one.max_seconds for one in self._callbacks(Limit) if one.max_seconds]
+        return max(shares) if shares else None
+
+    def _left(self, now: float, ended: bool = False) -> Part:
+        """Makes the part about the remaining time; empty where it is unknown or over."""
+        seconds = [one.max_seconds - (now - self._began) for one in self._callbacks(Limit) if one.max_seconds]
+        total, step = self.model.total_steps, self.model.global_step
+        if total:
+            seconds += [self._pace.remaining(now, total - step, (self.run.epochs or 0) - self._epoch)]
+        known = [one for one in seconds if one is not None]
+        over = ended and total and step >= total
+        return Part(f"{clock(max(min(known), 0))} left" if known and not over else "", LEFT)
+
+    # ---- state
+
+    def state_dict(self):
+        return {"best": self.best, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state):
+        self.best, self.best_epoch = state.get("best"), state.get("best_epoch")  # older checkpoints have none

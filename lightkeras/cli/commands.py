@@ -6,16 +6,16 @@ from typing import Any
 from rich.console import Console
 
 from lightkeras.checkpoint import Checkpoint
+from lightkeras.cli.exports import add_export_options, check_export_options, show_export
 from lightkeras.cli.parsing import Command, make_parser, make_training_parser, parse, print_config, run_of_config
 from lightkeras.cli.predictions import save_predictions
 from lightkeras.configuration import Parser, add_part, instantiate, read_part
 from lightkeras.distribution.accelerator import make_logical_cpus
-from lightkeras.export.exporting import FORMATS
-from lightkeras.export.folders import new_folder
+from lightkeras.preview import print_preview, show
 from lightkeras.runs import state as run_state
 from lightkeras.runs.folder import open_checkpoint, task_name
 from lightkeras.trainer import Trainer
-from lightkeras.utils.checks import UsageError, new_file, require, require_choice
+from lightkeras.utils.checks import new_file
 from lightkeras.utils.paths import as_path
 from lightkeras.verifier.checks import CHECKS
 from lightkeras.verifier.run_checks import check
@@ -136,20 +136,23 @@ def _own_predict(command: Command) -> int:
 def _export(command: Command) -> int:
     """Exports a trained task, and prints the difference of each endpoint from the task."""
     parser = make_parser(command)
-    _add_checkpoint(parser)
-    parser.add_argument("--trainer.default_root_dir", type=str, default="runs", help="the folder of the runs")
-    parser.add_argument("--out", type=str | None, default=None, help="a new folder, which must be given")
-    parser.add_argument("--format", type=str, default="saved_model", help=f"one of {', '.join(FORMATS)}")
+    add_export_options(parser)
     command.values = {key: value for key, value in command.values.items() if key not in ("task", "data")}
     config = parse(parser, command)
-    require_choice("--format", config.format, FORMATS)
-    require(config.out is not None, "--out", "a new folder", config.out, UsageError)
-    new_folder(config.out)
+    check_export_options(config)
     task = run_state.load_task(_open_checkpoint(command), command.task_class, command.trust)
-    compared = task.export(config.out, config.format)
-    for name, difference in compared.differences.items():
-        print(f"{name:<30}largest difference {difference:.1e}")
-    print(f"Export: {config.out}")
+    return show_export(config, task.export(config.out, config.format))
+
+
+def _show(command: Command) -> int:
+    """Prints what a run with these options will be."""
+    parser = make_training_parser(command)
+    config = parse(parser, command)
+    if command.print_config:
+        print_config(parser, config, command)
+        return 0
+    run = instantiate(parser, config)
+    print_preview(show(run.task, run.data, **run.trainer.init_args | {"callbacks": None}))
     return 0
 
 
@@ -173,5 +176,6 @@ def _check(command: Command) -> int:
 
 
 ACTIONS = {
-    "fit": _fit, "validate": _evaluate, "test": _evaluate, "predict": _predict, "export": _export, "check": _check,
+    "show": _show, "fit": _fit, "validate": _evaluate, "test": _evaluate, "predict": _predict, "export": _export,
+    "check": _check,
 }  # fmt: skip

@@ -25,7 +25,7 @@ from lightkeras.utils.paths import as_path
 from lightkeras.utils.trust import TrustError, import_class, trusting
 from lightkeras.utils.yaml_files import read_yaml
 
-TRAINING = ("fit", "tune", "find_lr", "find_batch_size")  # the commands that have presets
+TRAINING = ("fit", "show", "tune", "find_lr", "find_batch_size")  # the commands that have presets
 
 
 @dataclasses.dataclass

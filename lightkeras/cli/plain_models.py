@@ -6,28 +6,35 @@ the entry "data", and "test_data" and "predict_data" for the commands of these n
 `build_model`.
 """
 
-import importlib
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
 
-import keras
-import tensorflow as tf
 from rich.console import Console
 
+from lightkeras.cli.exports import add_export_options, export_checkpoint
 from lightkeras.cli.predictions import save_predictions
-from lightkeras.configuration import Parser
+from lightkeras.cli.tune import add_search, run_search
+from lightkeras.configuration import Parser, parsed_values
 from lightkeras.data import DataModule
 from lightkeras.distribution.accelerator import make_logical_cpus
-from lightkeras.distribution.strategies import make_strategy
-from lightkeras.trainer import Trainer, seed_everything
-from lightkeras.utils.checks import UsageError, nearest, new_file
+from lightkeras.keras_models.functions import (
+    LOAD_DATA,
+    as_keywords,
+    build_model,
+    find_function,
+    fit_keywords,
+    load_data_of,
+)
+from lightkeras.preview import print_preview, show
+from lightkeras.trainer import Trainer
+from lightkeras.utils.checks import UsageError, new_file
 from lightkeras.verifier.plain_models import check_model
 
-COMMANDS = ("fit", "validate", "test", "predict", "check")
-LOAD_DATA = "load_data"
+COMMANDS = ("show", "fit", "validate", "test", "predict", "export", "check", "tune")
+SHOWN = ("data", "validation_data", "batch_size")
 STAGES = {"validate": "validation_data", "test": "test_data", "predict": "predict_data"}
-TESTED = ("test_data", "predict_data")  # not for `fit`
 
 
 def run(name: str, arguments: list[str]) -> int:
@@ -47,41 +54,21 @@ def run(name: str, arguments: list[str]) -> int:
     build = find_function(arguments[0])
     parser = _make_parser(name, build)
     config = parser.parse_args(arguments[1:])
-    load = find_function(config.data) if config.data else _load_data_of(build)
-    given = vars(config.model) if "model" in config else {}
-    return ACTIONS[name](parser, config, lambda: build(**given), load)
+    chosen = functools.partial(build, **_model_arguments(config))
+    if name == "export":
+        return export_checkpoint(config, chosen)
+    return ACTIONS[name](parser, config, chosen, _find_data(config, build))
 
 
-def find_function(name: str) -> Callable:
-    """Returns the function of "package.module:function".
-
-    Raises:
-        UsageError: There is none, or it has required arguments.
-    """
-    module, _, attribute = name.partition(":")
-    try:
-        found = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if not f"{module}.".startswith(f"{error.name}."):
-            raise
-        raise UsageError(f"Expected package.module:function. Received: {name} ({error})") from error
-    function = getattr(found, attribute, None)
-    if not callable(function):
-        raise UsageError(f"Expected a function of {module}. Received: {attribute!r}.{nearest(attribute, dir(found))}")
-    required = [p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty]
-    if required:
-        raise UsageError(f"Expected {name} to have defaults for all arguments. Received: none of {', '.join(required)}")
-    return function
+def _model_arguments(config: Any) -> dict[str, Any]:
+    return dict(vars(config.model)) if "model" in config else {}
 
 
-def _load_data_of(build: Callable) -> Callable:
-    function = getattr(importlib.import_module(build.__module__), LOAD_DATA, None)
-    if function is None:
-        raise UsageError(
-            f"Expected --data package.module:function, or a function `{LOAD_DATA}` beside {build.__name__}. "
-            "Received: neither"
-        )
-    return function
+def _find_data(config: Any, build: Callable) -> functools.partial:
+    """Returns the function that gives the data: "package.module:function", or a search's `{function, init_args}`."""
+    given = config.data if isinstance(config.data, dict) else {"function": config.data}
+    function = find_function(given["function"]) if given.get("function") else load_data_of(build)
+    return functools.partial(function, **given.get("init_args", {}))
 
 
 def _make_parser(name: str, build: Callable) -> Parser:
@@ -89,11 +76,18 @@ def _make_parser(name: str, build: Callable) -> Parser:
     add = parser.add_argument
     add("--config", action="config", help="YAML file with any of the options below")
     add("--debug", action="store_true", help="show the traceback of every error")
-    add("--data", type=str | None, default=None, metavar="MODULE:FUNCTION", help=f"gives the data ({LOAD_DATA})")
-    if name != "check":
+    if name == "export":
+        add_export_options(parser)
+    else:
+        help_of_data = f"gives the data ({LOAD_DATA})"
+        add("--data", type=str | dict | None, default=None, metavar="MODULE:FUNCTION", help=help_of_data)
+    if name not in ("check", "tune", "show", "export"):
         default = None if name == "fit" else "best"
         add("--ckpt_path", type=str | None, default=default, help="a run's folder, a checkpoint, last, best or auto")
+    if name not in ("check", "export"):
         parser.add_class_arguments(Trainer, "trainer")
+    if name == "tune":
+        add_search(parser)
     if name == "fit":
         add("--allow_changes", nargs="+", default=[], metavar="NAME", help="what may differ in a resumed run")
     if name == "predict":
@@ -102,23 +96,6 @@ def _make_parser(name: str, build: Callable) -> Parser:
     if inspect.signature(build).parameters:
         parser.add_function_arguments(build, "model")
     return parser
-
-
-def _build(trainer: Trainer, build: Callable[[], keras.Model]) -> keras.Model:
-    """Builds the model under the Trainer's strategy, by its seed."""
-    seed_everything(trainer.seed)
-    strategy: tf.distribute.Strategy = make_strategy(trainer.devices, trainer.strategy)
-    with strategy.scope():
-        return build()
-
-
-def as_keywords(loaded: Any) -> dict[str, Any]:
-    """Returns the keywords of `Trainer.fit` that the data function gave, or makes them of the data itself."""
-    return dict(loaded) if isinstance(loaded, dict) and "data" in loaded else {"data": loaded}
-
-
-def _fit_keywords(loaded: Any) -> dict[str, Any]:
-    return {name: one for name, one in as_keywords(loaded).items() if name not in TESTED}
 
 
 def _data_of_stage(stage: str, given: dict[str, Any]) -> Any:
@@ -137,18 +114,25 @@ def _data_of_stage(stage: str, given: dict[str, Any]) -> Any:
 
 def _fit(parser: Parser, config: Any, build: Callable, load: Callable) -> int:
     trainer = parser.instantiate(config).trainer
-    data = _fit_keywords(load())
-    trainer.fit(_build(trainer, build), ckpt_path=config.ckpt_path, allow_changes=config.allow_changes, **data)
+    data = fit_keywords(load())
+    trainer.fit(build_model(trainer, build), ckpt_path=config.ckpt_path, allow_changes=config.allow_changes, **data)
     if trainer.run_dir:
         print(f"Run: {trainer.run_dir}")
     return 128 + trainer.interrupted if trainer.interrupted else 0
+
+
+def _show(parser: Parser, config: Any, build: Callable, load: Callable) -> int:
+    trainer = parser.instantiate(config).trainer
+    given = {name: one for name, one in fit_keywords(load()).items() if name in SHOWN}
+    print_preview(show(build_model(trainer, build), **given, **trainer.init_args | {"callbacks": None}))
+    return 0
 
 
 def _evaluate(parser: Parser, config: Any, build: Callable, load: Callable) -> int:
     trainer, given = parser.instantiate(config).trainer, as_keywords(load())
     stage = "validate" if "validate" in parser.prog.split() else "test"
     data = _data_of_stage(stage, given)
-    model = _build(trainer, build)
+    model = build_model(trainer, build)
     found = getattr(trainer, stage)(model, data, config.ckpt_path, batch_size=given.get("batch_size"))
     for name, value in found.items():
         print(f"{name:<30}{value:.6f}")
@@ -158,15 +142,25 @@ def _evaluate(parser: Parser, config: Any, build: Callable, load: Callable) -> i
 def _predict(parser: Parser, config: Any, build: Callable, load: Callable) -> int:
     trainer, given, path = parser.instantiate(config).trainer, as_keywords(load()), new_file("--out", config.out)
     data = _data_of_stage("predict", given)
-    model = _build(trainer, build)
+    model = build_model(trainer, build)
     save_predictions(trainer.predict(model, data, config.ckpt_path, batch_size=given.get("batch_size")), path)
     return 0
 
 
 def _check(parser: Parser, config: Any, build: Callable, load: Callable) -> int:
-    report = check_model(build, _fit_keywords(load()))
+    report = check_model(build, fit_keywords(load()))
     Console().print(report)
     return 0 if report.passed else 1
 
 
-ACTIONS = {"fit": _fit, "validate": _evaluate, "test": _evaluate, "predict": _predict, "check": _check}
+def _tune(parser: Parser, config: Any, build: functools.partial, load: functools.partial) -> int:
+    values = {**parsed_values(parser, config)["trainer"], "enable_progress_bar": False, "enable_model_summary": False}
+    groups = {"task": build.keywords, "data": load.keywords, "trainer": values}
+    folder = config.folder or f"tuning/{build.func.__name__}"
+    return run_search(build.func, folder, config, config.space, load.func, (), groups)
+
+
+ACTIONS = {
+    "show": _show, "fit": _fit, "validate": _evaluate, "test": _evaluate, "predict": _predict, "check": _check,
+    "tune": _tune,
+}  # fmt: skip

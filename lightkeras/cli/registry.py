@@ -10,6 +10,7 @@ from pathlib import Path
 from lightkeras.utils import entry_points
 
 COMMANDS = {
+    "show": "look at the data and the model of a task, and estimate how long a run takes",
     "fit": "train a task",
     "validate": "evaluate a trained task on its validation data",
     "test": "evaluate a trained task on its test data",

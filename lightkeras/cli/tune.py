@@ -1,6 +1,7 @@
 """`lightkeras tune`, `find_lr` and `find_batch_size`."""
 
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from lightkeras.cli.parsing import Command, make_training_parser, parse, print_config
@@ -12,10 +13,10 @@ from lightkeras.tuning.lr_finder import find_lr
 from lightkeras.utils.checks import new_file
 from lightkeras.utils.durations import to_seconds
 from lightkeras.utils.internals import tuner_role
-from lightkeras.utils.trust import class_path, is_trusted
 
 
-def _add_search(parser: Parser) -> None:
+def add_search(parser: Parser) -> None:
+    """Adds the options of a search."""
     add = parser.add_argument
     add("--space", type=str | dict | None, default=None, help="YAML file of the ranges to search, or the YAML itself")
     add(
@@ -47,7 +48,7 @@ OWN = (
 
 def _tune(command: Command) -> int:
     parser = make_training_parser(command)
-    _add_search(parser)
+    add_search(parser)
     config = parse(parser, command)
     if command.print_config:
         print_config(parser, config, command)
@@ -56,25 +57,41 @@ def _tune(command: Command) -> int:
     groups: dict[str, Any] = {name: given[name] for name in ("task", "data", "trainer")}
     groups["trainer"].update(enable_progress_bar=False, enable_model_summary=False)
     folder = config.folder or f"tuning/{task_name(command.task_class)}"
+    return run_search(command.task_class, folder, config, given["space"], command.data_class, command.trust, groups)
+
+
+def run_search(
+    subject: Any, folder: str, config: Any, space: Any, data: Any, trust: Iterable[str], groups: dict[str, Any]
+) -> int:
+    """Runs or resumes a search; returns the exit code.
+
+    Args:
+        subject: The task's class, or the function that builds a model.
+        folder: The search's folder.
+        config: The options of `add_search`.
+        space: The space.
+        data: The data's class, or the function that gives the data.
+        trust: Packages whose classes the search may name.
+        groups: The arguments of "task", "data" and "trainer".
+    """
     tuner = Tuner(
-        command.task_class, given["space"], folder=folder, data_class=command.data_class,
-        max_time=to_seconds(config.max_time), trust=command.trust, **groups, **{name: config[name] for name in OWN},
+        subject, space, folder=folder, data_class=data, max_time=to_seconds(config.max_time), trust=trust, **groups,
+        **{name: config[name] for name in OWN},
     )  # fmt: skip
     tuner.search(config.workers)
     if tuner_role() != "worker":
-        _print_end(tuner, command)
+        _print_end(tuner)
     return 128 + tuner.interrupted if tuner.interrupted else 0
 
 
-def _print_end(tuner: Tuner, command: Command) -> None:
+def _print_end(tuner: Tuner) -> None:
     """Prints how the search ended, and its best trial."""
     if tuner.interrupted or tuner.oracle.budget_exhausted:
         why = "Interrupted" if tuner.interrupted else "The search's time or epochs are used up"
         print(f"{why}; the same command resumes the search in {tuner.folder}.")
-    best, path = tuner.best_trial(), class_path(command.task_class)
-    trust = "" if is_trusted(path) else f" --trust {path.partition('.')[0]}"
-    print(f"Best: trial {best.trial_id}, {tuner.objective} {best.score:.6g}: lightkeras fit --config "
-          f"{tuner.folder / 'best_config.yaml'}{trust}")  # fmt: skip
+    best, (before, after) = tuner.best_trial(), tuner.subject.command
+    print(f"Best: trial {best.trial_id}, {tuner.objective} {best.score:.6g}: lightkeras fit {before}--config "
+          f"{tuner.folder / 'best_config.yaml'}{after}")  # fmt: skip
 
 
 def _find_lr(command: Command) -> int:

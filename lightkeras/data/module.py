@@ -47,6 +47,18 @@ class DataModule(HyperparametersMixin):
         """The batches for `Trainer.predict`, or None."""
         return self.test_dataset()
 
+    def show_example(self, example: dict[str, Any]) -> Any:
+        """Returns what a person sees of an example of the training data, for `lightkeras show`.
+
+        Args:
+            example: The entries of one row of a batch, by name: NumPy arrays and numbers.
+
+        Returns:
+            A text; a picture (height, width[, channels]), uint8 or floats; a dict or a list of them. By default the
+            entries themselves.
+        """
+        return example
+
     def state_dict(self) -> dict[str, Any]:
         """The facts about the data that a trained task needs (a vocabulary): small, JSON values only."""
         return {}

@@ -117,6 +117,12 @@ class CompiledSearch:
         function = self._function(beam_size, n_best, tf.is_tensor(coverage_penalty) or coverage_penalty > 0)
         return function(inputs, *(tf.cast(penalty, tf.float32) for penalty in (length_penalty, coverage_penalty)))
 
+    def max_lengths(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Returns the most tokens of the sequence of each row, int32 (rows,)."""
+        if callable(self.max_length):
+            return self.max_length(tf.reduce_sum(tf.cast(inputs != PAD, tf.int32), axis=1))
+        return tf.fill(tf.shape(inputs)[:1], self.max_length)
+
     @property
     def _pads(self) -> bool:
         """Whether the inputs are padded ids."""
@@ -134,9 +140,7 @@ class CompiledSearch:
 
     def _search(self, inputs, length_penalty, coverage_penalty, beam_size, n_best, covers) -> Hypotheses:
         mask = inputs != PAD if self._pads else None  # (rows, slots)
-        max_length = self.max_length
-        if callable(max_length):
-            max_length = max_length(tf.reduce_sum(tf.cast(mask, tf.int32), axis=1))  # (rows,)
+        max_length = self.max_lengths(inputs) if callable(self.max_length) else self.max_length
         start = (self.network.next, self.network.encode(inputs), tf.fill(tf.shape(inputs)[:1], self.start_id))
         common = {"max_length": max_length, "end_id": self.end_id, "forbidden": self.forbidden}
         if beam_size == 1 and not covers:

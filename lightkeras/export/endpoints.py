@@ -11,6 +11,7 @@ import tensorflow as tf
 from lightkeras.utils.checks import require
 
 ROWS = 3  # of an example that is drawn
+TEXTS = (b"a", b"", b"The second, longer text")  # of an example of texts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,11 +22,11 @@ class Endpoint:
         function: Takes a tensor for each argument of `signature`, by name, and returns tensors by name.
         signature: The `tf.TensorSpec` of each argument, by name.
         examples: Arguments by name for the trial of the export: lists, arrays, texts, bytes. Without any, the trial
-            draws normal numbers (3 rows); integers are 0.
+            draws normal numbers (3 rows); integers are 0, texts short ones.
         reference: Takes an example and returns what the task itself gives for it, arrays by name. None: `function`.
         tracked: Objects that `function` uses beside variables, such as lookup tables.
-        formats: The formats that have it; those of texts and bytes are in a SavedModel alone. For ONNX, an output must
-            not have the name of an argument.
+        formats: The formats that have it, beside "keras"; those of texts and bytes are in a SavedModel alone. For ONNX,
+            an output must not have the name of an argument.
     """
 
     function: Callable[..., dict[str, tf.Tensor]]
@@ -38,7 +39,7 @@ class Endpoint:
     def has_format(self, form: str) -> bool:
         """Whether an export of this format has the endpoint."""
         has_text = any(spec.dtype == tf.string for spec in self.signature.values())
-        return form in self.formats and (form == "saved_model" or not has_text)
+        return form == "keras" or (form in self.formats and (form == "saved_model" or not has_text))
 
     def trace(self) -> Any:
         """Returns the function as a `tf.function` with the signature."""
@@ -71,6 +72,8 @@ class Endpoint:
 
 def _draw(spec: tf.TensorSpec) -> np.ndarray:
     shape = [ROWS if size is None else size for size in spec.shape]
+    if spec.dtype == tf.string:
+        return np.resize(np.array(TEXTS, object), shape)
     drawn = spec.dtype.is_floating or spec.dtype.is_integer or spec.dtype.is_bool
     require(drawn, "examples", f"given for arguments of type {spec.dtype.name}", ())
     values = np.random.default_rng(0).normal(size=shape) if spec.dtype.is_floating else np.zeros(shape)

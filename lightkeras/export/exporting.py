@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from lightkeras.distribution.replicas import num_replicas
-from lightkeras.export import card, check, converting, folders, saved_model
+from lightkeras.export import card, check, converting, folders, keras_file, saved_model
 from lightkeras.export.check import Compared, ExportError
 from lightkeras.export.endpoints import Endpoint
 from lightkeras.utils import internals
@@ -19,7 +20,7 @@ from lightkeras.utils.checks import require, require_choice
 from lightkeras.version import __version__
 
 WRITERS = {"saved_model": saved_model.write, "onnx": converting.write_onnx, "litert": converting.write_litert}
-FORMATS = (*WRITERS,)
+FORMATS = (*WRITERS, "keras")
 
 
 def export(model: Any, folder: str | os.PathLike, format: str = "saved_model") -> Compared:
@@ -39,36 +40,56 @@ def export(model: Any, folder: str | os.PathLike, format: str = "saved_model") -
         ImportError: The packages of the format are not installed; the line that installs them is named.
         ValueError: Unknown format, or a task without `exports()`.
     """
-    require_choice("format", format, FORMATS)
-    converting.require_extra(format)
+    return export_with(model, folder, format, getattr(model, "read_run_facts", dict)())
+
+
+def require_format(name: str, form: Any) -> None:
+    """Rejects what is none of `FORMATS` as the argument `name`, and one whose packages are not installed."""
+    require_choice(name, form, FORMATS)
+    converting.require_extra(form)
+
+
+def export_with(model: Any, folder: str | os.PathLike, form: str, run: Mapping[str, Any]) -> Compared:
+    """Does `export`, for a model of the run with these facts: "step", "metrics" and "data"."""
+    require_format("format", form)
     path = folders.new_folder(folder)
     with _on_one_device(model) as model, folders.written_whole(path) as partial:
         every = find_endpoints(model)
-        endpoints = {name: endpoint for name, endpoint in every.items() if endpoint.has_format(format)}
+        tables = _find_tables(model)
+        endpoints = {
+            name: dataclasses.replace(endpoint, tracked=(*endpoint.tracked, *tables))
+            for name, endpoint in every.items()
+            if endpoint.has_format(form)
+        }
         expected = f"one of those with an endpoint: {', '.join(_formats_of(every))}"
-        require(bool(endpoints), "format", expected, format)
-        return _write(model, endpoints, partial, format)
+        require(bool(endpoints), "format", expected, form)
+        return _write(model, endpoints, partial, form, run)
+
+
+def _find_tables(model: Any) -> list[Any]:
+    """Returns the lookup tables of layers such as `StringLookup`, which are no variables."""
+    layers = internals.flatten_layers(model) if isinstance(model, keras.Model) else []
+    kept = [value for layer in layers for value in vars(layer).values()]
+    return [value for value in kept if isinstance(value, tf.saved_model.experimental.TrackableResource)]
 
 
 def _formats_of(endpoints: Mapping[str, Endpoint]) -> list[str]:
-    return [form for form in WRITERS if any(endpoint.has_format(form) for endpoint in endpoints.values())]
+    return [form for form in FORMATS if any(endpoint.has_format(form) for endpoint in endpoints.values())]
 
 
-def _facts(model: Any, form: str, endpoints: Mapping[str, Endpoint]) -> dict[str, Any]:
-    return {
-        "name": internals.to_snake_case(type(model).__name__), "version": __version__, "format": form,
-        "endpoints": card.describe_endpoints(endpoints), "run": getattr(model, "read_run_facts", dict)(),
-    }  # fmt: skip
-
-
-def _write(model: Any, endpoints: Mapping[str, Endpoint], folder: Path, form: str) -> Compared:
-    WRITERS[form](folder, endpoints)
+def _write(model: Any, endpoints: Mapping[str, Endpoint], folder: Path, form: str, run: Mapping[str, Any]) -> Compared:
+    imports = keras_file.write(folder, model) if form == "keras" else []
+    if form in WRITERS:
+        WRITERS[form](folder, endpoints)
     if data := getattr(model, "data", None):
         folders.write_vocabulary(folder, data)
-    example = card.write_example(folder, form, endpoints)
-    facts = _facts(model, form, endpoints)
+    example = card.write_example(folder, form, endpoints, imports)
+    facts = {
+        "name": internals.to_snake_case(type(model).__name__), "version": __version__, "format": form,
+        "endpoints": card.describe_endpoints(endpoints), "run": run, "imports": imports,
+    }  # fmt: skip
     card.write_readme(folder, facts, example)
-    compared = check.compare(folder, form, endpoints)
+    compared = check.compare(folder, form, endpoints, imports)
     facts["compared"] = {"differences": compared.differences}
     folders.write_card(folder, facts)
     return compared

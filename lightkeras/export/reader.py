@@ -1,10 +1,11 @@
 """Reads an export in a process that can import neither lightkeras nor Keras: `python -I reader.py JOB.json`.
 
 The job is a file of JSON: folder, format, the packages that may not be imported, an npz file of inputs and one for the
-outputs. Needs the standard library, NumPy, and what the format needs: TensorFlow, onnxruntime or ai-edge-litert.
+outputs. Needs the standard library, NumPy, and what the format needs: TensorFlow, onnxruntime, ai-edge-litert or Keras.
 """
 
 import base64
+import importlib
 import importlib.abc
 import importlib.machinery
 import json
@@ -118,13 +119,46 @@ def open_litert(folder: Path, names: list[str]) -> dict:
     return {name: caller(name) for name in names}
 
 
-OPENERS = {"saved_model": open_saved_model, "onnx": open_onnx, "litert": open_litert}
+def open_keras(folder: Path, names: list[str]) -> dict:
+    """Returns a function for each endpoint of the task in `model.keras`, or `serve` of a plain model."""
+    import keras
+
+    model = keras.saving.load_model(folder / "model.keras", compile=False)
+
+    def serve(**inputs):
+        values = [*inputs.values()]  # the file may not keep their names
+        found = model(values[0] if len(values) == 1 else values, training=False)
+        return {f"output_{number}": value for number, value in enumerate(keras.tree.flatten(found))}
+
+    def caller(function):
+        def call(inputs):
+            given = {name: keras.ops.convert_to_tensor(value) for name, value in inputs.items()}
+            return {key: value.numpy() for key, value in function(**given).items()}
+
+        return call
+
+    if hasattr(model, "exports"):
+        endpoints = model.exports()
+        return {name: caller(endpoints[name].trace()) for name in names}
+    return {"serve": caller(serve)}
+
+
+OPENERS = {"saved_model": open_saved_model, "onnx": open_onnx, "litert": open_litert, "keras": open_keras}
+PACKAGES = {
+    "saved_model": "tensorflow",
+    "onnx": "onnxruntime",
+    "litert": "ai_edge_litert.interpreter",
+    "keras": "keras",
+}
 
 
 def main(path: str) -> None:
     """Does the job: writes every output, and prints the seconds of loading and of each call."""
     job = json.loads(Path(path).read_text(encoding="utf-8"))
     sys.meta_path.insert(0, Blocker(job["blocked"]))
+    sys.path += job.get("import_paths", [])
+    for name in [PACKAGES[job["format"]], *job.get("imports", [])]:
+        importlib.import_module(name)  # not timed
     calls = {}
     for (endpoint, call, name), value in unpack(job["inputs"]).items():
         calls.setdefault((endpoint, call), {})[name] = value

@@ -48,6 +48,11 @@ class DeclaredByModel(KerasMethods):
         return getattr(self.model, "sample_every", 1)
 
     @property
+    def shown_metrics(self) -> tuple[str, ...]:
+        """The model's attribute `shown_metrics`, or else none."""
+        return tuple(getattr(self.model, "shown_metrics", ()))
+
+    @property
     def writes_samples(self) -> bool:
         """Whether the model has a method `write_samples(folder, name)`."""
         return callable(getattr(self.model, "write_samples", None))

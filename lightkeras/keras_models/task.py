@@ -23,6 +23,7 @@ from lightkeras.training.layer_state import finish_build
 from lightkeras.training.logs import Logs
 from lightkeras.training.loop import Loop, Source, StepsPerCall
 from lightkeras.utils import internals
+from lightkeras.utils.checks import require
 from lightkeras.utils.messages import logger as messages
 
 
@@ -156,6 +157,16 @@ class KerasTask(DeclaredByModel):
             self.test_sums = LastLogs(self._trace(self.model.test_step, self._example))
         self.built = True
         finish_build(self)
+
+    def take_as_built(self) -> None:
+        """Finds the variables of a model that is built, where no step is traced.
+
+        Raises:
+            ValueError: It is not built.
+        """
+        require(self.model.built, "model", "built: begin it with `keras.Input`", self.model.name)
+        self._found = _Found(find_variables(self.model), [])
+        self.built = True
 
     def prepare_evaluation(self, dataset: Any) -> None:
         """Creates the variables of an evaluation by tracing it on the batches of `dataset`."""

@@ -30,6 +30,7 @@ class Run:
         epoch: The running epoch, from 0.
         interrupted: The signal that ends training; None if there was none.
         stopped_by: Class name of the callback that ended training for good (early stopping); None if none has.
+        reason: Why a callback ended training, in words; None if none has.
     """
 
     steps_per_epoch: int
@@ -42,6 +43,7 @@ class Run:
     epoch: int = 0
     interrupted: int | None = None
     stopped_by: str | None = None
+    reason: str | None = None
 
     def checkpoint_name(self, step: int) -> str:
         """Names the checkpoint of update `step`."""

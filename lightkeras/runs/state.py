@@ -139,13 +139,14 @@ def load_task(
     build(task, data, spec_from_json(saved.state["spec"]), saved)
     restore_weights(task, saved)
     task.global_step, task.seed = saved.state["step"], saved.state["seed"]
-    task.read_run_facts = functools.partial(run_facts, saved.path, saved.state["step"], saved.state["data"])
+    task.read_run_facts = functools.partial(run_facts, saved.path, saved.state)
     return task
 
 
-def run_facts(checkpoint: str, step: int, data: dict[str, Any]) -> dict[str, Any]:
-    """Returns what an export says of a run: its data, and the last value of every metric up to the checkpoint."""
-    return {"step": step, "metrics": read_metrics(as_path(checkpoint).parent.parent, step), "data": data}
+def run_facts(path: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Returns what an export says of the run of a checkpoint: its data, and the last value of every metric up to it."""
+    step = values["step"]
+    return {"step": step, "metrics": read_metrics(as_path(path).parent.parent, step), "data": values["data"]}
 
 
 def load_run(

@@ -5,6 +5,7 @@ import logging
 import shutil
 import time
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lightkeras.checkpoint import checkpoints, open_checkpoint
 from lightkeras.runs.folder import newest_run
 from lightkeras.trainer import Trainer
 from lightkeras.tuning.progress import ObjectiveError, TrialProgress, best_value
-from lightkeras.tuning.subjects import Subject, read_subject
+from lightkeras.tuning.subjects import read_subject
 from lightkeras.tuning.trial_files import JOB, LOCK, LOG, RESULT, failed_result
 from lightkeras.utils import internals
 from lightkeras.utils.checks import lightkeras_error
@@ -27,13 +28,13 @@ from lightkeras.utils.paths import Folder
 COMPLETED, UNFINISHED = "COMPLETED", "UNFINISHED"
 
 
-def run_trial(folder: Path, seconds: float | None = None, subject: Subject | None = None) -> dict:
+def run_trial(folder: Path, seconds: float | None = None, trust: Iterable[str] = ()) -> dict:
     """Runs or resumes the trial whose `job.json` is in `folder`; its output is appended to `log.txt`.
 
     Args:
         folder: The trial's folder. No two processes run the trial at once.
         seconds: Seconds left of the search's time; None for no limit.
-        subject: What is trained; None reads it from the job.
+        trust: What the job may name, beside what the environment trusts; see `utils.trust`.
 
     Returns:
         The content of `result.json` if the trial has ended: "status", COMPLETED or FAILED (then with its "reason"),
@@ -46,20 +47,20 @@ def run_trial(folder: Path, seconds: float | None = None, subject: Subject | Non
             return result
         began = time.monotonic()
         with (folder / LOG).open("a", encoding="utf-8") as log, contextlib.redirect_stdout(log):
-            result = _run_job(read_json(folder / JOB), folder, seconds, subject)
+            result = _run_job(read_json(folder / JOB), folder, seconds, trust)
         result["seconds"] = time.monotonic() - began
         if result["status"] != UNFINISHED:
             write_json(folder / RESULT, result)
         return result
 
 
-def _run_job(job: dict, folder: Path, seconds: float | None, subject: Subject | None) -> dict:
+def _run_job(job: dict, folder: Path, seconds: float | None, trust: Iterable[str]) -> dict:
     keras.utils.clear_session()  # the trial before may have filled the memory; this collects garbage too
     logger = tf.get_logger()
     logger.addFilter(_is_no_retracing)
     try:
         with internals.dropping_custom_gradients():
-            return _train(job, folder, seconds, subject or read_subject(job["config"]))
+            return _train(job, folder, seconds, trust)
     except Exception as error:  # of any kind: it ends only this trial, and is recorded
         print(traceback.format_exc(), flush=True)
         return failed_result(describe_error(error))
@@ -77,27 +78,32 @@ def describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
 
 
-def _train(job: dict, folder: Path, seconds: float | None, subject: Subject) -> dict:
+def _train(job: dict, folder: Path, seconds: float | None, trust: Iterable[str]) -> dict:
     """Trains until the trial's end, unless the run has ended already; returns the trial's result."""
-    opened = subject.open(job, {"default_root_dir": str(folder), **dict.fromkeys(_INTERVALS.values())})
-    name, trainer = opened.name, opened.trainer
+    subject, arguments = read_subject(job["config"], trust)
+    objects = subject.prepare(_run_config(arguments, folder))
     if job["continues"] is not None:
-        _copy_run(Path(job["continues"]), folder, name)
+        _copy_run(Path(job["continues"]), folder, objects.name)
     progress = TrialProgress(job["objective"], job["direction"])
     progress.max_epochs, progress.seconds = job["max_epochs"], seconds
+    trainer, name = objects.trainer, objects.name
     trainer.callbacks += [*_ranking_callbacks(job, trainer), progress]
     run = newest_run(folder, name)
     if run is None or not _has_ended(_last_state(run), job["max_epochs"]):
-        opened.fit()
-        run: Any = trainer.run_dir
+        objects.fit("auto")
+        run = trainer.run_dir
         if trainer.interrupted or progress.time_is_up:
             return {"status": UNFINISHED, "signal": trainer.interrupted}
     return _make_result(_last_state(run), job, run)
 
 
-_INTERVALS = {  # of the ModelCheckpoint of `_ranking_callbacks`, instead of the Trainer's
-    "every_n_steps": "checkpoint_every_n_steps", "every_seconds": "checkpoint_every_seconds",
-}  # fmt: skip
+_INTERVALS = {"every_n_steps": "checkpoint_every_n_steps", "every_seconds": "checkpoint_every_seconds"}
+
+
+def _run_config(config: dict[str, dict], folder: Path) -> dict[str, dict]:
+    """Sets the run's folder; the intervals of checkpoints are for the ModelCheckpoint of `_ranking_callbacks`."""
+    changes = {"default_root_dir": str(folder), **dict.fromkeys(_INTERVALS.values())}
+    return {**config, "trainer": {**config["trainer"], **changes}}
 
 
 def _ranking_callbacks(job: dict, trainer: Trainer) -> list[Callback]:
@@ -159,12 +165,13 @@ class _NamesRecorder(Callback):
         self.names = self.run.metric_names
 
 
-def find_metric_names(job: dict, subject: Subject | None = None) -> list[str]:
+def find_metric_names(job: dict, trust: Iterable[str] = ()) -> list[str]:
     """Runs one batch of training and one of validation, without writing; returns the name of every logged metric."""
-    changes = {"fast_dev_run": 1, "enable_progress_bar": False, "enable_model_summary": False}
-    opened = (subject or read_subject(job["config"])).open(job, changes)
+    subject, arguments = read_subject(job["config"], trust)
+    arguments["trainer"] |= {"fast_dev_run": 1, "enable_progress_bar": False, "enable_model_summary": False}
+    objects = subject.prepare(arguments)
     recorder = _NamesRecorder()
-    opened.trainer.callbacks.append(recorder)
-    opened.fit()
+    objects.trainer.callbacks.append(recorder)
+    objects.fit()
     keras.utils.clear_session()
     return recorder.names

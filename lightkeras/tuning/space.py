@@ -190,12 +190,12 @@ def _check_step(name: str, step: float | None, lowest: float, highest: float, sa
         require(step > 1, name, "a range with a step above 1, by which each value is multiplied", step)
 
 
-def check_names(space: keras_tuner.HyperParameters, classes: dict[str, type], taken: tuple[str, ...] = ()) -> None:
+def check_names(space: keras_tuner.HyperParameters, classes: dict[str, Callable], taken: tuple[str, ...] = ()) -> None:
     """Checks that every parameter is an argument of its class.
 
     Args:
         space: The space.
-        classes: The task's, the data's and the Trainer's class, by "task", "data" and "trainer".
+        classes: The task's, the data's and the Trainer's class (or function) by group: "task", "data", "trainer".
         taken: Names that the search decides itself.
 
     Raises:
@@ -205,14 +205,16 @@ def check_names(space: keras_tuner.HyperParameters, classes: dict[str, type], ta
     for parameter in space.space:
         name = parameter.name
         kind = classes.get(name.split(".")[0])
-        owner = kind.__name__ if kind else "task, data or trainer (task.NAME, data.NAME, trainer.NAME)"
+        groups = list(classes)
+        owner = kind.__name__ if kind else f"{', '.join(groups)} ({', '.join(f'{group}.NAME' for group in groups)})"
         expected = f"an argument of {owner}.{nearest(name, known)}"
         require(name in known, "space", expected, name)
         require(name not in taken, "space", f"without {', '.join(taken)}, which the search decides", name)
 
 
-def _arguments(kind: type) -> list[str]:
-    return [name for name in inspect.signature(kind.__init__).parameters if name != "self"]
+def _arguments(kind: Callable) -> list[str]:
+    called = kind.__init__ if isinstance(kind, type) else kind
+    return [name for name in inspect.signature(called).parameters if name != "self"]
 
 
 def extremes(parameter: kinds.HyperParameter) -> list:

@@ -1,232 +1,212 @@
-"""What a search trains: a task, or the models of a HyperModel."""
+"""What a search trains: a task on its data module, or the plain Keras model of a function on the data of another."""
 
+import copy
 import functools
+import inspect
+import os
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import keras_tuner
+import keras
 
-from lightkeras.configuration import Configuration, to_written
-from lightkeras.distribution.strategies import make_strategy
+from lightkeras.configuration import Configuration, RaisingParser, parsed_values, record_callbacks, to_written
 from lightkeras.keras_models.accept import as_task
-from lightkeras.runs.folder import task_name
+from lightkeras.keras_models.functions import build_model, find_function, fit_keywords, function_path, load_data_of
+from lightkeras.runs.folder import newest_run, task_name
 from lightkeras.task import TaskModule
-from lightkeras.trainer import Trainer, seed_everything
-from lightkeras.tuning import hypermodels
-from lightkeras.tuning.space import check_names, extremes, with_values
-from lightkeras.utils.checks import ArgumentError, require
+from lightkeras.trainer import Trainer
+from lightkeras.tuning.trial_files import SearchError
+from lightkeras.utils.checks import require
 from lightkeras.utils.paths import Folder
-from lightkeras.utils.references import find_object, refer_to
-from lightkeras.utils.trust import environment
+from lightkeras.utils.trust import VARIABLE, TrustError, class_path, is_trusted
 
-DECIDED_BY_SEARCH = ("default_root_dir", "strategy", "callbacks", "seed")  # of the Trainer's arguments
+MODEL, DATA = "model", "data"  # the functions' groups of arguments
 
 
-class OpenedTrial(NamedTuple):
-    """A trial, ready to be trained.
+class Prepared(NamedTuple):
+    """The objects of a run.
 
     Attributes:
-        name: The folder of its runs.
-        trainer: Its Trainer.
-        fit: Trains, or resumes.
+        trainer: The Trainer.
+        name: The folder of the runs.
+        model: The task or the model.
+        data: The keywords of `Trainer.fit` for the data.
     """
 
-    name: str
     trainer: Trainer
-    fit: Callable[[], None]
+    name: str
+    model: Any
+    data: dict[str, Any]
+
+    def fit(self, ckpt_path: str | None = None) -> Any:
+        """Trains."""
+        return self.trainer.fit(self.model, ckpt_path=ckpt_path, **self.data)
 
 
-class Subject(Protocol):
-    """What a search trains."""
-
-    title: str
-    monitor: tuple[str, str]
-    environment: dict[str, str]
-    importable: bool  # another process can make it from a job
-
-    def default_space(self) -> Any:
-        """Returns the space that is searched if none is given, or None."""
-
-    def validate(self, given: dict[str, Any], space: keras_tuner.HyperParameters, taken: tuple[str, ...]) -> dict:
-        """Returns every argument by part; raises for one that is wrong, or decided by the search."""
-        ...
-
-    def write(self, config: dict[str, Any]) -> dict[str, Any]:
-        """Returns the arguments as a file holds them."""
-        ...
-
-    def make_job(self, config: dict[str, Any], values: keras_tuner.HyperParameters) -> dict[str, Any]:
-        """Returns what a trial with these values trains, as JSON."""
-        ...
-
-    def make_best(self, config: dict[str, Any], values: keras_tuner.HyperParameters) -> dict[str, Any]:
-        """Returns the configuration of the best trial, for its file."""
-        ...
-
-    def open(self, job: dict[str, Any], changes: dict[str, Any]) -> OpenedTrial:
-        """Opens a trial; `changes` of the Trainer's arguments."""
-        ...
-
-    def load(self, run: Folder, job: dict[str, Any]) -> Any:
-        """Loads the trained task or model of a run."""
-        ...
-
-
-class TaskSubject(Subject):
-    """A task; see `Tuner`."""
-
-    importable = True
-
-    def __init__(self, task_class: type[TaskModule], data_class: type, trust: Iterable[str] = ()):
-        self.task_class, self.data_class = task_class, data_class
-        self.title, self.monitor = task_class.__name__, task_class.monitor
-        self.configuration = Configuration(task_class, data_class, trust)
-        self.environment = environment(self.configuration.trust)
-
-    def default_space(self) -> Any:
-        """Returns the task's `search_space`."""
-        return getattr(self.task_class, "search_space", None)
-
-    def validate(self, given, space, taken):
-        """Checks the arguments; tries the values of the space on the arguments' types."""
-        classes = {"task": self.task_class, "data": self.data_class, "trainer": Trainer}
-        check_names(space, classes, tuple(f"trainer.{name}" for name in (*DECIDED_BY_SEARCH, *taken)))
-        config = self.configuration.validate({**given, "data": given["data"] or {}})
-        for parameter in space.space:
-            for value in extremes(parameter):
-                self.configuration.validate(with_values(config, {parameter.name: value}))
-        return config
-
-    def write(self, config):
-        """Returns the form of config.yaml."""
-        return to_written(config, self.task_class, self.data_class)
-
-    def make_job(self, config, values):
-        """Returns the configuration with the values."""
-        return {"config": self.write(with_values(config, values.values))}
-
-    def make_best(self, config, values):
-        """Returns a configuration for `lightkeras fit --config`."""
-        return self.write(with_values(config, values.values))
-
-    def open(self, job, changes):
-        """Builds task, data and Trainer."""
-        configuration, arguments = Configuration.read(job["config"])
-        arguments["trainer"] |= changes
-        objects = configuration.build(arguments)
-        resumed = None if objects.trainer.fast_dev_run else "auto"
-        fit = functools.partial(objects.trainer.fit, objects.task, objects.data, ckpt_path=resumed)
-        return OpenedTrial(task_name(configuration.task_class), objects.trainer, fit)
-
-    def load(self, run, job):
-        """Loads the task with its best weights."""
-        return TaskModule.load_from_checkpoint(run, self.configuration.trust)
-
-
-class ModelSubject(Subject):
-    """The models of a HyperModel, or of a build function, and their data.
+class TaskSubject:
+    """A task on its data module.
 
     Args:
-        given: As `as_hypermodel` takes it, or "package.module:name" of it.
-        data: The data, a dict of the keywords of `Trainer.fit` with the entry "data", a function that returns either,
-            or "package.module:function".
+        task_class: The task.
+        data_class: Its data's class; None for `task_class.data_module`.
+        trust: Packages whose classes the arguments may name, beside those of the two classes.
+
+    Attributes:
+        given: The task's class, or the function that builds the model.
+        data_class: The data's class, or the function that gives the data.
+        groups: What takes the arguments, by the first part of their names.
+        task_group: The group of the task or the model.
+        title: A name for people.
+        monitor: The metric that ranks trials, and "min" or "max".
+        search_space: The space where none is given; None for none.
+        trust: What a process of a trial must trust.
+        command: What `lightkeras fit` takes before and after `--config best_config.yaml`.
     """
 
+    task_group = "task"
+
+    def __init__(self, task_class: type[TaskModule], data_class: type | None = None, trust: Iterable[str] = ()):
+        self._configuration = Configuration(task_class, data_class or task_class.data_module, trust)
+        self.given, self.data_class = task_class, self._configuration.data_class
+        self.groups = {"task": task_class, "data": self.data_class, "trainer": Trainer}
+        self.title, self.monitor, self.search_space = task_class.__name__, task_class.monitor, task_class.search_space
+        self.trust, path = self._configuration.trust, class_path(task_class)
+        self.command = "", "" if is_trusted(path) else f" --trust {path.partition('.')[0]}"
+
+    def validate(self, config: dict[str, dict]) -> dict[str, dict]:
+        """Returns `config` with every default; raises ArgumentError where an argument is unknown or of another type."""
+        return self._configuration.validate(config)
+
+    def written(self, config: dict[str, dict]) -> dict[str, dict]:
+        """Returns `config` in the form of a file."""
+        return to_written(config, self.given, self.data_class)
+
+    def command_config(self, config: dict[str, dict]) -> dict[str, dict]:
+        """Returns `config` as `lightkeras fit --config` takes it."""
+        return self.written(config)
+
+    def prepare(self, config: dict[str, dict]) -> Prepared:
+        """Makes the objects of a run."""
+        objects = self._configuration.build(config)
+        return Prepared(objects.trainer, task_name(self.given), objects.task, {"data": objects.data})
+
+    def load(self, folder: Path, config: dict[str, dict]) -> TaskModule:
+        """Loads the task of the newest run in a trial's folder, with its best weights."""
+        return TaskModule.load_from_checkpoint(_require_run(folder, task_name(self.given)), self.trust)
+
+
+class ModelSubject:
+    """The plain Keras model that a function builds.
+
+    Args:
+        build: Returns the compiled model; all of its arguments have defaults.
+        load: Returns the data: a DataModule, the data itself, or a dict of the keywords of `Trainer.fit`. None for the
+            function `load_data` of the same module.
+        trust: Packages whose classes the Trainer's arguments may name.
+
+    The attributes are those of `TaskSubject`.
+    """
+
+    task_group = MODEL
     monitor = ("val_loss", "min")
+    search_space = None
 
-    def __init__(self, given: Any, data: Any, trust: Iterable[str] = ()):
-        given = find_object(given) if isinstance(given, str) else given
-        self.hypermodel = hypermodels.as_hypermodel(given)
-        expected = "the data, a function that returns it, or package.module:function"
-        require(data is not None, "data", expected, data)
-        self._data = find_object(data) if isinstance(data, str) else data
-        self.title = getattr(given, "__name__", type(given).__name__)
-        self.references = {"model": refer_to(given), "data": refer_to(self._data)}
-        self.importable = all(self.references.values())
-        modules = [name.partition(".")[0] for name in self.references.values() if name]
-        self.environment = environment((*trust, *modules))
+    def __init__(self, build: Callable[..., keras.Model], load: Callable | None = None, trust: Iterable[str] = ()):
+        self.given, self.data_class = build, load or load_data_of(build)
+        self._functions = {MODEL: build, DATA: self.data_class}
+        self._paths = {group: function_path(function) for group, function in self._functions.items()}
+        self.groups = {**self._functions, "trainer": Trainer}
+        self.title, self.command = build.__name__, (f"{self._paths[MODEL]} ", "")
+        packages = {path.partition(":")[0].partition(".")[0] for path in self._paths.values()}
+        self.trust = tuple(dict.fromkeys((*trust, *sorted(packages), *self._paths.values())))
 
-    @functools.cached_property
-    def data(self) -> dict[str, Any]:
-        """The keywords of `Trainer.fit`; read once in a process."""
-        loaded = self._data() if callable(self._data) and not hasattr(self._data, "__len__") else self._data
-        loaded = loaded if isinstance(loaded, dict) and "data" in loaded else {"data": loaded}
-        return {name: value for name, value in loaded.items() if name not in ("test_data", "predict_data")}
+    def validate(self, config: dict[str, dict]) -> dict[str, dict]:
+        """See `TaskSubject`."""
+        return {**{group: {} for group in self.groups}, **parsed_values(*self._parse(config))}
 
-    def default_space(self) -> Any:
-        """Returns a function that declares what `build` and `fit` declare."""
-        if isinstance(self.hypermodel, hypermodels.BuiltByOptions):
-            return None
-        return lambda hp: hypermodels.declare(self.hypermodel, self.data, hp)
+    def written(self, config: dict[str, dict]) -> dict[str, dict]:
+        """See `TaskSubject`."""
+        parts = {name: {"function": path, "init_args": config[name]} for name, path in self._paths.items()}
+        return {"trainer": config["trainer"], **parts}
 
-    def validate(self, given, space, taken):
-        """Checks the Trainer's arguments, and builds the first model."""
-        require(not given["task"], "task", "left out: a HyperModel has no arguments", given["task"])
-        expected = "without callbacks: give them to model.fit in HyperModel.fit, which makes them anew for each trial"
-        require(not given["trainer"].get("callbacks"), "trainer", expected, given["trainer"].get("callbacks"))
-        as_task(self.hypermodel.build(space.copy()))
-        return {"trainer": Trainer(**given["trainer"]).init_args}
+    def command_config(self, config: dict[str, dict]) -> dict[str, dict]:
+        """See `TaskSubject`."""
+        return {**self.written(config), MODEL: config[MODEL]}
 
-    def write(self, config):
-        """Returns the Trainer's arguments, and the names of model and data, null if they are of no module."""
-        return {"trainer": config["trainer"], **self.references}
+    def prepare(self, config: dict[str, dict]) -> Prepared:
+        """See `TaskSubject`."""
+        parser, parsed = self._parse(config)
+        trainer = parser.instantiate(parsed).trainer
+        record_callbacks(trainer, parsed.trainer)
+        given = {name: vars(parsed[name]) if name in parsed else {} for name in self._functions}
+        data = fit_keywords(self._functions[DATA](**given[DATA]))
+        model = build_model(trainer, functools.partial(self._functions[MODEL], **given[MODEL]))
+        return Prepared(trainer, as_task(model).name_of_runs, model, data)
 
-    def make_job(self, config, values):
-        """Returns the hyperparameters with the rest."""
-        return {"config": self.write(config), "hp": values.get_config()}
+    def load(self, folder: Path, config: dict[str, dict]) -> keras.Model:
+        """Returns the model of the newest run in a trial's folder, with its best weights."""
+        quiet = {"enable_progress_bar": False, "limit_test_batches": 1, "default_root_dir": str(folder)}
+        made = self.prepare({**config, "trainer": {**config["trainer"], **quiet}})
+        run = _require_run(folder, made.name)
+        made.trainer.test(made.model, _first(made.data), str(run), batch_size=made.data.get("batch_size"))
+        return made.model
 
-    def make_best(self, config, values):
-        """Returns the values of the hyperparameters with the rest."""
-        own = {name: value for name, value in values.values.items() if not name.startswith("tuner/")}
-        return {**self.write(config), "values": own}
-
-    def open(self, job, changes):
-        """Builds the model under the Trainer's seed and strategy."""
-        trainer = Trainer(**{**job["config"]["trainer"], **changes})
-        hp = keras_tuner.HyperParameters.from_config(job["hp"])
-        seed_everything(trainer.seed)
-        strategy: Any = make_strategy(trainer.devices, trainer.strategy)
-        with strategy.scope():
-            model = self.hypermodel.build(hp)
-        fit = functools.partial(hypermodels.fit, self.hypermodel, hp, model, trainer, self.data)
-        return OpenedTrial(as_task(model).name_of_runs, trainer, fit)
-
-    def load(self, run, job):
-        """Builds the model and restores its best weights."""
-        model = self.hypermodel.build(keras_tuner.HyperParameters.from_config(job["hp"]))
-        held_out = self.data.get("validation_data")
-        data = self.data["data"] if held_out is None else held_out
-        quiet: Any = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-        Trainer(**quiet, limit_test_batches=1).test(model, data, ckpt_path=str(run))
-        return model
+    def _parse(self, config: dict[str, dict]) -> tuple[RaisingParser, Any]:
+        parser = RaisingParser(allow_abbrev=False)
+        parser.prepare(self.trust, {})
+        parser.add_class_arguments(Trainer, "trainer")
+        for name, function in self._functions.items():
+            if inspect.signature(function).parameters:
+                parser.add_function_arguments(function, name)
+        given = {name: arguments for name, arguments in config.items() if arguments or name == "trainer"}
+        return parser, parser.parse_object(copy.deepcopy(given))  # the parser changes lists in it
 
 
-def open_subject(given: Any, data_class: type | None, data: Any, trust: Iterable[str]) -> Subject:
-    """Returns what a search trains, by the arguments of `Tuner`."""
-    if isinstance(given, type) and issubclass(given, TaskModule):
-        return TaskSubject(given, data_class or given.data_module, trust)
-    require(data_class is None, "data_class", "None for models, whose data is `data`", data_class)
-    return ModelSubject(given, data, trust)
-
-
-def read_subject(config: dict[str, Any], trust: Iterable[str] = ()) -> Subject:
-    """Returns what a search trains, by its written configuration."""
-    given = read_arguments(config, trust)
-    return open_subject(given["task_class"], given.get("data_class"), given["data"], trust)
-
-
-def read_arguments(config: dict[str, Any], trust: Iterable[str] = ()) -> dict[str, Any]:
-    """Returns the arguments of `Tuner` that a written configuration holds.
+def make_subject(given: Any, data: Any, trust: Iterable[str] = ()) -> "TaskSubject | ModelSubject":
+    """Makes the subject of a search of a task's class or of a function that builds a plain model.
 
     Raises:
-        ArgumentError: Model or data are of no module.
+        TypeError: `given` is neither.
     """
-    if "task" in config:
-        configuration, arguments = Configuration.read(config, trust)
-        return {"task_class": configuration.task_class, "data_class": configuration.data_class, **arguments}
-    if not (config["model"] and config["data"]):
-        raise ArgumentError(
-            "Expected model and data that can be imported: a class or function of a module. Received: a search of "
-            "others; make the Tuner again, with the same arguments"
+    is_task = isinstance(given, type) and issubclass(given, TaskModule)
+    expected = "a TaskModule, or a function that builds a compiled keras.Model"
+    require(is_task or inspect.isfunction(given), "task_class", expected, given, TypeError)
+    return TaskSubject(given, data, trust) if is_task else ModelSubject(given, data, trust)
+
+
+def read_subject(written: dict[str, Any], trust: Iterable[str] = ()) -> tuple[Any, dict[str, dict]]:
+    """Reads what `written` returned: the subject, and the arguments.
+
+    Raises:
+        TrustError: A file names a function that the caller did not.
+    """
+    if MODEL not in written:
+        configuration, arguments = Configuration.read(written, trust)
+        return TaskSubject(configuration.task_class, configuration.data_class, trust), arguments
+    build, load = (_trusted_function(written[name]["function"], trust) for name in (MODEL, DATA))
+    arguments = {name: dict(written[name]["init_args"]) for name in (MODEL, DATA)}
+    return ModelSubject(build, load, trust), {"trainer": written["trainer"], **arguments}
+
+
+def _trusted_function(path: str, trust: Iterable[str]) -> Callable:
+    """Finds a function that a file names. It is called, so it must be named by the caller too."""
+    if path not in (*trust, *os.environ.get(VARIABLE, "").split(",")):
+        raise TrustError(
+            f"Expected {path} to be named by the caller, as it is called. Received: a file names it. If you trust it: "
+            f'trust=["{path}"]'
         )
-    return {"task_class": config["model"], "data": config["data"], "trainer": config["trainer"]}
+    return find_function(path)
+
+
+def _require_run(folder: Path, name: str) -> Folder:
+    run = newest_run(folder, name)
+    if run is None:
+        raise SearchError(f"Expected the run of the best trial in {folder}. Received: none is there")
+    return run
+
+
+def _first(data: dict[str, Any]) -> Any:
+    """Returns the data for the batch that makes the model's variables."""
+    found = data.get("validation_data")
+    return data["data"] if found is None else found

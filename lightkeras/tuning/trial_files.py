@@ -3,10 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+from lightkeras.utils.checks import LightkerasError
+
 RESULT = "result.json"  # written when the trial has ended
 JOB = "job.json"  # the trial's configuration, objective and budget
 LOG = "log.txt"  # everything the trial printed
 LOCK = ".lock"
+
+
+class SearchError(LightkerasError, ValueError):
+    """The search cannot start or be resumed."""
 
 
 def trial_folder(folder: Path, trial_id: str) -> Path:

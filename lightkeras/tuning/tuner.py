@@ -7,53 +7,50 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import keras
 import keras_tuner
 import pandas
 import yaml
 from keras_tuner.engine.trial import Trial
 
-from lightkeras.runs.folder import newest_run
 from lightkeras.runs.state import differences
+from lightkeras.task import TaskModule
 from lightkeras.tuning import report, table
 from lightkeras.tuning.isolated import find_isolated_metric_names, run_isolated_trial
-from lightkeras.tuning.keras_tuner_results import KerasTunerResults
 from lightkeras.tuning.oracles import ALGORITHMS, ORACLE, Limits, PersistentOracle, make_oracle
 from lightkeras.tuning.single import find_metric_names, run_trial
-from lightkeras.tuning.space import parameter_names, search_space
-from lightkeras.tuning.subjects import Subject, open_subject, read_arguments
-from lightkeras.tuning.trial_files import JOB, LOCK, LOG, RESULT, trial_folder
+from lightkeras.tuning.space import check_names, extremes, parameter_names, search_space, with_values
+from lightkeras.tuning.subjects import MODEL, make_subject, read_subject
+from lightkeras.tuning.trial_files import JOB, LOCK, LOG, RESULT, SearchError, trial_folder
 from lightkeras.tuning.workers import Client, run_chief, run_workers
-from lightkeras.utils.checks import LightkerasError, nearest, require, require_choice, require_int, require_number
+from lightkeras.utils.checks import nearest, require, require_choice, require_int, require_number
 from lightkeras.utils.environment import has_gpu
 from lightkeras.utils.files import locked, read_json, write_json, write_text
 from lightkeras.utils.internals import tuner_role
 from lightkeras.utils.paths import local_path
+from lightkeras.utils.trust import environment
 
 SEARCH = "search.yaml"  # the search's identity, in its folder
 DRY_RUN = ".dry"  # folder of the run of one batch
+DECIDED_BY_SEARCH = ("trainer.default_root_dir", "trainer.strategy", "trainer.callbacks", "trainer.seed")
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False}
 
 
-class SearchError(LightkerasError, ValueError):
-    """The search cannot start or be resumed."""
-
-
-class Tuner(KerasTunerResults):
-    """Searches for the best arguments of a task or model. Each trial is an ordinary run, in a folder of its own.
+class Tuner:
+    """Searches for the best arguments of a task. Each trial is an ordinary run, in a folder of its own.
 
     All trials have the Trainer's seed: they differ only in their arguments, and a run with the best configuration
     repeats the best score. To resume a search that was stopped or killed, start the same search in its folder.
 
     Args:
-        task_class: The task; or a `keras_tuner.HyperModel`, a function `build(hp)`, or a function whose arguments have
-            defaults, which are `model.NAME` in the space. Each of these builds a compiled model.
-        space: Ranges and choices by argument; see `search_space`. None takes `task_class.search_space`, or what the
-            HyperModel declares.
+        task_class: The task; or a function that builds a compiled `keras.Model`, whose arguments have defaults and are
+            named `model.NAME` in the space.
+        space: Ranges and choices by argument; see `search_space`. None takes `task_class.search_space`.
         folder: The search's folder: a new one, or that of the same search, which is resumed.
-        data_class: Its data's class; None for `task_class.data_module`.
+        data_class: Its data's class; None for `task_class.data_module`. For a function: the function that gives the
+            data (see `keras_models/README.md`), whose arguments are `data.NAME`; None for `load_data` of its module.
         task, data, trainer: The arguments that are not searched and not the defaults. The Trainer's callbacks are
-            `{"class_path": ..., "init_args": ...}`, as in a run's config.yaml. For models, `data` is the data itself, a
-            dict of the keywords of `Trainer.fit` with the entry "data", or a function that returns either.
+            `{"class_path": ..., "init_args": ...}`, as in a run's config.yaml.
         algorithm: "random", "grid", "bayesian" or "hyperband". Hyperband gives trials few of the Trainer's
             `max_epochs` at first, and the best ones more; a schedule over the run covers all `max_epochs`.
         objective: Any metric that is logged; None for the task's `monitor`. A trial's score is its best value.
@@ -66,8 +63,8 @@ class Tuner(KerasTunerResults):
         iterations: Hyperband: how often its whole schedule runs.
         initial_points: Bayesian search: random trials before it starts; None for three per argument.
         seed: The seed of the search.
-        isolate: Whether each trial has a process of its own; "auto": if there is a GPU. With True, task, or model and
-            data, must be importable.
+        isolate: Whether each trial has a process of its own; "auto": if there is a GPU. With True, the task's module
+            must be importable.
         max_failures: Failed trials in a row that end the search.
         trust: Packages whose classes the arguments may name (see `utils.trust`), beside those of task and data.
 
@@ -77,8 +74,9 @@ class Tuner(KerasTunerResults):
     """
 
     def __init__(
-        self, task_class: Any, space: Any = None, *, folder: str | os.PathLike,
-        data_class: type | None = None, task: dict | None = None, data: Any = None, trainer: dict | None = None,
+        self, task_class: type[TaskModule] | Callable[..., keras.Model], space: Any = None, *,
+        folder: str | os.PathLike, data_class: type | Callable | None = None, task: dict | None = None,
+        data: dict | None = None, trainer: dict | None = None,
         algorithm: str = "random", objective: str | None = None, direction: str | None = None,
         max_trials: int | None = 20, max_time: float | None = None, max_epochs: float | None = None,
         factor: int = 3, iterations: int = 1, initial_points: int | None = None, seed: int = 0,
@@ -98,23 +96,19 @@ class Tuner(KerasTunerResults):
         require_int("seed", seed, minimum=0)
         require_choice("isolate", isolate, (True, False, "auto"))
         require_int("max_failures", max_failures)
-        self.subject: Subject = open_subject(task_class, data_class, data, trust)
+        self.subject = make_subject(task_class, data_class, trust)
+        self.task_class, self.data_class = task_class, self.subject.data_class
         self.folder, self.algorithm, self.seed = local_path(folder), algorithm, seed
         self.max_trials, self.max_time, self.max_epochs = max_trials, max_time, max_epochs
-        self.isolate, self.max_failures = self._choose_isolation(isolate), max_failures
-        self.space = search_space(self.subject.default_space() if space is None else space)
+        self.isolate, self.max_failures = has_gpu() if isolate == "auto" else isolate, max_failures
+        self.space = search_space(self.subject.search_space if space is None else space)
         self._algorithm_options = {"factor": factor, "iterations": iterations, "initial_points": initial_points}
         self.objective, self.direction = self._choose_objective(objective, direction)
-        self.config = self._validate_config({"task": task or {}, "data": data, "trainer": trainer or {}})
+        self._environment = environment(self.subject.trust)
+        given = {self.subject.task_group: task or {}, "data": data or {}, "trainer": trainer or {}}
+        self.config = self._validate_config(given)
         self.interrupted: int | None = None
         self.oracle = self._new_oracle()
-
-    def _choose_isolation(self, isolate: bool | str) -> bool:
-        if isolate == "auto":
-            return has_gpu() and self.subject.importable
-        expected = "False, or model and data of a module, by their names"
-        require(not isolate or self.subject.importable, "isolate", expected, isolate)
-        return bool(isolate)
 
     def _choose_objective(self, objective: str | None, direction: str | None) -> tuple[str, str]:
         monitor, mode = self.subject.monitor
@@ -125,9 +119,13 @@ class Tuner(KerasTunerResults):
 
     def _validate_config(self, given: dict[str, dict]) -> dict[str, dict]:
         """Returns every argument, defaults included; tries the values of the space on the arguments' types."""
-        taken = ("max_epochs",) if self.algorithm == "hyperband" else ()
+        hyperband = ("trainer.max_epochs",) if self.algorithm == "hyperband" else ()
+        check_names(self.space, self.subject.groups, (*DECIDED_BY_SEARCH, *hyperband))
         given = {**given, "trainer": {**QUIET, **given["trainer"]}}
-        config = self.subject.validate(given, self.space, taken)
+        config = self.subject.validate(given)
+        for parameter in self.space.space:
+            for value in extremes(parameter):
+                self.subject.validate(with_values(config, {parameter.name: value}))
         trainer = config["trainer"]
         for name, needed in (("enable_checkpointing", True), ("fast_dev_run", False)):
             require(trainer[name] == needed, f"trainer.{name}", f"{needed} in a search", trainer[name])
@@ -192,7 +190,7 @@ class Tuner(KerasTunerResults):
         if role == "chief":
             run_chief(self.oracle)
         elif workers > 1:
-            self.interrupted = run_workers(self.oracle, self.folder, workers, self.max_time, self.subject.environment)
+            self.interrupted = run_workers(self.oracle, self.folder, workers, self.max_time, self._environment)
         else:
             self._run_trials(self.oracle, "tuner0")
 
@@ -227,7 +225,7 @@ class Tuner(KerasTunerResults):
         """Returns what may not change when the search is resumed; its limits may."""
         return {
             "algorithm": self.algorithm, **self._algorithm_options, "objective": self.objective,
-            "direction": self.direction, "seed": self.seed, "config": self.subject.write(self.config),
+            "direction": self.direction, "seed": self.seed, "config": self.subject.written(self.config),
             "space": self.space.get_config(),
         }  # fmt: skip
 
@@ -244,14 +242,14 @@ class Tuner(KerasTunerResults):
 
     def _check_logged(self) -> None:
         """Rejects an objective that a run of one batch does not log."""
-        job = self._job(self.space, None)
+        job = self._job(self.space.values, None)
         if self.isolate:
             folder = self.folder / DRY_RUN
             folder.mkdir(exist_ok=True)
             write_json(folder / JOB, job)
-            names = find_isolated_metric_names(folder, self.subject.environment)
+            names = find_isolated_metric_names(folder, self._environment)
         else:
-            names = find_metric_names(job, self.subject)
+            names = find_metric_names(job, self.subject.trust)
         listed, hint = ", ".join(names), nearest(self.objective, names)
         require(self.objective in names, "objective", f"one of {listed}.{hint}", self.objective)
 
@@ -280,18 +278,19 @@ class Tuner(KerasTunerResults):
         """Runs or resumes a trial; see `run_trial`."""
         folder = trial_folder(self.folder, trial.trial_id)
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / JOB, self._job(trial.hyperparameters, self.folder))
+        write_json(folder / JOB, self._job(trial.hyperparameters.values, self.folder))
         left = self.oracle.seconds_left if seconds is None else seconds
         if self.isolate:
-            return run_isolated_trial(folder, left, self.subject.environment)
-        return run_trial(folder, left, self.subject)
+            return run_isolated_trial(folder, left, self._environment)
+        return run_trial(folder, left, self.subject.trust)
 
-    def _job(self, chosen: keras_tuner.HyperParameters, folder: Path | None) -> dict:
+    def _job(self, values: dict[str, Any], folder: Path | None) -> dict:
         """Describes a trial, as JSON."""
-        earlier = chosen.values.get("tuner/trial_id")
+        earlier = values.get("tuner/trial_id")
         return {
-            **self.subject.make_job(self.config, chosen), "objective": self.objective, "direction": self.direction,
-            "max_epochs": chosen.values.get("tuner/epochs"),
+            "config": self.subject.written(with_values(self.config, values)), "objective": self.objective,
+            "direction": self.direction,
+            "max_epochs": values.get("tuner/epochs"),
             "continues": None if earlier is None else str(trial_folder(folder or self.folder, earlier)),
         }  # fmt: skip
 
@@ -321,10 +320,10 @@ class Tuner(KerasTunerResults):
         return completed[0]
 
     def best_config(self) -> dict:
-        """Returns the best trial's configuration: of a task, for `lightkeras fit --config`."""
-        best = self.best_trial().hyperparameters
-        trainer = {**self.config["trainer"], **dict.fromkeys(QUIET, True)}
-        return self.subject.make_best({**self.config, "trainer": trainer}, best)
+        """Returns the best trial's configuration, for `lightkeras fit --config`."""
+        config = with_values(self.config, self.best_trial().hyperparameters.values)
+        quiet = dict.fromkeys(QUIET, True)
+        return self.subject.command_config({**config, "trainer": {**config["trainer"], **quiet}})
 
     def best_task(self) -> Any:
         """Loads the best trial's task, or model, with its best weights.
@@ -332,16 +331,9 @@ class Tuner(KerasTunerResults):
         Raises:
             SearchError: No trial has completed, or its folder is gone.
         """
-        return self.load_trained(self.best_trial())
-
-    def load_trained(self, trial: Trial) -> Any:
-        """Loads the task, or model, of a trial with its best weights."""
-        folder = trial_folder(self.folder, trial.trial_id)
-        result = read_json(folder / RESULT) or {}
-        run = newest_run(folder, result["run"].partition("/")[0]) if result.get("run") else None
-        if run is None:
-            raise SearchError(f"Expected the run of the best trial in {folder}. Received: none is there")
-        return self.subject.load(run, self._job(trial.hyperparameters, self.folder))
+        best = self.best_trial()
+        config = with_values(self.config, best.hyperparameters.values)
+        return self.subject.load(trial_folder(self.folder, best.trial_id), config)
 
     @classmethod
     def load(cls, folder: str | os.PathLike, trust: Iterable[str] = (), **limits: Any) -> "Tuner":
@@ -360,9 +352,13 @@ class Tuner(KerasTunerResults):
             raise SearchError(f"Expected a search in {folder}. Received: there is no {path}")
         known = yaml.safe_load(path.read_text(encoding="utf-8"))
         names = ("algorithm", "objective", "direction", "seed", "factor", "iterations", "initial_points")
+        subject, arguments = read_subject(known["config"], trust)
+        given = {**arguments, "task": arguments[subject.task_group]}
+        given.pop(MODEL, None)
         tuner = cls(
-            **read_arguments(known["config"], trust), space=keras_tuner.HyperParameters.from_config(known["space"]),
-            folder=folder, **{name: known[name] for name in names}, **limits, trust=trust,
+            subject.given, keras_tuner.HyperParameters.from_config(known["space"]), folder=folder,
+            data_class=subject.data_class, **given, **{name: known[name] for name in names}, **limits,
+            trust=trust,
         )  # fmt: skip
         tuner.begin(changed=lambda: None)
         return tuner

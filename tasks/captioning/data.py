@@ -302,6 +302,11 @@ class CaptionData(lk.DataModule):
 
     # ---- state
 
+    def show_example(self, example) -> list:
+        """Returns a photo, uint8 (64, 64, 3), and the caption of this row."""
+        photo = self._pictures.image(int(example["photo"]), 64)
+        return [photo, self.vocabulary.decode_text(example["caption"])]
+
     def state_dict(self) -> dict:
         """Returns the vocabulary, the lengths, and the encoder's settings."""
         return {

@@ -14,7 +14,7 @@ EXAMPLE_SIDES = ((90, 70), (700, 300))  # pixels: the second is decoded at a fra
 
 
 def endpoints(task) -> dict[str, lk.export.Endpoint]:
-    """Returns `caption` (JPEG files), `caption_beam` (with scores and attention), `encode` and `step` (features)."""
+    """Returns `caption`, `caption_beam` (of JPEG files), `caption_greedy`, `encode` and `step` (of features)."""
     data = task.data
     words = lk.export.WordCodec(data.vocabulary)
     network = data.network()
@@ -61,6 +61,7 @@ def endpoints(task) -> dict[str, lk.export.Endpoint]:
             tracked=(words.table,),
         ),
         "caption_beam": lk.export.Endpoint(caption_beam, files, [{"jpeg": photos}], scores_by_task),
+        "caption_greedy": lk.export.greedy_search(task.searcher, data.input_name, example),
         **lk.export.decoding_steps(
             task.network, {data.input_name: tf.TensorSpec((None, *shape), tf.float32)}, {data.input_name: example}
         ),

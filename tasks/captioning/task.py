@@ -67,6 +67,7 @@ class Captioning(lk.TaskModule):
 
     data_module = CaptionData
     unit = "words"
+    shown_metrics = ("loss", "val_loss", "val_cider")
     score_names = (*COCO_SCORES, "attention_entropy", "empty", "repeating")
     monitor = ("val_cider", "max")
     search_space = {

@@ -146,6 +146,10 @@ class MNISTData(lk.DataModule):
 
         return lk.AddressedDataset.from_batches(fetch, len(images), self.batch_size, shuffle)
 
+    def show_example(self, example):
+        """Returns an image: uint8 (height, width, channels)."""
+        return np.round((example["image"] + 1.0) * 127.5).astype(np.uint8)
+
     def state_dict(self) -> dict:
         """The shape of an image."""
         return {"image_shape": list(self.image_shape)}

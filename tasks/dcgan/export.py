@@ -19,7 +19,7 @@ def endpoints(task) -> dict[str, lk.export.Endpoint]:
         "generate": lk.export.Endpoint(
             generate, {"n": tf.TensorSpec((), tf.int32), "seed": tf.TensorSpec((), tf.int64)},
             [{"n": 3, "seed": 0}, {"n": 1, "seed": 2**32 - 1}],
-            lambda n, seed: {"images": task.generate(n, seed)}, formats=("saved_model",),
+            lambda n, seed: {"images": task.generate(n, seed)}, formats=("saved_model", "onnx"),
         ),
         "image": lk.export.Endpoint(lambda noise: {"image": task.generator(noise)}, {"noise": noise}),
     }  # fmt: skip

@@ -61,6 +61,13 @@ class DCGAN(lk.TaskModule):
     data_module = MNISTData
     sample_every = 10
     unit = "images"
+    shown_metrics = (
+        "generator_loss",
+        "discriminator_loss",
+        "val_pixel_frechet_distance",
+        "real_accuracy",
+        "fake_accuracy",
+    )
     score_names = ("pixel_frechet_distance",)
     search_space = {
         "task.generator_learning_rate": {"float": [5e-5, 1e-3, "log"]},

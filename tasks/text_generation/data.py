@@ -143,6 +143,10 @@ class TextData(lk.DataModule):
         text = self.splits[split]
         return text[1 : 1 + (len(text) - 1) // self.seq_len * self.seq_len]
 
+    def show_example(self, example) -> str:
+        """Returns the text of a window."""
+        return self.vocabulary.decode(example["inputs"])
+
     def state_dict(self) -> dict:
         """The vocabulary."""
         return {"vocabulary": self.vocabulary.state_dict()}

@@ -4,7 +4,6 @@ import tensorflow as tf
 
 import lightkeras as lk
 
-LOOPS = ("saved_model", "onnx")  # LiteRT has no lists of tensors that grow
 PART = 512  # characters that are compiled as one loop
 SCALAR = {dtype: tf.TensorSpec((), dtype) for dtype in (tf.int32, tf.int64, tf.float32)}
 
@@ -23,7 +22,7 @@ def endpoints(task) -> dict[str, lk.export.Endpoint]:
             lambda **given: _generate_greedy(task.network, **given),
             {"ids": tf.TensorSpec((None, None), tf.int32), "length": SCALAR[tf.int32]},
             [{"ids": [[0, 1], [1, 0]], "length": 8}],
-            lambda ids, length: _generate_greedy_by_task(task, ids, length), formats=LOOPS,
+            lambda ids, length: _generate_greedy_by_task(task, ids, length),
         ),
         "step": _step(task.network),
     }  # fmt: skip
@@ -89,13 +88,13 @@ def _generate_greedy(network, ids, length):
         best = tf.argmax(logits, -1, output_type=tf.int32)
         reading = t + 1 < given
         last = tf.where(reading, ids[:, tf.minimum(t + 1, given - 1)], best)
-        return t + 1, last, states, written.write(t, best)
+        return t + 1, last, states, lk.export.put(written, t, best)
 
     steps = given + length - 1
-    written = tf.TensorArray(tf.int32, steps, element_shape=ids.shape[:1])
+    written = tf.zeros([tf.shape(ids)[0], steps], tf.int32)
     start = (tf.constant(0), ids[:, 0], network.initial_states(tf.shape(ids)[0]), written)
     *_, written = tf.while_loop(lambda t, *_: t < steps, step, start)
-    return {"tokens": tf.transpose(written.stack())[:, given - 1 :]}
+    return {"tokens": written[:, given - 1 :]}
 
 
 def _generate_greedy_by_task(task, ids, length) -> dict:

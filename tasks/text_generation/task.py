@@ -34,6 +34,7 @@ class TextGeneration(lk.TaskModule):
 
     data_module = TextData
     unit = "characters"
+    shown_metrics = ("loss", "val_loss")
     search_space = {
         "task.units": {"int": [256, 1024, 256], "default": 512},
         "task.learning_rate": {"float": [1e-3, 1e-2, "log"], "default": 2.5e-3},

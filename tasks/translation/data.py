@@ -226,6 +226,11 @@ class TranslationData(lk.DataModule):
         """Returns the text of a translation: ids (length,) up to the first `END`."""
         return self.target_vocabulary.decode_text(ids)
 
+    def show_example(self, example) -> dict[str, str]:
+        """Returns a pair of sentences, as they were written."""
+        source, target = self.pairs[int(example["index"])]
+        return {"source": source, "target": target}
+
     def state_dict(self) -> dict:
         """Returns both vocabularies."""
         return {"source": self.source_vocabulary.state_dict(), "target": self.target_vocabulary.state_dict()}

@@ -1,15 +1,15 @@
 """The endpoints of an export: sentences in, translations out; and the steps of the network over ids."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
 import lightkeras as lk
 
-LOOPS = ("saved_model", "onnx")  # LiteRT has no lists of tensors that grow
 BEAMS = 5
 SCALAR = tf.TensorSpec((), tf.float32)
 IDS = tf.TensorSpec((None, None), tf.int32)
-ROW = tf.TensorSpec((None,), tf.int32)
 
 
 def endpoints(task) -> dict[str, lk.export.Endpoint]:
@@ -17,8 +17,7 @@ def endpoints(task) -> dict[str, lk.export.Endpoint]:
 
     Sentences need a vocabulary of words: SentencePiece, which cuts subwords, is no TensorFlow operation.
     """
-    by_ids = {"translate_greedy": _greedy(task), **_steps(task.network)}
-    return {**(_by_sentences(task) if task.data.vocabulary == "word" else {}), **by_ids}
+    return {**(_by_sentences(task) if task.data.vocabulary == "word" else {}), **_by_ids(task)}
 
 
 def _by_sentences(task) -> dict[str, lk.export.Endpoint]:
@@ -91,27 +90,12 @@ def _by_task(task, sentences, length_penalty, coverage_penalty) -> dict:
     return {"text": texts, "score": scores, "source_tokens": sources, "tokens": tokens, "attention": attention}
 
 
-def _examples(task) -> list[list[int]]:
+def _by_ids(task) -> dict[str, lk.export.Endpoint]:
+    """`translate_greedy`: source ids (rows, slots), ended and padded, to ids (rows, steps); and the network's steps."""
     last = len(task.data.source_vocabulary) - 1
-    return [[last, lk.text.FIRST_WORD, last, lk.text.END], [lk.text.FIRST_WORD, lk.text.END, 0, 0]]
-
-
-def _greedy(task) -> lk.export.Endpoint:
-    """Source ids (rows, slots), ended and padded, to the most probable ids (rows, steps), ended by `END`."""
-
-    def greedy(source):
-        return {"ids": task.searcher(source).ids[:, 0]}
-
-    def by_task(source):
-        source = np.array(source, np.int32)
-        found = np.full((len(source), 2 * source.shape[1] + 10), lk.text.END)
-        for row, (best,) in enumerate(task.searcher.search_batch(source)):
-            found[row, : len(best.ids)] = best.ids
-        return {"ids": found}
-
-    return lk.export.Endpoint(greedy, {"source": IDS}, [{"source": _examples(task)}], by_task, formats=LOOPS)
-
-
-def _steps(network) -> dict[str, lk.export.Endpoint]:
-    """`encode`: source ids to states; `step`: ids (rows,) and states to logits, attention and states."""
-    return lk.export.decoding_steps(network, {"source": IDS}, {"source": [[4, 5, 3], [5, 3, 0]]})
+    example = [[last, lk.text.FIRST_WORD, last, lk.text.END], [lk.text.FIRST_WORD, lk.text.END, 0, 0]]
+    encode = functools.partial(task.network.encode, in_steps=True)
+    return {
+        "translate_greedy": lk.export.greedy_search(task.searcher, "source", example, encode),
+        **lk.export.decoding_steps(task.network, {"source": IDS}, {"source": example}, encode),
+    }

@@ -52,13 +52,14 @@ class Encoder(keras.layers.Layer):
                 layer.build((None, None, features))
             features = self.width
 
-    def call(self, inputs, padding_mask, training=False):
+    def call(self, inputs, padding_mask, training=False, in_steps=False):
         """Reads the source.
 
         Args:
             inputs: (rows, slots, features), padded at the right.
             padding_mask: Booleans (rows, slots), False for padding.
             training: Whether to drop.
+            in_steps: Whether to run the layers by loops that ONNX and LiteRT have too.
 
         Returns:
             The last layer's outputs, (rows, slots, width), and its final states side by side, (rows, widths).
@@ -69,8 +70,12 @@ class Encoder(keras.layers.Layer):
             outputs, final = [], []
             for layer in layers:
                 # Backwards, the padding comes first: its masked steps keep the states at zero.
-                output, *states = layer(inputs, mask=padding_mask)
-                outputs.append(tf.reverse(output, [1]) if layer.go_backwards else output)
+                if in_steps:
+                    output, states = lk.export.run_recurrent(layer, inputs, padding_mask)
+                else:
+                    output, *states = layer(inputs, mask=padding_mask)
+                    output = tf.reverse(output, [1]) if layer.go_backwards else output
+                outputs.append(output)
                 final += states
             inputs = tf.concat(outputs, -1)  # (rows, slots, width)
         return inputs, tf.concat(final, -1)
@@ -137,16 +142,19 @@ class Translator(keras.layers.Layer):
         """
         return self.decoder(target_in, *self._read(source, training), training=training)
 
-    def encode(self, source):
-        """Reads the source, int32 (rows, slots): the states for the first `next`, a nest of (rows, ...)."""
-        return self.decoder.start(*self._read(source, training=False))
+    def encode(self, source, in_steps=False):
+        """Reads the source, int32 (rows, slots): the states for the first `next`, a nest of (rows, ...).
+
+        `in_steps`: by loops that ONNX and LiteRT have too.
+        """
+        return self.decoder.start(*self._read(source, training=False, in_steps=in_steps))
 
     def next(self, ids, states):
         """Makes one step of decoding; see `lk.layers.TokenDecoder.next`."""
         return self.decoder.next(ids, states)
 
-    def _read(self, source, training):
+    def _read(self, source, training, in_steps=False):
         """The memory (rows, slots, width), the final states side by side (rows, widths), and the memory's mask."""
         padding_mask = source != lk.text.PAD
         embedded = self.source_dropout(self.source_embedding(source), training=training)
-        return *self.encoder(embedded, padding_mask, training=training), padding_mask
+        return *self.encoder(embedded, padding_mask, training=training, in_steps=in_steps), padding_mask

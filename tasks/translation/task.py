@@ -61,6 +61,7 @@ class Translation(lk.TaskModule):
 
     data_module = TranslationData
     unit = "tokens"
+    shown_metrics = ("loss", "val_loss", "val_bleu")
     score_names = ("bleu", "chrf", "attention_entropy", "attention_coverage", "unknown", "empty", "repeating")
     monitor = ("val_bleu", "max")
     search_space = {

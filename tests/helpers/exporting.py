@@ -35,7 +35,7 @@ def built(name):
     return task
 
 
-def call_here(folder, form, inputs):
+def call_here(folder, form, inputs, imports=()):
     """Stands in for the other process: reads the export in this one."""
     calls = {}
     for (endpoint, call, name), value in inputs.items():

@@ -3,6 +3,7 @@
 It reads jobs from stdin, a line of JSON each, and answers each with a line: how its processes ended.
 """
 
+import functools
 import gc
 import json
 import os
@@ -19,6 +20,7 @@ import keras
 
 import lightkeras as lk
 from helpers import toys  # noqa: F401  (the task of several workers)
+from helpers.patterns import distillation
 from lightkeras.callbacks.callback_list import CallbackList
 from lightkeras.callbacks.limit import Limit
 from lightkeras.checkpoint import archive, storage, writing
@@ -99,12 +101,24 @@ def arm(point: str, count: int, hits: str) -> None:
     setattr(owner, name, counted)
 
 
+PLAIN = "distiller"
+
+
 def train(name: str, root: str) -> None:
     """Trains a task, from its last checkpoint on where there is one."""
     task, data, every = TASKS[name]
     monitor = "generator_loss" if name == "dcgan" else "loss"
     callbacks = [lk.callbacks.SampleWriter(every), lk.EarlyStopping(monitor, patience=99)]
     lk.Trainer(**SETTING, default_root_dir=root, callbacks=callbacks).fit(task(), data(), ckpt_path="auto")
+
+
+def train_plain(root: str) -> None:
+    """Trains a plain model: dropout, a `compute_loss`, a frozen teacher."""
+    keras.utils.set_random_seed(0)
+    data, setting = distillation.make_data(), {**SETTING, "gradient_clip_val": None, "steps_per_execution": 1}
+    del setting["limit_train_batches"]
+    pair = data.pop("x"), data.pop("y")
+    lk.Trainer(**setting, default_root_dir=root).fit(distillation.build(), pair, ckpt_path="auto", **data)
 
 
 def command(root: str) -> None:
@@ -144,7 +158,7 @@ def child(job: dict, index: int, addresses: list[str]) -> int:
             os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses}, "task": task})
             command(job["root"])
         else:
-            train(job["task"], job["root"])
+            (train_plain if job["task"] == PLAIN else functools.partial(train, job["task"]))(job["root"])
 
     return logged(job["log"], work)
 

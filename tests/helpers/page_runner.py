@@ -45,6 +45,7 @@ VALIDATED, UNVALIDATED = f"{FIT} --trainer.limit_val_batches 1", f"{FIT} --train
 TUNE = f"{VALIDATED} --isolate false --workers 1 --max_trials 1 --iterations 1"
 SHORT = {  # of the command, beside data and task
     "fit": UNVALIDATED,
+    "show": UNVALIDATED,
     "validate": f"--trainer.limit_val_batches 1 {EAGER}",
     "test": f"--trainer.limit_test_batches 1 {EAGER}",
     "check": "--only splits",
@@ -170,7 +171,7 @@ def shortened(words: list[str]) -> list[str]:
             more += " --trainer.max_steps 2"
     elif verb == "check":
         more += f" --data.source sample {TASK[name]}" if name in SHIPPED else ""
-    elif verb in ("fit", "tune", "find_lr", "find_batch_size"):
+    elif verb in ("fit", "show", "tune", "find_lr", "find_batch_size"):
         data = DATA[name] if "my_text.txt" not in words else DATA[name].replace("--data.source sample", "")
         more = f"{more} {data} {TASK[name]}"
     return [*words, *more.split()]

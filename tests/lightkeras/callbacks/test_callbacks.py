@@ -4,9 +4,7 @@ import csv
 import io
 import math
 import os
-import re
 import signal
-import sys
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +20,6 @@ from lightkeras.callbacks import assemble
 from lightkeras.callbacks.batch_hooks import needs_every_batch
 from lightkeras.callbacks.interrupt import Interrupt
 from lightkeras.callbacks.limit import Limit
-from lightkeras.callbacks.progress import clock
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation:DeprecationWarning"
@@ -218,8 +215,11 @@ class Adds(lk.Callback):
 class MyBar(lk.callbacks.ProgressBar):
     """Shows nothing, and keeps the rates it was told."""
 
+    def on_log(self, record):
+        self.rates = {name: value for name, value in record.items() if name.endswith("_per_second")}
+
     def on_epoch_end(self, epoch, logs=None):
-        self.rates = self._rates
+        pass
 
 
 def test_rates_reach_the_users_callbacks_and_what_they_add_reaches_the_loggers(root):
@@ -413,30 +413,46 @@ def test_bad_arguments_of_model_checkpoint(arguments, message):
 # ---- EarlyStopping
 
 
-def values_looked_at(values, **arguments) -> int:
+def values_looked_at(values, stopping=None, **arguments) -> int:
     """Validations before training stopped, of these."""
-    stopping = lk.EarlyStopping("val_score", **arguments)
+    stopping = stopping or lk.EarlyStopping("val_score", **arguments)
     stopping.set_model(SimpleNamespace(stop_training=False, global_step=0))
     stopping.on_train_begin()
     for count, value in enumerate(values, 1):
-        stopping.on_validation_end({"step": count, "val_score": value})
+        stopping.on_validation_end({"epoch": count - 1, "step": count, "val_score": value})
         if stopping.model.stop_training:
             return count
     return 0
 
 
-def test_early_stopping_by_hand(capsys):
+def test_early_stopping_by_hand():
     assert values_looked_at([5, 4, 4, 4, 4], patience=2) == 4
     assert values_looked_at([5, 4, 4, 3, 3, 3], patience=2) == 6
     assert values_looked_at([5, 4.9, 4.8, 4.7], patience=2, min_delta=0.15) == 0  # 4.8 is 0.2 better than 5
     assert values_looked_at([5, 4.9, 4.86, 4.7], patience=2, min_delta=0.15) == 3
     assert values_looked_at([1, 2, 3, 2, 2], patience=2, mode="max") == 5
-    assert (
-        capsys.readouterr().out.splitlines()[-1]
-        == "Stopping: val_score was 3 at best, and not better 2 times in a row."
-    )
     assert values_looked_at([math.nan] * 3, patience=2) == 2
-    assert "was never a number" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ([5, 3, 4, 4], "EarlyStopping: no better val_score for 2 epochs, best 3.000 at epoch 2"),
+        ([math.nan] * 3, "EarlyStopping: val_score was never a number in 2 epochs"),
+    ],
+)
+def test_early_stopping_says_why(values, reason):
+    stopping = lk.EarlyStopping("val_score", patience=2)
+    assert values_looked_at([float(value) for value in values], stopping) and stopping.stop_reason() == reason
+
+
+def test_early_stopping_counts_values_within_an_epoch_and_knows_the_best_after_a_resume():
+    stopping = lk.EarlyStopping("val_score", patience=2)
+    stopping.set_model(SimpleNamespace(stop_training=False, global_step=0))
+    stopping.on_train_begin()
+    stopping.load_state_dict({"best": 1.5, "wait": 1, "best_epoch": 4})
+    stopping.on_validation_end({"epoch": 3, "step": 40, "val_score": 2.0})
+    assert stopping.stop_reason() == "EarlyStopping: no better val_score for 2 values, best 1.500 at epoch 4"
 
 
 def test_early_stopping_on_a_training_metric_and_within_an_epoch():
@@ -484,74 +500,6 @@ def test_weights_that_are_not_finite_are_not_saved_either(root):
 
 
 # ---- what is shown
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def test_plain_lines_where_there_is_no_terminal(capsys):
-    fit(enable_progress_bar=True, max_epochs=2)
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 and all(re.match(rf"epoch {n}/2  \d+:\d\d  ", line) for n, line in enumerate(lines, 1))
-    assert all(word in lines[0] for word in ("loss", "accuracy", "val_loss", "steps_per_second", "examples_per_second"))
-    assert re.search(r"ETA \d+:\d\d$", lines[0]) and "ETA" not in lines[1]
-    fit(callbacks=[lk.callbacks.ProgressBar(plain=0.0)], enable_progress_bar=True, steps_per_execution=1)
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split("  ")[1] for line in lines[:5]] == ["1/5", "2/5", "3/5", "4/5", "5/5"] and len(lines) == 6
-    assert lines[1].split("  ")[2].startswith("loss ") and re.search(r"ETA \d+:\d\d$", lines[1])
-
-
-def test_a_line_for_each_epoch_on_a_terminal(monkeypatch):
-    terminal = Terminal()
-    monkeypatch.setattr("sys.stdout", terminal)
-    monkeypatch.setenv("TERM", "xterm")
-    fit(callbacks=[lk.callbacks.ProgressBar(refresh=0.0)], enable_progress_bar=True, max_epochs=3)
-    done = [line for line in terminal.getvalue().splitlines() if "val_loss" in line]
-    assert len(done) == 3 and all(re.search(rf"epoch {n}/3  \d+:\d\d", line) for n, line in enumerate(done, 1))
-    assert_released(terminal)
-
-
-def assert_released(terminal: Terminal) -> None:
-    """The cursor is shown again, after it was hidden."""
-    text = terminal.getvalue()
-    assert "\x1b[?25l" in text and text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
-
-
-class Boom(lk.Callback):
-    """An error in a callback of the user's."""
-
-    def on_train_batch_end(self, batch, logs=None):
-        if batch == 1:
-            raise KeyError("boom")
-
-
-class Clumsy(lk.Callback):
-    """Fails in the handling too."""
-
-    def on_exception(self, error):
-        raise RuntimeError("and again")
-
-
-def test_an_error_leaves_the_terminal_and_the_signals_as_they_were(monkeypatch):
-    terminal, before = Terminal(), [signal.getsignal(n) for n in Interrupt.SIGNALS]
-    monkeypatch.setattr("sys.stdout", terminal)
-    monkeypatch.setenv("TERM", "xterm")
-    with pytest.raises(KeyError, match="boom"):
-        fit(callbacks=[Boom()], enable_progress_bar=True)
-    assert_released(terminal)
-    assert [signal.getsignal(n) for n in Interrupt.SIGNALS] == before
-    with pytest.raises(RuntimeError, match="and again") as caught:
-        fit(callbacks=[Boom(), Clumsy()], enable_progress_bar=True)
-    assert isinstance(caught.value.__cause__, KeyError)
-    assert_released(terminal)
-    assert [signal.getsignal(n) for n in Interrupt.SIGNALS] == before
-    assert sys.stdout is terminal
-
-
-def test_clock():
-    assert [clock(s) for s in (0, 59.6, 61, 3600, 36_001)] == ["0:00", "1:00", "1:01", "1:00:00", "10:00:01"]
 
 
 def test_the_summary_counts_parameters(capsys):

@@ -333,7 +333,9 @@ def test_two_trackers_of_one_kind_are_refused_and_the_own_replaces_the_named():
 
 def test_a_missing_package_is_named_with_its_line(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"`wandb` to be installed: pip install 'lightkeras\[wandb\]'. Received: none"):
+    with pytest.raises(
+        ImportError, match=r"`wandb` to be installed: pip install 'lightkeras\[wandb\]'. Received: none"
+    ):
         lk.Trainer(logger="csv,wandb")
 
 

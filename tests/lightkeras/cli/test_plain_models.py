@@ -1,8 +1,11 @@
 """The commands for a function that builds a plain Keras model."""
 
+import keras
 import numpy as np
 import pytest
+from helpers.exporting import unchecked
 
+import lightkeras as lk
 from lightkeras.cli.main import main
 
 MODULE = """
@@ -18,7 +21,7 @@ def load_data():
 
 
 def build_model(units: int = 2):
-    model = keras.Sequential([keras.layers.Dense(units, "relu"), keras.layers.Dense(1)])
+    model = keras.Sequential([keras.Input((3,), name="x"), keras.layers.Dense(units, "relu"), keras.layers.Dense(1)])
     model.compile("sgd", "mse", metrics=["mae"])
     return model
 """
@@ -44,7 +47,7 @@ def run(folder, monkeypatch, capsys):
     return call
 
 
-def test_a_run_is_fitted_resumed_evaluated_and_used(run, folder):
+def test_a_run_is_fitted_resumed_evaluated_used_and_exported(run, folder, monkeypatch):
     code, out, _ = run("fit", *QUIET, "--trainer.max_epochs", "1", "--model.units", "3")
     assert code == 0 and "Run: runs/sequential/" in out
     assert run("fit", *QUIET, "--trainer.max_epochs", "2", "--model.units", "3", "--ckpt_path", "last")[0] == 0
@@ -58,13 +61,22 @@ def test_a_run_is_fitted_resumed_evaluated_and_used(run, folder):
     assert run("predict", "--model.units", "3", "--ckpt_path", "last")[0] == 0
     with np.load(folder / "predictions.npz") as arrays:
         assert [array.shape for array in arrays.values()] == [(20, 1)]
+        (predicted,) = arrays.values()
+    with unchecked(monkeypatch):
+        code, out, _ = run("export", "--model.units", "3", "--ckpt_path", "last", "--out", "new", "--format", "keras")
+    assert code == 0 and out.endswith("Export: new\n")
+    model = keras.saving.load_model(folder / "new" / "model.keras", compile=False)
+    x = np.random.default_rng(0).normal(size=(20, 3)).astype("float32")
+    np.testing.assert_allclose(model.predict(x, verbose=0), predicted, atol=1e-6)
+    card = lk.export.read_export(folder / "new")
+    assert card["run"]["step"] == 6 and card["run"]["metrics"]["val_loss"] == pytest.approx(float(last["val_loss"]))
 
 
 @pytest.mark.parametrize(
     "command, options, message",
     [
         ("test", [], 'Expected the data function to give "test_data" for test. Received: data, validation_data'),
-        ("tune", [], "Expected one of fit, validate, test, predict, check"),
+        ("find_lr", [], "Expected one of show, fit, validate, test, predict, export, check, tune"),
         ("fit", ["--data", "plain_net:no_data"], "Expected a function of plain_net. Received: 'no_data'"),
     ],
 )

@@ -1,30 +1,63 @@
 """ONNX and LiteRT, where their extras are installed."""
 
 import importlib.util
+import logging
+import runpy
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 from helpers.exporting import Bundle, built
 
 import lightkeras as lk
-from lightkeras.export import converting
+from lightkeras.export import converting, exporting
 
 NEEDED = {"onnx": "tf2onnx", "litert": "ai_edge_litert"}
-ENDPOINTS = {
-    "onnx": {"text_generation__generate_greedy", "text_generation__step", "dcgan__image"},
-    "litert": {"text_generation__step", "dcgan__image"},
-}
+STEPS = {
+    "text_generation": ("generate_greedy", "step"), "dcgan": ("image",),
+    "translation": ("translate_greedy", "encode", "step"), "captioning": ("caption_greedy", "encode", "step"),
+}  # fmt: skip
+ENDPOINTS = {f"{task}__{name}" for task, names in STEPS.items() for name in names}
+MORE = {"onnx": {"dcgan__generate"}, "litert": set()}
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    return {name: built(name) for name in STEPS}
 
 
 @pytest.mark.parametrize("form", NEEDED)
-def test_steps_and_loops_run_without_tensorflow(form, tmp_path):
+def test_steps_and_loops_run_without_tensorflow(form, tasks, tmp_path, capsys):
     if importlib.util.find_spec(NEEDED[form]) is None:
         pytest.skip(f"needs the extra `{form}`")
-    bundle = Bundle({name: built(name) for name in ("text_generation", "dcgan")})
-    compared = lk.export.export(bundle, tmp_path / "new", form)
-    assert set(compared.differences) == ENDPOINTS[form] and max(compared.differences.values()) <= 1e-5
+    compared = lk.export.export(Bundle(tasks), tmp_path / "new", form)
+    assert set(compared.differences) == ENDPOINTS | MORE[form] and max(compared.differences.values()) <= 1e-5
     assert lk.export.read_export(tmp_path / "new")["format"] == form
+    runpy.run_path(str(tmp_path / "new" / "read.py"))
+    assert "translation__translate_greedy: ids [[" in capsys.readouterr().out
+
+
+def test_the_greedy_loop_ends_as_the_search_does(tasks):
+    """Rows of different lengths, most of whose translations are cut at their greatest length."""
+    endpoint = tasks["translation"].exports()["translate_greedy"]
+    source = tf.constant([[4, 5, 6, 7, 3], [6, 3, 0, 0, 0], [9, 4, 3, 0, 0]])
+    found = endpoint.trace()(source)["ids"]
+    np.testing.assert_array_equal(found, tasks["translation"].searcher(source).ids[:, 0])
+    assert [np.count_nonzero(row != lk.text.END) for row in found.numpy()][1] <= 14
+
+
+@pytest.mark.parametrize("kind", [keras.layers.GRU, keras.layers.LSTM, lk.layers.GRU])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_recurrent_layer_in_steps(kind, backwards):
+    layer = kind(4, return_sequences=True, return_state=True, go_backwards=backwards)
+    inputs = tf.constant(np.random.default_rng(0).normal(size=(2, 5, 3)), tf.float32)
+    mask = tf.constant([[True] * 5, [True, True, True, False, False]])
+    output, *states = layer(inputs, mask=mask)
+    found, found_states = lk.export.run_recurrent(layer, inputs, mask)
+    np.testing.assert_allclose(found, tf.reverse(output, [1]) if backwards else output, atol=1e-6)
+    for ours, theirs in zip(found_states, states, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
 def test_a_missing_extra_is_named_with_the_line_that_installs_it(tmp_path, monkeypatch):
@@ -39,15 +72,21 @@ def test_a_format_without_any_endpoint_names_those_that_have_one(tmp_path, monke
     model = Bundle({})
     text = lk.export.Endpoint(lambda x: {"y": x}, {"x": tf.TensorSpec((None,), tf.string)}, [{"x": ["a"]}])
     monkeypatch.setattr(Bundle, "exports", lambda self: {"echo": text})
-    with pytest.raises(lk.utils.ArgumentError, match=r"one of those with an endpoint: saved_model\. Received"):
+    with pytest.raises(lk.utils.ArgumentError, match=r"one of those with an endpoint: saved_model, keras\. Received"):
         lk.export.export(model, tmp_path / "new", "onnx")
 
 
-def test_an_endpoint_that_does_not_convert_is_named(tmp_path, monkeypatch):
-    def fail(*arguments, **named):
-        raise ValueError("no operation for\n  Frobnicate")
+@pytest.mark.parametrize("form", NEEDED)
+def test_an_operation_that_does_not_convert_is_named(form, tmp_path):
+    if importlib.util.find_spec(NEEDED[form]) is None:
+        pytest.skip(f"needs the extra `{form}`")
+    endpoint = lk.export.Endpoint(lambda x: {"y": tf.math.igamma(x, x)}, {"x": tf.TensorSpec((None,))})
+    expected = rf'"step" to convert to format=.{form}.: without Igamma.*\(format="saved_model" takes every operation'
+    with pytest.raises(lk.export.ExportError, match=expected):
+        exporting.WRITERS[form](tmp_path, {"step": endpoint})
 
-    monkeypatch.setattr(converting.saved_model, "write", fail)
-    endpoint = lk.export.Endpoint(lambda x: {"y": x}, {"x": tf.TensorSpec((None,))})
-    with pytest.raises(lk.export.ExportError, match=r'"step" to convert.*no operation for Frobnicate.*saved_model'):
-        converting.write_litert(tmp_path, {"step": endpoint})
+
+def test_an_error_that_the_converter_only_logs_is_raised():
+    with pytest.raises(lk.export.ExportError, match=r'"step" to convert.*Received: Failed to convert node .while'):
+        with converting.converting("step", "onnx"):
+            logging.getLogger("tf2onnx.tfonnx").error("Failed to convert node %r", "while")

@@ -144,7 +144,7 @@ def test_a_cut_or_changed_export_is_recognised(exported, tmp_path):
 def test_nothing_is_left_of_an_export_that_fails(classifier, tmp_path, monkeypatch):
     """Another result than the task's is an error that names the endpoint."""
 
-    def other(folder, form, inputs):
+    def other(folder, form, inputs, imports):
         outputs, report = call_here(folder, form, inputs)
         return {key: value + 1e-3 for key, value in outputs.items()}, report
 

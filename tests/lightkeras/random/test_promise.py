@@ -1,4 +1,4 @@
-"""Tasks that draw with `lk.random` keep the promise: one run, however it is cut, and after a kill."""
+"""The patterns of the Keras guides as tasks keep the promise: one run, however it is cut, and after a kill."""
 
 import functools
 
@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from helpers.drawing import VAE, WGAN, Diffusion
+from helpers.pattern_tasks import ConditionalGAN, Contrastive, Distillation, RealNVP
 from helpers.stopping import At, Killed, kill
 from helpers.toys import PointsData, quiet, weights
 
@@ -13,18 +14,27 @@ import lightkeras as lk
 from lightkeras.verifier.comparison import ROUNDING, compare_runs
 from lightkeras.verifier.short_run import train
 
-TASKS = {"vae": VAE, "diffusion": Diffusion, "wgan": WGAN}
+TASKS = {
+    "vae": VAE, "diffusion": Diffusion, "wgan": WGAN, "conditional_gan": ConditionalGAN, "real_nvp": RealNVP,
+    "distillation": Distillation, "contrastive": Contrastive,
+}  # fmt: skip
+VALIDATED = ("vae", "real_nvp", "distillation")
 UPDATES = 7
 EAGER = {"run_eagerly": True, "micro_batches": 2}
 XLA = {"jit_compile": True, "micro_batches": 4}
 REPLICAS = {"devices": 2, "micro_batches": 2, "steps_per_execution": UPDATES}
-ROWS = [("vae", EAGER), ("diffusion", EAGER), ("diffusion", XLA), ("wgan", XLA), *((name, REPLICAS) for name in TASKS)]
+BOTH = {"devices": 2, "micro_batches": 2, "run_eagerly": True}
+ROWS = [
+    ("vae", EAGER), ("diffusion", EAGER), ("diffusion", XLA), ("wgan", XLA),
+    *((name, REPLICAS) for name in ("vae", "diffusion", "wgan")),
+    *((name, BOTH) for name in ("conditional_gan", "real_nvp", "distillation")), ("contrastive", {"run_eagerly": True}),
+]  # fmt: skip
 
 
 def trained(name, **cut):
     logged = UPDATES if "steps_per_execution" in cut else 1
     known = {"max_steps": UPDATES, "gradient_clip_val": 5.0, "log_every_n_steps": logged, "deterministic": True}
-    return train(TASKS[name](), PointsData(), **known, **cut, limit_val_batches=float(name == "vae"))
+    return train(TASKS[name](), PointsData(), **known, **cut, limit_val_batches=float(name in VALIDATED))
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +82,10 @@ def test_check_compares_what_is_drawn_by_address():
     checks = ["micro_batches", "padding"]
     report = lk.check(Diffusion(), PointsData(), only=checks)
     assert {result.name: result.status for result in report.results} == dict.fromkeys(checks, "PASS")
+
+
+def test_check_names_what_a_loss_over_the_whole_batch_cannot_keep():
+    report = lk.check(Contrastive(), PointsData(), only=["micro_batches", "replicas"])
+    for result in report.results:
+        assert result.status == "FAIL"
+        assert result.note.startswith("the loss of a row depends on the other rows of its batch")

@@ -67,6 +67,15 @@ def test_every_point_was_hit(server, request):
     assert set(server.hits()) == set(POINTS) - {"after"}  # "after": at a random time
 
 
+def test_a_plain_model_killed_at_a_random_update(server, tmp_path):
+    assert server.run(tmp_path / "whole", "distiller") == [0]
+    assert server.run(tmp_path / "cut", "distiller", kill=("update", random.Random("plain").randint(2, 19))) == [KILLED]
+    assert server.run(tmp_path / "cut", "distiller") == [0]
+    whole, cut = (outcome(run_folder.newest_run(tmp_path / name, "distiller")) for name in ("whole", "cut"))
+    assert whole["state"]["step"] == 20
+    assert_same(cut, whole)
+
+
 def test_one_of_two_workers_killed(server, tmp_path):
     """The second in a validation, then the first, which writes, in a checkpoint."""
     assert server.run(tmp_path / "whole", workers=2) == [0, 0]

@@ -741,3 +741,12 @@ def test_real_photos_and_captions(tmp_path):
     made = rows(data.train_dataset())
     assert len(made["caption"]) == 5 * len(data.names("train")) and np.ptp(made["image"][0]) > 0.5
     assert 10 < (made["caption"] != lk.text.PAD).sum(axis=1).mean() < 16
+
+
+def test_an_example_is_a_photo_with_its_caption(tmp_path):
+    data = data_of(own(tmp_path / "own"), batch_size=7)
+    (batch,) = data.train_dataset().stream(steps=1, epochs=1).as_numpy_iterator()
+    photo, caption = data.show_example({name: one[0] for name, one in batch.items()})
+    assert photo.shape == (64, 64, 3) and photo.dtype == np.uint8
+    assert abs(int(photo[32, 32, 0]) - shades(batch["image"])[0]) <= 2
+    assert caption.split() == data.vocabulary.decode(batch["caption"][0])

@@ -674,3 +674,10 @@ def test_it_learns_one_image(tmp_path):
     before_and_after = keras.callbacks.LambdaCallback(on_train_begin=measure, on_train_end=measure)
     quiet(max_steps=100, limit_val_batches=0, callbacks=[before_and_after]).fit(task, data)
     assert errors[1] < 0.6 * errors[0]
+
+
+def test_an_example_is_an_image():
+    data = data_of("sample")
+    (batch,) = data.val_dataset().stream(steps=1, epochs=1).as_numpy_iterator()
+    shown = data.show_example({name: one[0] for name, one in batch.items()})
+    assert shown.dtype == np.uint8 and np.array_equal(shown, data.splits["validation"][0][0])

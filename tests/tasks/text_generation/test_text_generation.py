@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -321,3 +322,10 @@ def test_it_learns_shakespeare():
     task = TextGeneration(**sizes, learning_rate=0.01, warmup_steps=20)
     quiet(max_steps=150, gradient_clip_val=1.0, limit_val_batches=0).fit(task, TextData())
     assert quiet(limit_val_batches=10).validate(task, TextData())["val_loss"] < 2.2
+
+
+def test_an_example_is_a_text(letters):
+    data = data_of(letters)
+    (batch,) = data.val_dataset().stream(steps=1, epochs=1).as_numpy_iterator()
+    shown = data.show_example({name: one[0] for name, one in batch.items()})
+    assert len(shown) == 10 and shown in Path(letters).read_text(encoding="utf-8")

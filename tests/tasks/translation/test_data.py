@@ -389,3 +389,10 @@ def test_batches_may_be_filled_by_tokens():
         assert batch["source"].shape == (rows, width)
     with pytest.raises(ValueError, match="batch_tokens"):
         TranslationData("sample", batch_tokens=0)
+
+
+def test_an_example_is_a_pair_of_sentences(sample):
+    (batch,) = sample.train_dataset().stream(steps=1, epochs=1).as_numpy_iterator()
+    shown = sample.show_example({name: one[0] for name, one in batch.items()})
+    assert tuple(shown.values()) in sample.pairs and list(shown) == ["source", "target"]
+    assert sample.decode(batch["target"][0][1:]) == sample.clean(shown["target"])
