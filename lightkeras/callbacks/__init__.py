@@ -10,10 +10,13 @@ from lightkeras.callbacks.mlflow_logger import MLflowLogger
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.callbacks.model_summary import ModelSummary
 from lightkeras.callbacks.non_finite_guard import NonFiniteGuard, NonFiniteLossError
+from lightkeras.callbacks.profiler import Profiler
 from lightkeras.callbacks.progress import ProgressBar
+from lightkeras.callbacks.report_writer import ReportWriter
 from lightkeras.callbacks.sample_writer import SampleWriter
 from lightkeras.callbacks.tensorboard_logger import TensorBoardLogger
 from lightkeras.callbacks.throughput import Throughput
+from lightkeras.callbacks.timeline import Timeline
 from lightkeras.callbacks.tracker import TrackerError
 from lightkeras.callbacks.validation import Validation
 from lightkeras.callbacks.wandb_logger import WandbLogger
@@ -30,10 +33,13 @@ __all__ = [
     "ModelSummary",
     "NonFiniteGuard",
     "NonFiniteLossError",
+    "Profiler",
     "ProgressBar",
+    "ReportWriter",
     "SampleWriter",
     "TensorBoardLogger",
     "Throughput",
+    "Timeline",
     "TrackerError",
     "Validation",
     "WandbLogger",

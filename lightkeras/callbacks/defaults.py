@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from lightkeras.callbacks.compilation import Compilation
+from lightkeras.callbacks.csv_logger import CSVLogger
 from lightkeras.callbacks.export_at_end import ExportAtEnd
 from lightkeras.callbacks.interrupt import Interrupt
 from lightkeras.callbacks.learning_rate_monitor import LearningRateMonitor
@@ -14,9 +15,12 @@ from lightkeras.callbacks.loggers import make_loggers
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.callbacks.model_summary import ModelSummary
 from lightkeras.callbacks.non_finite_guard import NonFiniteGuard
+from lightkeras.callbacks.profiler import Profiler
 from lightkeras.callbacks.progress import ProgressBar
+from lightkeras.callbacks.report_writer import ReportWriter
 from lightkeras.callbacks.sample_writer import SampleWriter
 from lightkeras.callbacks.throughput import Throughput
+from lightkeras.callbacks.timeline import Timeline
 from lightkeras.callbacks.validation import Validation
 from lightkeras.data import DataModule, stages
 from lightkeras.data.named_sets import metric_prefix
@@ -38,14 +42,24 @@ def default_callbacks(
     used += [NonFiniteGuard(), LearningRateMonitor(), Throughput(), Interrupt(), keras.callbacks.History()]
     used += [Limit(trainer.max_steps, trainer.max_seconds)]
     used += [Compilation()] if trainer.jit_compile == "auto" and not trainer.deterministic else []
+    used += [_profiler(trainer.profiler, task.total_steps)] if trainer.profiler else []
     used += [ModelSummary()] if trainer.enable_model_summary else []
-    used += make_loggers(trainer.logger)
+    loggers = make_loggers(trainer.logger)
+    used += loggers
+    used += [Timeline(), ReportWriter()] if any(isinstance(one, CSVLogger) for one in loggers) else []
     bars = any(isinstance(callback, keras.callbacks.ProgbarLogger) for callback in trainer.callbacks)
     used += [ProgressBar()] if trainer.enable_progress_bar and not bars else []
     used += [SampleWriter()] if task.writes_samples and (trainer.logger or trainer.enable_checkpointing) else []
     used += [_checkpoint(trainer, task, validation)] if trainer.enable_checkpointing else []
     used += [ExportAtEnd(trainer.export)] if trainer.export else []
     return used
+
+
+def _profiler(updates: str, total: int | None) -> Profiler:
+    profiler = Profiler(updates)
+    expected = f"within the {total:,} updates of the run" if total else ""
+    require(total is None or profiler.range.last <= total, "profiler", expected, updates)
+    return profiler
 
 
 def _checkpoint(trainer: "Trainer", task: "TaskModule", validation: Validation | None) -> ModelCheckpoint:
