@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from lightkeras.callbacks.csv_logger import RATE
+from lightkeras.callbacks.log_values import is_speed
 from lightkeras.callbacks.tracker import Tracker, TrackerError
 from lightkeras.utils.checks import import_extra, require
 from lightkeras.utils.messages import logger
@@ -111,7 +111,7 @@ class MLflowLogger(Tracker):
             return True
         before = self._sent[name][step]
         same = math.isclose(before, value, rel_tol=1e-6) or math.isnan(before) or math.isinf(value)
-        if not same and not name.endswith(RATE) and not self._told:
+        if not same and not is_speed(name) and not self._told:
             self._told = True
             logger.warning(
                 "MLflow keeps the %s of update %d, %r, that this run sent before it was stopped. It is %r now that the "

@@ -91,7 +91,7 @@ def only_mlflow_run():
 def assert_in_mlflow(run_dir):
     """Each metric of metrics.csv at each step, once."""
     client, found = only_mlflow_run()
-    assert set(found.data.metrics) - {*SPEEDS} == set(rows(run_dir))
+    assert set(found.data.metrics) - {*SPEEDS, "mfu"} == set(rows(run_dir))
     for name, values in rows(run_dir).items():
         there = client.get_metric_history(found.info.run_id, name)
         assert [(one.step, one.value) for one in there] == list(values.items()), name
