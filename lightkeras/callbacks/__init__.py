@@ -6,6 +6,7 @@ from lightkeras.callbacks.compilation import Compilation
 from lightkeras.callbacks.csv_logger import CSVLogger
 from lightkeras.callbacks.early_stopping import EarlyStopping
 from lightkeras.callbacks.learning_rate_monitor import LearningRateMonitor
+from lightkeras.callbacks.mlflow_logger import MLflowLogger
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.callbacks.model_summary import ModelSummary
 from lightkeras.callbacks.non_finite_guard import NonFiniteGuard, NonFiniteLossError
@@ -17,7 +18,9 @@ from lightkeras.callbacks.sample_writer import SampleWriter
 from lightkeras.callbacks.tensorboard_logger import TensorBoardLogger
 from lightkeras.callbacks.throughput import Throughput
 from lightkeras.callbacks.timeline import Timeline
+from lightkeras.callbacks.tracker import TrackerError
 from lightkeras.callbacks.validation import Validation
+from lightkeras.callbacks.wandb_logger import WandbLogger
 
 __all__ = [
     "CSVLogger",
@@ -26,6 +29,7 @@ __all__ = [
     "Compilation",
     "EarlyStopping",
     "LearningRateMonitor",
+    "MLflowLogger",
     "ModelCheckpoint",
     "ModelSummary",
     "NonFiniteGuard",
@@ -38,5 +42,7 @@ __all__ = [
     "TensorBoardLogger",
     "Throughput",
     "Timeline",
+    "TrackerError",
     "Validation",
+    "WandbLogger",
 ]
