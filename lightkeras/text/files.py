@@ -90,8 +90,7 @@ class _Encoding:
 
     def __init__(self, cache: TextCache, saved: dict[str, Any] | None):
         self._cache, self._stamps = cache, cache.stamps()
-        fits = saved and saved["files"] == self._stamps
-        self._state: dict[str, Any] = saved if fits else {
+        self._state: dict[str, Any] = saved if saved and saved["files"] == self._stamps else {
             "files": self._stamps, "digests": [], "digest": "", "position": 0, "points": [], "codes": None,
         }  # fmt: skip
         self._table = np.full(0x110000, -1, np.int32)  # the code of each code point of Unicode

@@ -111,7 +111,7 @@ class SubwordVocabulary:
 
 def _without_format(model: bytes) -> bytes:
     """Removes from a model how its words were passed to SentencePiece, which changes nothing in it."""
-    parsed = sentencepiece_model_pb2.ModelProto()
+    parsed = sentencepiece_model_pb2.ModelProto()  # pyright: ignore[reportAttributeAccessIssue]
     parsed.ParseFromString(model)
     parsed.trainer_spec.ClearField("input_format")
     return parsed.SerializeToString(deterministic=True)
