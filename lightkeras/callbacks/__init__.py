@@ -5,6 +5,7 @@ from lightkeras.callbacks.callback_list import CallbackList
 from lightkeras.callbacks.compilation import Compilation
 from lightkeras.callbacks.csv_logger import CSVLogger
 from lightkeras.callbacks.early_stopping import EarlyStopping
+from lightkeras.callbacks.goodput import Goodput
 from lightkeras.callbacks.learning_rate_monitor import LearningRateMonitor
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.callbacks.model_summary import ModelSummary
@@ -15,6 +16,7 @@ from lightkeras.callbacks.sample_writer import SampleWriter
 from lightkeras.callbacks.tensorboard_logger import TensorBoardLogger
 from lightkeras.callbacks.throughput import Throughput
 from lightkeras.callbacks.validation import Validation
+from lightkeras.callbacks.watchdog import Watchdog
 
 __all__ = [
     "CSVLogger",
@@ -22,6 +24,7 @@ __all__ = [
     "CallbackList",
     "Compilation",
     "EarlyStopping",
+    "Goodput",
     "LearningRateMonitor",
     "ModelCheckpoint",
     "ModelSummary",
@@ -33,4 +36,5 @@ __all__ = [
     "TensorBoardLogger",
     "Throughput",
     "Validation",
+    "Watchdog",
 ]
