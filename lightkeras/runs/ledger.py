@@ -26,7 +26,7 @@ class Ledger:
         self._path = folder / FILE if folder is not None else None
         read = read_json(self._path) if self._path is not None else None
         self._before = [_without_lost(one, step) for one in (read or {}).get("processes", [])]
-        self._seconds = dict.fromkeys(KINDS, 0.0)
+        self._seconds: dict[str, float] = dict.fromkeys(KINDS, 0.0)
         self._first, self._last = step, step
         self._marks: list[list[float]] = [[step, 0.0]]
         self._began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
