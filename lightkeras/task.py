@@ -5,7 +5,7 @@ import functools
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import keras
 import tensorflow as tf
@@ -34,6 +34,9 @@ from lightkeras.training.taken_names import reject_taken_methods, reject_taken_n
 from lightkeras.utils import internals
 from lightkeras.utils.checks import ArgumentError, lightkeras_error
 from lightkeras.utils.lightning import TASK_ATTRIBUTES, TASK_METHODS, replace_attributes
+
+if TYPE_CHECKING:
+    from lightkeras.report import Section
 
 
 @replace_attributes(TASK_ATTRIBUTES)
@@ -135,6 +138,13 @@ class TaskModule(PortableTask, ExportedTask, Logging, KerasMethods):
 
     def write_samples(self, folder: Path, name: str) -> None:
         """Writes samples of the model to files `folder/name...`; called by `SampleWriter`."""
+
+    def report_sections(self) -> list["Section"]:
+        """Returns what only this task can show in the run's report: sections of `lk.report` blocks.
+
+        Called after epochs with samples and at the end of training, on the first of several workers only.
+        """
+        return []
 
     def optimizer_variables(self, name: str) -> list[keras.Variable]:
         """Returns the variables that optimizer `name` trains.

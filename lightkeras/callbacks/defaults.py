@@ -17,9 +17,11 @@ from lightkeras.callbacks.model_summary import ModelSummary
 from lightkeras.callbacks.non_finite_guard import NonFiniteGuard
 from lightkeras.callbacks.profiler import Profiler
 from lightkeras.callbacks.progress import ProgressBar
+from lightkeras.callbacks.report_writer import ReportWriter
 from lightkeras.callbacks.sample_writer import SampleWriter
 from lightkeras.callbacks.tensorboard_logger import TensorBoardLogger
 from lightkeras.callbacks.throughput import Throughput
+from lightkeras.callbacks.timeline import Timeline
 from lightkeras.callbacks.validation import Validation
 from lightkeras.callbacks.watchdog import Watchdog
 from lightkeras.data import DataModule, stages
@@ -46,7 +48,7 @@ def default_callbacks(
     used += [ModelSummary()] if trainer.enable_model_summary else []
     used += [Watchdog(trainer.hang_timeout)]
     used += [Goodput(trainer.began_at)] if trainer.logger else []
-    used += [CSVLogger(), TensorBoardLogger()] if trainer.logger else []
+    used += [CSVLogger(), TensorBoardLogger(), Timeline(), ReportWriter()] if trainer.logger else []
     bars = any(isinstance(callback, keras.callbacks.ProgbarLogger) for callback in trainer.callbacks)
     used += [ProgressBar()] if trainer.enable_progress_bar and not bars else []
     used += [SampleWriter()] if task.writes_samples and (trainer.logger or trainer.enable_checkpointing) else []

@@ -306,6 +306,15 @@ def expand_slurm_hosts(nodes: str, tasks_per_node: str) -> list[tuple[str, int]]
     return list(zip(hosts, slurm_cluster_resolver.expand_tasks_per_node(tasks_per_node), strict=True))
 
 
+def shuffles(dataset: tf.data.Dataset) -> list[tuple[bool, bool]]:
+    """Returns of each `shuffle` in a data set, but not within functions: whether it has a seed, and reshuffles."""
+    found = [one for source in dataset._inputs() for one in shuffles(source)]
+    if type(dataset).__name__ == "_ShuffleDataset":
+        seeds = tf.get_static_value(dataset._seed), tf.get_static_value(dataset._seed2)
+        found.append((seeds != (0, 0), bool(dataset._reshuffle_each_iteration)))
+    return found
+
+
 def trace_planes(path: Any) -> list[Any]:
     """Returns the planes (a machine's threads, or a device) of a profile that TensorFlow wrote: `XPlane` messages."""
     return list(xplane_pb2.XSpace.FromString(path.read_bytes()).planes)

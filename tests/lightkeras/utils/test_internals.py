@@ -479,6 +479,19 @@ def test_a_callback_list_gives_its_history():
     assert model.history is history
 
 
+def test_shuffles():
+    data = tf.data.Dataset.range(4)
+    with_seed, fixed = data.shuffle(4, seed=1), data.shuffle(4, seed=2, reshuffle_each_iteration=False).batch(2)
+    options = tf.data.Options()
+    assert internals.shuffles(data.map(abs)) == []
+    assert internals.shuffles(tf.data.Dataset.zip(with_seed, fixed).with_options(options)) == [
+        (True, True),
+        (True, False),
+    ]
+    tf.random.set_seed(None)
+    assert internals.shuffles(data.shuffle(4).prefetch(1)) == [(False, True)]
+
+
 def test_called_graphs():
     with internals.scratch_graph("graph") as graph:
         x = tf.ones((2, 2))
