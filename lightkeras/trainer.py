@@ -30,7 +30,7 @@ from lightkeras.runs.saver import RunSaver
 from lightkeras.task import TaskModule
 from lightkeras.trainer_arguments import TrainerArguments, require_changeable, require_task
 from lightkeras.training.determinism import make_deterministic
-from lightkeras.training.loop import Source
+from lightkeras.training.loop import Source, as_unreadable
 from lightkeras.training.optimizers import UpdateSettings
 from lightkeras.training.precision import use_precision
 from lightkeras.training.strategy_choice import choose_strategy
@@ -83,7 +83,7 @@ class Trainer(TrainerArguments):
         steps_per_execution: Updates per call; "auto" fills some tens of milliseconds. Callbacks come at the edges of
             calls, so "auto" is 1 if a callback listens to batches without declaring `accepts_many_steps`.
         callbacks: Keras callbacks; a callback of the same class replaces a default.
-        logger: True: metrics.csv and TensorBoard. False: neither.
+        logger: True: metrics.csv and TensorBoard. False: none. Or names, "csv,tensorboard,mlflow,wandb" or a list.
         enable_checkpointing: Save the run.
         checkpoint_every_n_steps: Save after every n updates too, not only after each epoch and validation.
         checkpoint_every_seconds: Save this number of seconds after the last save too; None for 600.
@@ -178,7 +178,7 @@ class Trainer(TrainerArguments):
             data.load_state_dict(weights.state["data_state"])
         strategy = self._prepare(task, data, "fit")
         with strategy.scope(), use_precision(self.precision), contextlib.ExitStack() as held:
-            parts = num_replicas(strategy) * self.micro_batches
+            parts = num_replicas(strategy) * self.micro_batches if isinstance(task, TaskModule) else 1
             with seeded(self.seed):
                 train, steps = stages.training(data, self.limit_train_batches, self.overfit_batches, parts)
             task.begin_stage("fit", train)
@@ -225,7 +225,7 @@ class Trainer(TrainerArguments):
         If batches are grouped by length and so differ in width, outputs are padded with zeros to the widest.
         """
         task = as_task(task)
-        data = as_evaluation_module(data, batch_size)
+        data = as_evaluation_module(data, batch_size, getattr(task, "spec", None))
         with self._ready(task, data, "predict", self.limit_predict_batches, ckpt_path) as used:
             ((dataset, steps),) = used.values()
             return task.predict_dataset(dataset, steps, self._evaluation_callbacks(task, steps))
@@ -324,8 +324,9 @@ class Trainer(TrainerArguments):
         try:
             with name_example(train, self.seed, lambda: self._position(task)):
                 self.history = task.fit(
-                    source.dataset, initial_epoch=epoch, epochs=epoch if is_over else run.epochs or 10**9,
-                    steps_per_epoch=task.steps_per_epoch, verbose=0, shuffle=False, callbacks=callbacks,
+                    as_unreadable(source.dataset), initial_epoch=epoch,
+                    epochs=epoch if is_over else run.epochs or 10**9, steps_per_epoch=task.steps_per_epoch,
+                    verbose=0, shuffle=False, callbacks=callbacks,
                 )  # fmt: skip
         except BaseException as error:
             callbacks.on_exception(error)
@@ -359,7 +360,7 @@ class Trainer(TrainerArguments):
         if saved and isinstance(data, BroughtData):
             data.load_state_dict(saved.state["data_state"])
         with seeded(self.seed):
-            used = stages.evaluation(data, DATASETS[stage], limit)
+            used = stages.evaluation(data, DATASETS[stage], limit, task.spec)
         with strategy.scope(), use_precision(self.precision):
             first = next(iter(used.values())).dataset
             task.begin_stage(stage, first)
@@ -378,7 +379,7 @@ class Trainer(TrainerArguments):
         self, task, data, stage: str, prefix: str, limit: int | float, ckpt_path, batch_size
     ) -> dict[str, float]:
         task = as_task(task)
-        data = as_evaluation_module(data, batch_size)
+        data = as_evaluation_module(data, batch_size, getattr(task, "spec", None))
         metrics = {}
         with self._ready(task, data, stage, limit, ckpt_path) as used:
             for name, (dataset, steps) in used.items():

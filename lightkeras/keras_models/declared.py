@@ -21,6 +21,7 @@ class DeclaredByModel(KerasMethods):
     """
 
     model: keras.Model
+    exchanges_averages = False
 
     def model_of_callbacks(self) -> keras.Model:
         """Returns the model that Keras' callbacks get."""
@@ -66,6 +67,10 @@ class DeclaredByModel(KerasMethods):
     def prefer_jit_compile(self) -> bool | None:
         """True where the model was compiled with XLA."""
         return True if self.model.jit_compile else None
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Saves the model; MLflow's autolog does after `fit`."""
+        self.model.save(*args, **kwargs)
 
     def configure_callbacks(self) -> list:
         """Returns none."""
