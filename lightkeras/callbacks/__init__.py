@@ -5,6 +5,7 @@ from lightkeras.callbacks.callback_list import CallbackList
 from lightkeras.callbacks.compilation import Compilation
 from lightkeras.callbacks.csv_logger import CSVLogger
 from lightkeras.callbacks.early_stopping import EarlyStopping
+from lightkeras.callbacks.export_at_end import ExportAtEnd
 from lightkeras.callbacks.learning_rate_monitor import LearningRateMonitor
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.callbacks.model_summary import ModelSummary
@@ -21,6 +22,7 @@ __all__ = [
     "CallbackList",
     "Compilation",
     "EarlyStopping",
+    "ExportAtEnd",
     "LearningRateMonitor",
     "ModelCheckpoint",
     "ModelSummary",
