@@ -7,22 +7,31 @@ the generated images is needed for the generator too: see `dcgan`.
 """
 
 from benchmarks.report import machine
-
-PEAKS = {  # TFLOP/s of dense products: float32 (TF32 where the card has it), bfloat16 or float16; from the data sheets
-    "T4": (8.1, 65.0),
-    "V100": (15.7, 125.0),
-    "L4": (60.0, 121.0),
-    "A10": (62.5, 125.0),
-    "A100": (156.0, 312.0),
-    "H100": (494.0, 989.0),
-    "H200": (494.0, 989.0),
-}
+from lightkeras.profiling.peaks import peak_of
 
 
 def count_update(task: str, sizes: dict) -> float:
     """Of one update of a task of `shapes.TASKS`."""
     count = {"dcgan": dcgan, "translation": translation, "captioning": captioning}.get(task, text)
     return count(**sizes)
+
+
+def count_executed(task: str, sizes: dict) -> float:
+    """What our own update of a task computes: `count_update`, less what it saves, and what it computes again.
+
+    The text's layers multiply the table of embeddings once, not every character (see `lightkeras/layers/recurrent.py`).
+    The attending decoders compute contexts and their gradient again outside of the loop over words (see
+    `lightkeras/layers/attention_loops.py`). Features need no gradient.
+    """
+    count, batch, units = count_update(task, sizes), sizes["batch"], sizes.get("units", 0)
+    if task == "dcgan":
+        return count
+    if task in ("text", "text_lstm"):
+        saved = batch * sizes["time"] - sizes["vocabulary"]
+        gates = {"gru": 3, "lstm": 4}[sizes["cell"]]
+        return count - 3 * 2 * max(0, saved) * gates * units * sizes["embedding"]
+    again = sizes["words"] * (3 * units * units + 3 * sizes["slots"] * units)
+    return count + 2 * batch * (again - sizes["slots"] * sizes.get("channels", 0) * units)
 
 
 def used(task: str, sizes: dict, updates: float, half: bool = False) -> dict[str, float]:
@@ -33,8 +42,7 @@ def used(task: str, sizes: dict, updates: float, half: bool = False) -> dict[str
 
 def peak(gpus: list[str], half: bool = False) -> float | None:
     """FLOP/s that the first GPU is capable of, or None where its name is not known."""
-    found = [rates for name, rates in PEAKS.items() if gpus and f" {name}" in f" {gpus[0].replace('-', ' ')} "]
-    return found[-1][half] * 1e12 if found else None
+    return peak_of(gpus[0], half) if gpus else None
 
 
 def text(vocabulary, embedding, units, layers, cell, batch, time) -> float:

@@ -2,11 +2,13 @@
 
 A pass in a shuffled order over rows of 16 KB: a mapped array (`np.load(file, mmap_mode="r")`), and a TFRecord file.
 These are made of zeros, with holes, and take no room on the disk. A text of random characters is encoded, and a small
-network trained on 1,000 batches of its windows; it takes twice its size. All files are deleted afterwards.
+network trained on 1,000 batches of its windows; it takes twice its size. Pairs of sentences of random words are encoded
+and trained on in the same way; they take three times their size. All files are deleted afterwards.
 """
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import command, harness, report
@@ -18,8 +20,10 @@ KINDS = {
     "array on disk": ("trained", {"kind": "array"}),
     "TFRecord file": ("trained", {"kind": "records"}),
     "text": ("trained_on_text", {}),
+    "translation": ("trained_on_pairs", {}),
 }
 BLOCK, TEXT_BATCHES = 10**8, 1000  # characters that are written at once; batches of the second stretch
+WORDS = 30_000  # of the pairs of sentences
 
 
 def array(folder: Path, rows: int):
@@ -88,7 +92,6 @@ def trained_on_text(gate, gigabytes: float, batch: int) -> None:
     """Encodes a text in the first stretch, and trains on windows of it in both."""
     import numpy as np
 
-    import lightkeras as lk
     from tasks.text_generation import TextData, TextGeneration
 
     letters, draw = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz .,\n", np.uint8), np.random.default_rng(0)
@@ -98,19 +101,37 @@ def trained_on_text(gate, gigabytes: float, batch: int) -> None:
             while left > 0:
                 file.write(letters[draw.integers(0, len(letters), min(left, BLOCK), np.uint8)].tobytes())
                 left -= BLOCK
-        os.environ["KERAS_HOME"] = folder
-        data, limit = TextData(str(path), batch_size=batch), 10
-        while True:
-            gate()
-            quiet = {
-                "logger": False,
-                "enable_checkpointing": False,
-                "enable_progress_bar": False,
-                "limit_val_batches": 0,
-            }
-            task = TextGeneration(units=8, embedding_dim=8)
-            lk.Trainer(max_epochs=1, limit_train_batches=limit, **quiet).fit(task, data)
-            limit = TEXT_BATCHES
+        data = TextData(str(path), batch_size=batch)
+        _train(gate, folder, lambda: TextGeneration(units=8, embedding_dim=8), data)
+
+
+def trained_on_pairs(gate, gigabytes: float, batch: int) -> None:
+    """Encodes pairs of sentences in the first stretch, and trains on them in both."""
+    import numpy as np
+
+    from tasks.translation import Translation, TranslationData
+
+    draw = np.random.default_rng(0)
+    words = np.array(["".join(draw.choice(list("abcdefghijklmnopqrstuvwxyz"), 5)) for _ in range(WORDS)])
+    with tempfile.TemporaryDirectory() as folder:
+        path, left = Path(folder, "pairs.txt"), int(gigabytes * 1e9)
+        with path.open("w") as file:
+            while left > 0:  # 24 words on each side, the frequent ones first in the list
+                drawn = words[(WORDS * draw.random((1000, 48)) ** 3).astype(int)]
+                left -= file.write("".join(f"{' '.join(row[:24])}\t{' '.join(row[24:])}\n" for row in drawn))
+        data = TranslationData(str(path), vocabulary_size=1000, batch_size=batch)
+        _train(gate, folder, lambda: Translation(units=8, encoder_units=8, embedding_dim=8), data)
+
+
+def _train(gate, folder: str, make_task: Callable, data) -> None:
+    import lightkeras as lk
+
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "limit_val_batches": 0}
+    os.environ["KERAS_HOME"], limit = folder, 10
+    while True:
+        gate()
+        lk.Trainer(max_epochs=1, limit_train_batches=limit, **quiet).fit(make_task(), data)
+        limit = TEXT_BATCHES
 
 
 def _entries(chosen, kind: str) -> dict[str, Entry]:

@@ -26,7 +26,7 @@ _HOMES = {
 }
 _MODULES = (
     "callbacks", "checkpoint", "data", "decoding", "distribution", "export", "layers", "losses", "metrics", "random",
-    "schedules", "text", "tuning", "utils", "verifier",
+    "report", "schedules", "text", "tuning", "utils", "verifier",
 )  # fmt: skip
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
 

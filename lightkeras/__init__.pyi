@@ -10,6 +10,7 @@ from lightkeras import layers as layers
 from lightkeras import losses as losses
 from lightkeras import metrics as metrics
 from lightkeras import random as random
+from lightkeras import report as report
 from lightkeras import schedules as schedules
 from lightkeras import text as text
 from lightkeras import tuning as tuning

@@ -5,7 +5,7 @@ import functools
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import keras
 import tensorflow as tf
@@ -16,6 +16,7 @@ from lightkeras.data.batches import map_batch, row_count
 from lightkeras.distribution.replicas import draw_by_replica, num_replicas
 from lightkeras.export.exported_task import ExportedTask
 from lightkeras.metrics import WeightedMean
+from lightkeras.profiling.output_shapes import noting_shapes
 from lightkeras.random.keys import keyed_draws
 from lightkeras.runs.portable import PortableTask
 from lightkeras.runs.state import load_task
@@ -33,6 +34,9 @@ from lightkeras.training.taken_names import reject_taken_methods, reject_taken_n
 from lightkeras.utils import internals
 from lightkeras.utils.checks import ArgumentError, lightkeras_error
 from lightkeras.utils.lightning import TASK_ATTRIBUTES, TASK_METHODS, replace_attributes
+
+if TYPE_CHECKING:
+    from lightkeras.report import Section
 
 
 @replace_attributes(TASK_ATTRIBUTES)
@@ -134,6 +138,13 @@ class TaskModule(PortableTask, ExportedTask, Logging, KerasMethods):
 
     def write_samples(self, folder: Path, name: str) -> None:
         """Writes samples of the model to files `folder/name...`; called by `SampleWriter`."""
+
+    def report_sections(self) -> list["Section"]:
+        """Returns what only this task can show in the run's report: sections of `lk.report` blocks.
+
+        Called after epochs with samples and at the end of training, on the first of several workers only.
+        """
+        return []
 
     def optimizer_variables(self, name: str) -> list[keras.Variable]:
         """Returns the variables that optimizer `name` trains.
@@ -239,7 +250,7 @@ class TaskModule(PortableTask, ExportedTask, Logging, KerasMethods):
         with internals.scratch_graph("build"):
             batch = map_batch(internals.placeholder, self.spec)
             address = internals.placeholder(address_spec(row_count(self.spec)))
-            with keyed_draws(address, self.seed, stage), keras_metrics.discovering(batch) as updated:
+            with noting_shapes(), keyed_draws(address, self.seed, stage), keras_metrics.discovering(batch) as updated:
                 sums = {name: type(value) for name, value in logged.call(function, batch, self).items()}
         return MetricSums(sums, updated.found)
 

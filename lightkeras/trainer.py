@@ -102,6 +102,8 @@ class Trainer(TrainerArguments):
         log_every_n_steps: Updates between two rows of the logs.
         log_gradient_norm: Log the global norm of the reduced gradients, before clipping, as `gradient_norm`, or as
             `NAME_gradient_norm` of several optimizers.
+        profiler: The first and the last update of a TensorBoard profile, "20-30"; None for none. See
+            `callbacks.Profiler`.
         export: A format of `lk.export.FORMATS`: export the best checkpoint (the last, if none is ranked) to `exports/`
             in the run's folder, when training ends; an export is tried out before it begins.
 
@@ -304,6 +306,7 @@ class Trainer(TrainerArguments):
         if callbacks:
             task.train_loop.calls.stops = (self.log_every_n_steps, *callbacks.stops("stops"))
             task.train_loop.calls.epoch_stops = callbacks.stops("epoch_stops")
+            task.train_loop.calls.cuts = callbacks.stops("cuts")
 
     # ---- training
 

@@ -15,6 +15,7 @@ from lightkeras.distribution.cluster import read_cluster
 from lightkeras.distribution.strategies import check_devices
 from lightkeras.export.exporting import require_format
 from lightkeras.keras_models.task import KerasTask
+from lightkeras.profiling.update_range import parse_updates
 from lightkeras.runs.state import CHANGEABLE
 from lightkeras.task import TaskModule
 from lightkeras.training.optimizers import CLIP_ALGORITHMS
@@ -53,7 +54,8 @@ class TrainerArguments(HyperparametersMixin):
         limit_test_batches: int | float = 1.0, limit_predict_batches: int | float = 1.0,
         val_check_interval: ClockTime | int | float | str | dict | datetime.timedelta = 1.0,
         check_val_every_n_epoch: int = 1, num_sanity_val_steps: int = 2,
-        log_every_n_steps: int = 50, log_gradient_norm: bool = False, export: str | None = None,
+        log_every_n_steps: int = 50, log_gradient_norm: bool = False, profiler: str | None = None,
+        export: str | None = None,
     ):  # fmt: skip
         self.max_epochs, self.max_steps, self.max_time = max_epochs, max_steps, max_time
         self.accelerator, self.devices, self.strategy = accelerator, devices, strategy
@@ -73,8 +75,7 @@ class TrainerArguments(HyperparametersMixin):
         self.limit_val_batches, self.limit_test_batches = limit_val_batches, limit_test_batches
         self.limit_predict_batches, self.val_check_interval = limit_predict_batches, val_check_interval
         self.check_val_every_n_epoch, self.num_sanity_val_steps = check_val_every_n_epoch, num_sanity_val_steps
-        self.log_every_n_steps = log_every_n_steps
-        self.export = export
+        self.log_every_n_steps, self.profiler, self.export = log_every_n_steps, profiler, export
         vars(self).update(seed=seed, callbacks=callbacks)
         for name, value in vars(self).items():
             if isinstance(value, np.generic):
@@ -111,6 +112,7 @@ def _check(given: TrainerArguments) -> None:
     _check_update(given)
     _check_amounts(given)
     _check_callbacks(given)
+    _check_profiler(given)
     for name in SWITCHES:
         require(isinstance(getattr(given, name), bool), name, "True or False", getattr(given, name))
     require_int("seed", given.seed, minimum=0, optional=True)
@@ -200,6 +202,15 @@ def _check_checkpoints(given: TrainerArguments, saves: bool) -> None:
         require(value is None or given.enable_checkpointing, name, "None with enable_checkpointing=False", value)
         expected = "None beside your own ModelCheckpoint, which has an interval"
         require(value is None or not saves, name, expected, value)
+
+
+def _check_profiler(given: TrainerArguments) -> None:
+    if given.profiler is None:
+        return
+    asked = parse_updates(given.profiler)
+    require(not given.fast_dev_run, "profiler", "None with fast_dev_run, which writes nothing", given.profiler)
+    enough = given.max_steps is None or asked.last <= given.max_steps
+    require(enough, "profiler", f"within the {given.max_steps} updates of max_steps", given.profiler)
 
 
 INSTEAD = {  # of Keras' callbacks that would disturb a run

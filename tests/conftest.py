@@ -98,6 +98,13 @@ def pytest_collection_finish():
     gc.set_threshold(20_000)  # objects between collections: tracing makes many, and keeps them
 
 
+def pytest_terminal_summary(terminalreporter, config):
+    path = config.getoption("--costs")
+    if path and os.path.exists(path):
+        terminalreporter.section("processor time")
+        terminalreporter.write("\n".join([*costs.costliest(path), ""]))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item, nextitem):
     meter = item.session.stash.setdefault(costs.METER, costs.Meter())

@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import functools
 import graphlib
 import importlib.util
 import inspect
@@ -16,6 +17,7 @@ from helpers.source_tree import (
     attributes,
     imports,
     is_private,
+    nodes,
     private_definitions,
     read,
     sources,
@@ -29,9 +31,9 @@ FLOORS = (  # a file imports from its own floor and the floors below it
     ("version",),
     ("utils",),
     ("checkpoint", "data", "decoding", "distribution", "layers", "metrics", "random", "text"),
-    ("losses", "schedules", "training"),
+    ("losses", "profiling", "schedules", "training"),
     ("runs",),
-    ("export",),
+    ("export", "report"),
     ("task",),
     ("keras_models",),
     ("callbacks",),
@@ -135,7 +137,7 @@ def test_tasks_import_the_library_as_one_module():
 def test_tasks_use_only_what_is_exported():
     faults = []
     for source in sources("tasks"):
-        names = {alias.asname or alias.name for node in ast.walk(source.tree) if isinstance(node, ast.Import)
+        names = {alias.asname or alias.name for node in nodes(source.tree) if isinstance(node, ast.Import)
                  for alias in node.names if alias.name == "lightkeras"}  # fmt: skip
         for node, (first, *parts) in attributes(source):
             if first in names and not _is_exported(parts):
@@ -281,7 +283,7 @@ def test_private_names_of_objects_stay_in_their_file():
             known = everywhere if parts[0] in ("self", "cls") and len(parts) == 2 else here
             if is_private(node.attr) and node.attr not in known | DOCUMENTED:
                 faults.append(f"{source.at(node)}: {'.'.join(parts)}")
-        for node in ast.walk(source.tree):
+        for node in nodes(source.tree):
             if _is_private_lookup(node) and node.args[1].value not in here:
                 faults.append(f"{source.at(node)}: {ast.unparse(node)}")
     require_none(faults, f"Private names of other libraries are touched in {INTERNALS} alone.")
@@ -291,8 +293,9 @@ def test_no_class_overrides_a_private_name():
     """Neither a private method of a base class of Keras, TensorFlow or KerasTuner, nor a private attribute."""
     faults = []
     for ours in _our_classes():
-        mine = _private_names(ours)
-        for base in (base for base in ours.__mro__ if _root(base.__module__) in FOREIGN):
+        foreign = [base for base in ours.__mro__ if _root(base.__module__) in FOREIGN]
+        mine = _private_names(ours) if foreign else set()
+        for base in foreign:
             faults += [
                 f"{ours.__module__}.{ours.__name__}.{name} of {base.__name__}" for name in mine & _private_names(base)
             ]
@@ -374,6 +377,7 @@ def _our_classes():
         yield from (v for v in vars(module).values() if isinstance(v, type) and v.__module__ == source.name)
 
 
+@functools.cache
 def _private_names(of: type) -> set[str]:
     """What a class defines itself: its private methods, and the private attributes that it sets on `self`."""
     names = {name for name in vars(of) if is_private(name)}

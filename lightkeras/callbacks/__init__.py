@@ -10,10 +10,13 @@ from lightkeras.callbacks.learning_rate_monitor import LearningRateMonitor
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.callbacks.model_summary import ModelSummary
 from lightkeras.callbacks.non_finite_guard import NonFiniteGuard, NonFiniteLossError
+from lightkeras.callbacks.profiler import Profiler
 from lightkeras.callbacks.progress import ProgressBar
+from lightkeras.callbacks.report_writer import ReportWriter
 from lightkeras.callbacks.sample_writer import SampleWriter
 from lightkeras.callbacks.tensorboard_logger import TensorBoardLogger
 from lightkeras.callbacks.throughput import Throughput
+from lightkeras.callbacks.timeline import Timeline
 from lightkeras.callbacks.validation import Validation
 
 __all__ = [
@@ -28,9 +31,12 @@ __all__ = [
     "ModelSummary",
     "NonFiniteGuard",
     "NonFiniteLossError",
+    "Profiler",
     "ProgressBar",
+    "ReportWriter",
     "SampleWriter",
     "TensorBoardLogger",
     "Throughput",
+    "Timeline",
     "Validation",
 ]

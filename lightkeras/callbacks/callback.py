@@ -34,6 +34,7 @@ class Callback(HyperparametersMixin, keras.callbacks.Callback):
             updates: the hooks then come at the edges of a call. Otherwise every update is a call of its own.
         stops: Calls end at multiples of these numbers of updates of the run.
         epoch_stops: Calls end at multiples of these numbers of updates of an epoch.
+        cuts: Calls end at these numbers of updates of the run.
         writes_files: Whether it needs the run's folder.
         chief_only: Whether, of several workers, only the first has it: callbacks that write and print.
         outlives_end: Whether its state stays true when a run that ended within an epoch is resumed (see
@@ -48,6 +49,7 @@ class Callback(HyperparametersMixin, keras.callbacks.Callback):
     accepts_many_steps = False
     stops: tuple[int, ...] = ()
     epoch_stops: tuple[int, ...] = ()
+    cuts: tuple[int, ...] = ()
     writes_files = False
     chief_only = False
     outlives_end = False

@@ -63,7 +63,7 @@ class CallbackList(internals.SynchronousCallbackList):
     # ---- what callbacks declare
 
     def stops(self, name: str) -> tuple[int, ...]:
-        """Collects `stops` or `epoch_stops` of all callbacks."""
+        """Collects `stops`, `epoch_stops` or `cuts` of all callbacks."""
         return tuple(n for callback in self.callbacks for n in getattr(callback, name, ()))
 
     def protected_checkpoints(self) -> list[str]:

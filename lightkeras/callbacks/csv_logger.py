@@ -3,17 +3,15 @@
 import csv
 
 from lightkeras.callbacks.callback import Callback
-from lightkeras.callbacks.log_values import numbers_of
+from lightkeras.callbacks.log_values import is_speed, numbers_of
 from lightkeras.utils.files import write_atomically
-
-RATE = "_per_second"
 
 
 class CSVLogger(Callback):
     """Writes `metrics.csv`: a row per logging interval and one per validation; a cell is empty where not measured.
 
-    Speeds (names that end in `_per_second`) are left out, so that a resumed run has the same file as an uninterrupted
-    one.
+    Speeds (`mfu`, and names that end in `_per_second`) are left out, so that a resumed run has the same file as an
+    uninterrupted one.
     """
 
     order = 20
@@ -34,7 +32,7 @@ class CSVLogger(Callback):
         self._append(record)
 
     def _append(self, record: dict) -> None:
-        row = {name: value for name, value in numbers_of(record).items() if not name.endswith(RATE)}
+        row = {name: value for name, value in numbers_of(record).items() if not is_speed(name)}
         new = [name for name in row if name not in self._columns]
         if new:
             rows = self._read()

@@ -14,10 +14,13 @@ from lightkeras.callbacks.limit import Limit
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.callbacks.model_summary import ModelSummary
 from lightkeras.callbacks.non_finite_guard import NonFiniteGuard
+from lightkeras.callbacks.profiler import Profiler
 from lightkeras.callbacks.progress import ProgressBar
+from lightkeras.callbacks.report_writer import ReportWriter
 from lightkeras.callbacks.sample_writer import SampleWriter
 from lightkeras.callbacks.tensorboard_logger import TensorBoardLogger
 from lightkeras.callbacks.throughput import Throughput
+from lightkeras.callbacks.timeline import Timeline
 from lightkeras.callbacks.validation import Validation
 from lightkeras.data import DataModule, stages
 from lightkeras.data.named_sets import metric_prefix
@@ -39,14 +42,22 @@ def default_callbacks(
     used += [NonFiniteGuard(), LearningRateMonitor(), Throughput(), Interrupt(), keras.callbacks.History()]
     used += [Limit(trainer.max_steps, trainer.max_seconds)]
     used += [Compilation()] if trainer.jit_compile == "auto" and not trainer.deterministic else []
+    used += [_profiler(trainer.profiler, task.total_steps)] if trainer.profiler else []
     used += [ModelSummary()] if trainer.enable_model_summary else []
-    used += [CSVLogger(), TensorBoardLogger()] if trainer.logger else []
+    used += [CSVLogger(), TensorBoardLogger(), Timeline(), ReportWriter()] if trainer.logger else []
     bars = any(isinstance(callback, keras.callbacks.ProgbarLogger) for callback in trainer.callbacks)
     used += [ProgressBar()] if trainer.enable_progress_bar and not bars else []
     used += [SampleWriter()] if task.writes_samples and (trainer.logger or trainer.enable_checkpointing) else []
     used += [_checkpoint(trainer, task, validation)] if trainer.enable_checkpointing else []
     used += [ExportAtEnd(trainer.export)] if trainer.export else []
     return used
+
+
+def _profiler(updates: str, total: int | None) -> Profiler:
+    profiler = Profiler(updates)
+    expected = f"within the {total:,} updates of the run" if total else ""
+    require(total is None or profiler.range.last <= total, "profiler", expected, updates)
+    return profiler
 
 
 def _checkpoint(trainer: "Trainer", task: "TaskModule", validation: Validation | None) -> ModelCheckpoint:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 
+from lightkeras.callbacks.log_values import is_speed
 from lightkeras.data.named_sets import metric_prefix
 from lightkeras.utils.terminal import Part
 
@@ -44,7 +45,7 @@ def order_metrics(names: Iterable[str], shown: Iterable[str], set_names: Iterabl
         set_names: The names of the validation sets.
         monitor: The monitored metric, or None.
     """
-    names = [name for name in names if name not in ("epoch", "step") and not name.endswith("_per_second")]
+    names = [name for name in names if name not in ("epoch", "step") and not is_speed(name)]
     wanted = [one for name in shown for one in _in_sets(name, set_names) if one in names]
     return wanted or sorted(names, key=lambda name: _importance(name, monitor))
 

@@ -33,6 +33,11 @@ def numbers_of(logs: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
+def is_speed(name: str) -> bool:
+    """Returns whether a name in records is that of a speed, which differs each time a run is made."""
+    return name.endswith("_per_second") or name == "mfu"
+
+
 def to_json(value: Any, where: str) -> Any:
     """Returns a callback's state with numbers as Python's.
 

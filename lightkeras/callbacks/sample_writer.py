@@ -29,7 +29,8 @@ class SampleWriter(Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % (self.every_n_epochs or self.model.sample_every) == 0:
-            with as_local(self.run.folder / "samples") as folder, self.model.averaged_weights():
+            local = as_local(self.run.folder / "samples")
+            with self.run.timed("samples"), local as folder, self.model.averaged_weights():
                 self.model.write_samples(folder, f"epoch_{epoch + 1:04d}")
             self._epochs = epoch + 1
 

@@ -10,6 +10,7 @@ import sys
 from lightkeras.cli import registry
 from lightkeras.utils.checks import LightkerasError, UsageError, nearest
 
+REPORTS = ("report", "watch")
 TUNING = ("tune", "find_lr", "find_batch_size")
 
 
@@ -47,6 +48,8 @@ def _run(command: str, *arguments: str) -> int:
     _require_known("command", command, registry.COMMANDS)
     if command == "launch":
         return importlib.import_module("lightkeras.distribution.launch").main([*arguments])
+    if command in REPORTS:
+        return importlib.import_module("lightkeras.cli.reports").main(command, [*arguments])
     if command == "bench":
         known = registry.benchmarks()
         name = arguments[0] if arguments else ""

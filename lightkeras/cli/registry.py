@@ -20,6 +20,8 @@ COMMANDS = {
     "tune": "search for the arguments that give the best score",
     "find_lr": "suggest a learning rate, by a range test",
     "find_batch_size": "find the largest batch that fits into memory",
+    "report": "make the page of a run, or of several side by side: report RUN [RUN ...]",
+    "watch": "show the page of a run in the browser while it trains: watch RUN",
     "launch": "run a command in several workers on this machine: launch --workers 2 fit ...",
     "bench": "measure speed",
 }

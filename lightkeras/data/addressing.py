@@ -100,6 +100,7 @@ def encode_padding(table: np.ndarray) -> np.ndarray:
     return np.where(table == PADDING, -1 - example, table)
 
 
+@tf.autograph.experimental.do_not_convert
 def row_addresses(indices: tf.Tensor, epoch: tf.Tensor, *width: tf.Tensor) -> tf.Tensor:
     """The address of each row of a batch: int64 (rows, 2), (index of the example, epoch); (-1, epoch) for padding."""
     examples = tf.maximum(indices, PADDING)

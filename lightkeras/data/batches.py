@@ -13,14 +13,17 @@ import tensorflow as tf
 from lightkeras.data.mapped import MappedArray
 
 Batch = Any  # a dict of tensors, or (x, y, sample_weight)
+traced_as_it_is = tf.autograph.experimental.do_not_convert  # what `tf.data` calls; users' functions are converted
 WEIGHT, PARTS = "weight", ("x", "y", "sample_weight")
 
 
+@traced_as_it_is
 def map_batch(function: Callable[[Any], Any], batch: Batch) -> Any:
     """Applies `function` to every tensor (or spec) of a batch; what is None stays so."""
     return keras.tree.map_structure(lambda entry: None if entry is None else function(entry), batch)
 
 
+@traced_as_it_is
 def named_entries(batch: Batch) -> dict[str, Any]:
     """Returns every tensor (or spec) of a batch by its name: `x`, `y` and `sample_weight` are those of a tuple.
 
@@ -50,14 +53,15 @@ def row_count(batch: Batch) -> int | None:
     return next(iter(named_entries(batch).values())).shape[0]
 
 
-def fetch_batch(fetch: Callable[..., Batch], indices: tf.Tensor, *address: tf.Tensor | int) -> Batch:
-    """Calls `fetch(examples (rows,), *address)` for a row of indices, and adds the weights.
+@traced_as_it_is
+def complete_batch(fetched: Any, indices: tf.Tensor) -> Batch:
+    """Adds the weights to what was fetched for a row of indices (rows,).
 
     Raises:
         TypeError: The batch is no structure of tensors that a step can take.
         ValueError: It has an entry with another number of rows.
     """
-    batch = add_weight(fetch(examples_to_read(indices), *address), indices)
+    batch = add_weight(fetched, indices)
     rows = indices.shape[0]
     entries = named_entries(batch).items()
     wrong = [f"{name} with shape {tensor.shape}" for name, tensor in entries if tensor.shape[:1] != (rows,)]
@@ -66,11 +70,13 @@ def fetch_batch(fetch: Callable[..., Batch], indices: tf.Tensor, *address: tf.Te
     return batch
 
 
+@traced_as_it_is
 def examples_to_read(indices: tf.Tensor) -> tf.Tensor:
     """Index of the example to read for each row; padding rows encode one as -1 - i."""
     return tf.maximum(indices, -1 - indices)
 
 
+@traced_as_it_is
 def add_weight(batch: Any, indices: tf.Tensor) -> Batch:
     """Puts rows in the form in which steps get them, and multiplies their weights by 0 where they are padding.
 
@@ -101,6 +107,7 @@ def _times(weight: Any, present: tf.Tensor) -> tf.Tensor:
     return weight * tf.reshape(present, tf.concat([tf.shape(present), [1] * missing], axis=0))
 
 
+@traced_as_it_is
 def gather_rows(tensor: tf.Tensor | tf.RaggedTensor | MappedArray, indices: tf.Tensor, *width: tf.Tensor) -> tf.Tensor:
     """Takes rows (rows, ...); ragged ones are padded with zeros to (rows, width)."""
     rows = tensor.gather(indices) if isinstance(tensor, MappedArray) else tf.gather(tensor, indices)

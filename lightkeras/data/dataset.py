@@ -32,11 +32,12 @@ from lightkeras.data.batched import BatchedDataset
 from lightkeras.data.batches import (
     Batch,
     add_weight,
+    complete_batch,
     examples_to_read,
-    fetch_batch,
     gather_rows,
     map_batch,
     named_entries,
+    traced_as_it_is,
 )
 from lightkeras.data.bucketing import check_lengths, choose_widths
 from lightkeras.data.forms import find_form, guess_form, split_parts
@@ -134,11 +135,12 @@ class AddressedDataset(BatchedDataset):
         require(len(set(sizes.values())) == 1, "arrays", "arrays with one common first axis", sizes)
         ragged = [t.row_lengths().numpy() for t in entries.values() if isinstance(t, tf.RaggedTensor)]
 
+        @traced_as_it_is
         def fetch(indices, epoch, *width):
             return map_batch(lambda tensor: gather_rows(tensor, indices, *width), tensors)
 
         def gather(indices):
-            return fetch_batch(fetch, indices, 0)
+            return complete_batch(fetch(examples_to_read(indices), 0), indices)
 
         lengths, size = np.max(ragged, axis=0) if ragged else None, next(iter(sizes.values()))
         made = cls.from_batches(fetch, size, batch_size, shuffle, lengths, widths, batch_tokens)
@@ -158,7 +160,7 @@ class AddressedDataset(BatchedDataset):
         """
 
         def batch(indices, *address):
-            return fetch_batch(fetch, indices, *address)
+            return complete_batch(fetch(examples_to_read(indices), *address), indices)
 
         def load(rows: tf.data.Dataset) -> tf.data.Dataset:
             return rows.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -301,28 +303,28 @@ class AddressedDataset(BatchedDataset):
             table = self._table(seed, number, first, first + stretch)[max(0, begin - first) : max(0, end - first)]
             widths = np.repeat(self.batch_widths(table), shard.count)  # every block has the width of its batch
             table = table if self.lengths is None else encode_padding(table)
-            return cut_blocks(table, shard, micro_batches), widths
+            blocks = cut_blocks(table, shard, micro_batches)
+            return blocks, np.full(len(blocks), number, np.int64), widths
 
         def copy_stretch(number, first):  # TensorFlow computes in the memory of arrays that it is given
             return [array.copy() for array in cut_stretch(int(number), int(first))]
 
+        @traced_as_it_is
         def epoch_blocks(number):
             if stretch == len(self):
                 return stretch_blocks(number, 0)
             begin = tf.where(number == epoch, tf.constant(step // stretch * stretch, tf.int64), 0)
             firsts = tf.data.Dataset.range(begin, len(self) if steps is None else min(steps, len(self)), stretch)
-            return firsts.flat_map(lambda first: stretch_blocks(number, first))
+            return firsts.flat_map(traced_as_it_is(lambda first: stretch_blocks(number, first)))
 
         def stretch_blocks(number, first):
-            table, widths = tf.numpy_function(copy_stretch, [number, first], (tf.int64, tf.int64), stateful=False)
-            room = int(self._parts()[1].max()) // shard.total
-            blocks = (tf.ensure_shape(table, (None, room)), tf.ensure_shape(widths, (None,)))
-            blocks = tf.data.Dataset.from_tensor_slices(blocks)
+            table, *address = tf.numpy_function(copy_stretch, [number, first], [tf.int64] * 3, stateful=False)
+            table = tf.ensure_shape(table, (None, int(self._parts()[1].max()) // shard.total))
+            address = [tf.ensure_shape(one, (None,)) for one in (address if self.lengths is not None else address[:1])]
+            blocks = tf.data.Dataset.from_tensor_slices((table, *address))
             if self.batch_tokens is not None:
-                blocks = blocks.map(lambda indices, width: (indices[indices != ABSENT], width))
-            if self.lengths is None:
-                return blocks.map(lambda indices, width: (indices, number))
-            return blocks.map(lambda indices, width: (indices, number, width))
+                blocks = blocks.map(traced_as_it_is(lambda indices, *address: (indices[indices != ABSENT], *address)))
+            return blocks
 
         numbers = tf.data.Dataset.range(epoch, np.iinfo(np.int64).max if epochs is None else epochs)
         rows = numbers.flat_map(epoch_blocks)

@@ -16,10 +16,11 @@ class Passes:
 
     Args:
         what: Names the data in messages.
+        equal: Whether passes of one run should begin with the same batch: nothing in the data shuffles anew.
     """
 
-    def __init__(self, what: str):
-        self._what = what
+    def __init__(self, what: str, equal: bool = False):
+        self._what, self._equal = what, equal
         self._digests: dict[int, str] = {}
         self._expected: dict[int, str] = {}
         self._began = 0.0
@@ -61,13 +62,23 @@ class Passes:
         return np.int64(0)
 
     def note(self, number: int, entries: Any) -> None:
-        """Keeps the digest of the first batch of a pass, and says so if it is not that of the resumed run."""
+        """Keeps the digest of the first batch of a pass, and says so if it is not that of the resumed run, or differs
+        from pass 0 where passes should be equal.
+        """
         found = digest(entries)
         if self._expected.pop(number, found) != found:
             logger.warning(
                 "The %s differs from that of the run that is resumed: pass %d begins with another batch. The run goes "
                 "on, but not to the same bits. Give every shuffle a seed, and `reshuffle_each_iteration=False` where "
                 "training and validation share one.",
+                self._what, number,
+            )  # fmt: skip
+        if self._equal and self._digests.get(0, found) != found:
+            self._equal = False  # once
+            logger.warning(
+                "The %s begins with another batch in pass %d than in pass 0, and no `shuffle` is in it: something "
+                "draws at random (an augmentation, a generator of its own). A stopped run resumes to the same bits "
+                "only if that draws the same in another process: give it a seed, as `tf.random.stateless_uniform` has.",
                 self._what, number,
             )  # fmt: skip
         self._digests = {one: value for one, value in self._digests.items() if one in (0, number - 1)}

@@ -19,6 +19,7 @@ from lightkeras.data.batches import add_weight, map_batch, named_entries, unpack
 from lightkeras.data.fingerprint import describe_spec
 from lightkeras.data.forms import find_form
 from lightkeras.data.passes import Passes
+from lightkeras.utils import internals
 from lightkeras.utils.checks import ArgumentError, require
 from lightkeras.utils.messages import logger
 
@@ -46,7 +47,9 @@ class StreamedDataset(BatchedDataset):
         self.batches, self.length, self.what = batches, length, what
         self.one_pass = one_pass or length == ENDLESS
         self.form = find_form(batches.element_spec)
-        self.passes: Passes = Passes(what)
+        shuffles = internals.shuffles(batches)
+        self.unseeded = not all(seeded for seeded, _ in shuffles)
+        self.passes: Passes = Passes(what, equal=not any(reshuffles for _, reshuffles in shuffles))
         self._rows: list[int] = []
         _require_batched(batches.element_spec, what)
 
@@ -63,6 +66,9 @@ class StreamedDataset(BatchedDataset):
         if self.one_pass and self.length != ENDLESS:
             instead = "A run resumes to the same bits from the start of an epoch only."
             return Reading(f"{self.what}, streamed", instead=instead)
+        if self.unseeded:
+            instead = "A shuffle in it has no seed: a stopped run is resumed, but not to the same bits."
+            return Reading(f"{self.what}, streamed; a resume reads past the batches that were used", instead=instead)
         return Reading(
             f"{self.what}, streamed; a resume reads past the batches that were used",
             " if a pass gives the same batches in another process: a shuffle needs a seed",

@@ -18,6 +18,7 @@ _HOMES = {
     "frechet": ("frechet_distance",),
     "gan_evaluation": ("classifier_score", "evaluate_gan"),
     "image_classifier": ("LabelledImages",),
+    "neighbours": ("coverage", "find_nearest"),
     "pixels": ("PixelFrechetDistance",),
     "scripts": ("bleu_for", "lacks_spaces"),
     "statistics": ("CorpusMetric",),

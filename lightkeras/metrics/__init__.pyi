@@ -20,6 +20,8 @@ from lightkeras.metrics.frechet import frechet_distance as frechet_distance
 from lightkeras.metrics.gan_evaluation import classifier_score as classifier_score
 from lightkeras.metrics.gan_evaluation import evaluate_gan as evaluate_gan
 from lightkeras.metrics.image_classifier import LabelledImages as LabelledImages
+from lightkeras.metrics.neighbours import coverage as coverage
+from lightkeras.metrics.neighbours import find_nearest as find_nearest
 from lightkeras.metrics.pixels import PixelFrechetDistance as PixelFrechetDistance
 from lightkeras.metrics.scripts import bleu_for as bleu_for
 from lightkeras.metrics.scripts import lacks_spaces as lacks_spaces

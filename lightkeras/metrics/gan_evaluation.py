@@ -21,9 +21,9 @@ from lightkeras.metrics.image_classifier import (
     load_or_train,
     permutation,
 )
+from lightkeras.metrics.neighbours import find_nearest
 from lightkeras.utils.checks import require, require_int
 
-BLOCK = 4096  # training images whose distances are computed at once
 COVERED = 0.1  # a class with this share of an even share of the images is covered
 
 
@@ -74,7 +74,7 @@ def _evaluate(model: keras.Model, images, reference, train_images, neighbours: i
         "classifier_score": classifier_score(probabilities),
         "classes_covered": classes_covered(histogram),
         "class_entropy": class_entropy(histogram),
-        "nearest_distance": float(nearest_distances(images[:neighbours], train_images).mean()),
+        "nearest_distance": float(find_nearest(images[:neighbours], train_images)[1].mean()),
     }
 
 
@@ -108,24 +108,3 @@ def class_entropy(histogram: np.ndarray) -> float:
     """Entropy of the classes' shares, in nats: ln(classes) for equal shares."""
     shares = histogram[histogram > 0] / histogram.sum()
     return float(-np.sum(shares * np.log(shares)))
-
-
-def nearest_distances(images: np.ndarray, references: np.ndarray) -> np.ndarray:
-    """Euclidean distance of every image to the nearest reference, pixels from 0 to 1: float32 (n,).
-
-    Args:
-        images: uint8 (n, height, width, channels).
-        references: uint8 (m, height, width, channels).
-    """
-    queries, nearest = _flatten(images), np.zeros(len(images), np.int64)
-    best = np.full(len(images), np.inf, np.float32)
-    for start in range(0, len(references), BLOCK):
-        block = _flatten(references[start : start + BLOCK])
-        distances = np.square(block).sum(axis=1) - 2 * (queries @ block.T)  # (n, block), without |query|^2
-        nearest = np.where(distances.min(axis=1) < best, start + distances.argmin(axis=1), nearest)
-        best = np.minimum(best, distances.min(axis=1))
-    return np.linalg.norm(queries - _flatten(references[nearest]), axis=1)
-
-
-def _flatten(images: np.ndarray) -> np.ndarray:
-    return images.reshape(len(images), -1).astype(np.float32) / 255  # (n, pixels)

@@ -13,6 +13,7 @@ import yaml
 from lightkeras import checkpoint
 from lightkeras.checkpoint import Checkpoint, CheckpointError
 from lightkeras.data.brought import BroughtData
+from lightkeras.runs.timeline import TIMELINE
 from lightkeras.utils import internals
 from lightkeras.utils.checks import ArgumentError, lightkeras_error
 from lightkeras.utils.hparams import describe
@@ -79,8 +80,9 @@ def open_run(trainer: Any, task: Any, data: Any, ckpt_path: str | None) -> Folde
 
 def _copy_logs(run: Folder, folder: Folder) -> None:
     """Copies the logs; rows after the checkpoint are dropped when training begins."""
-    if (run / "metrics.csv").exists():
-        (folder / "metrics.csv").write_bytes((run / "metrics.csv").read_bytes())
+    for name in ("metrics.csv", TIMELINE):
+        if (run / name).exists():
+            (folder / name).write_bytes((run / name).read_bytes())
     if (run / "tensorboard").is_dir():
         copy_files(run / "tensorboard", folder / "tensorboard")
 

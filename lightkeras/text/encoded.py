@@ -26,7 +26,7 @@ class EncodedText:
 
     def __init__(self, codes: np.ndarray, ids: np.ndarray):
         self.codes, self._ids, self._first = codes, ids, 0
-        self._file = _Descriptor(str(codes.filename)) if isinstance(codes, np.memmap) else None
+        self._file = Descriptor(str(codes.filename)) if isinstance(codes, np.memmap) else None
 
     @classmethod
     def from_text(cls, text: str, vocabulary: CharacterVocabulary) -> "EncodedText":
@@ -63,7 +63,7 @@ class EncodedText:
         return self._ids[codes]
 
 
-class _Descriptor:
+class Descriptor:
     """A file that is open for `pread` until nothing refers to it."""
 
     def __init__(self, path: str | os.PathLike):

@@ -1,37 +1,23 @@
-"""Texts in files, larger than memory: encoded once, into a memory-mapped file of the smallest integer type.
+"""Texts in files, larger than memory: encoded once, into a memory-mapped file of the smallest integer type."""
 
-A cache has a folder of its own beside the downloaded data sets. While a text is encoded it holds `codes.TYPE.partial`
-and `state.json`, which says how far that is: a call that is cut off is resumed there. At the end the file is renamed to
-`codes.TYPE`, and then `index.json` is written: without it, nothing counts as whole.
-"""
-
-import contextlib
-import functools
 import glob
-import hashlib
 import os
 import pathlib
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from rich import progress
 
 from lightkeras.text.characters import CharacterVocabulary
 from lightkeras.text.encoded import EncodedText, ids_of
-from lightkeras.text.tokenize import TEXT_START, locate_bad_byte
-from lightkeras.utils.checks import ArgumentError, require
-from lightkeras.utils.files import locked, read_json, write_json
-from lightkeras.utils.messages import logger
-from lightkeras.utils.paths import cache_folder, local_path
+from lightkeras.text.file_cache import STATE, FileCache, chain, chunks, decode_chunk, show_progress
+from lightkeras.text.integers import IntegerFile, integer_path, is_saved
+from lightkeras.utils.checks import require
+from lightkeras.utils.files import write_json
+from lightkeras.utils.paths import local_path
 
-INDEX, STATE = "index.json", "state.json"
-KEPT = ("files", "digests", "characters", "points", "type")  # of a state, in the index
-CHUNK = 1 << 22  # bytes that are read at a time
+CODES = "codes"
 SAVE_CHUNKS = 16  # between two states
-_SAMPLES, _SAMPLE = 1024, 4096  # places of the codes that their digest covers, and the bytes of each
-_TYPES = (np.uint8, np.uint16, np.uint32)
 
 
 def find_texts(source: str | os.PathLike) -> list[pathlib.Path]:
@@ -57,7 +43,7 @@ def _is_hidden(path: pathlib.Path, root: pathlib.Path) -> bool:
     return any(part.startswith(".") for part in parts)
 
 
-class TextCache:
+class TextCache(FileCache):
     """The codes of the characters of text files, one after the other as `cat` prints them, in a file on disk.
 
     Characters have codes in the order in which they appear, so that one pass is enough.
@@ -66,12 +52,6 @@ class TextCache:
         files: UTF-8 files; a byte order mark at the start of one is left out.
         root: The folder of all caches; None for `texts` beside the downloaded data sets.
     """
-
-    def __init__(self, files: list[pathlib.Path], root: str | os.PathLike | None = None):
-        self.files = [file.resolve() for file in files]
-        digest = hashlib.sha256("\n".join(map(str, self.files)).encode()).hexdigest()
-        root = local_path(root) if root else cache_folder() / "texts"
-        self.folder = root / f"{self.files[0].stem}-{digest[:12]}"
 
     def open(self, vocabulary: CharacterVocabulary | None = None) -> tuple[EncodedText, CharacterVocabulary]:
         """Returns the text and its vocabulary; encodes the text first, unless that was done.
@@ -85,95 +65,57 @@ class TextCache:
         index = self.encode()
         characters = list(map(chr, index["points"]))
         vocabulary = vocabulary or CharacterVocabulary(tuple(sorted(characters)))
-        codes = np.memmap(self.codes_path(index["type"]), index["type"], "r")
+        kind = index["codes"]["type"]
+        codes = np.memmap(self.codes_path(kind), kind, "r")
         return EncodedText(codes, ids_of(characters, vocabulary, str(self.files[0]))), vocabulary
 
-    def encode(self) -> dict[str, Any]:
-        """Encodes the text, or the rest of it, unless the cache is whole; returns the index."""
-        with locked(self.folder / ".lock", message=f"Waiting for another process that encodes {self.files[0]}"):
-            index = _read_whole(self.folder / INDEX, (*KEPT, "codes_digest"))
-            if index is None or not self._is_valid(index):
-                (self.folder / INDEX).unlink(missing_ok=True)
-                index = _Encoding(self).run()
-                write_json(self.folder / INDEX, index)
-            return index
+    def codes_path(self, kind: str) -> pathlib.Path:
+        """Returns the path of the codes of an integer type."""
+        return integer_path(self.folder, CODES, kind)
 
-    def stamps(self) -> list[list[Any]]:
-        """Returns path, bytes and time of change of every file."""
-        return [[str(file), (s := file.stat()).st_size, s.st_mtime_ns] for file in self.files]
+    def _make(self) -> dict[str, Any]:
+        return _Encoding(self, self._read_facts(STATE)).run()
 
-    def _is_valid(self, index: dict[str, Any]) -> bool:
-        """Returns whether the files are those of the index, and the codes are on the disk as they were written."""
-        codes, stamps = self.codes_path(index["type"]), self.stamps()
-        size = index["characters"] * np.dtype(index["type"]).itemsize
-        if not codes.exists() or codes.stat().st_size != size or sample_digest(codes) != index["codes_digest"]:
-            return False
-        if stamps == index["files"]:
-            return True
-        if [stamp[:2] for stamp in stamps] != [stamp[:2] for stamp in index["files"]]:
-            return False
-        same = self._digests() == index["digests"]  # copied or touched, or changed without another size
-        if same:
-            write_json(self.folder / INDEX, {**index, "files": stamps})
-        return same
+    def _outputs(self, index: dict[str, Any]) -> list[pathlib.Path]:
+        return [self.codes_path(index["codes"]["type"])]
 
-    def _digests(self) -> list[str]:
-        with show_progress("Comparing", self.files) as advance:
-            return [functools.reduce(_chain, _chunks(file, 0, advance), "") for file in self.files]
-
-    def codes_path(self, kind: str, partial: bool = False) -> pathlib.Path:
-        """Returns the path of the codes of an integer type, whole or not."""
-        return self.folder / f"codes.{kind}{'.partial' if partial else ''}"
+    def _is_usable(self, facts: dict[str, Any]) -> bool:
+        points = facts.get("points")
+        known = isinstance(points, list) and all(isinstance(one, int) and 0 <= one < 0x110000 for one in points)
+        return known and is_saved(self.folder, CODES, facts.get("codes"))
 
 
 class _Encoding:
     """One encoding of a text, from its start or from the saved state."""
 
-    def __init__(self, cache: TextCache):
+    def __init__(self, cache: TextCache, saved: dict[str, Any] | None):
         self._cache, self._stamps = cache, cache.stamps()
-        self._state: dict[str, Any] = {
-            "files": self._stamps, "digests": [], "digest": "", "position": 0, "characters": 0, "points": [],
-            "type": "uint8",
+        fits = saved and saved["files"] == self._stamps
+        self._state: dict[str, Any] = saved if fits else {
+            "files": self._stamps, "digests": [], "digest": "", "position": 0, "points": [], "codes": None,
         }  # fmt: skip
-        saved = _read_whole(cache.folder / STATE, self._state)
-        if saved and saved["files"] == self._stamps and self._has_codes(saved):
-            self._state = saved
         self._table = np.full(0x110000, -1, np.int32)  # the code of each code point of Unicode
         self._table[self._state["points"]] = np.arange(len(self._state["points"]))
-
-    def _has_codes(self, saved: dict[str, Any]) -> bool:
-        partial = self._cache.codes_path(saved["type"], partial=True)
-        return partial.exists() and partial.stat().st_size >= saved["characters"] * np.dtype(saved["type"]).itemsize
 
     def run(self) -> dict[str, Any]:
         """Encodes what is left; returns the index."""
         state, cache = self._state, self._cache
         done = sum(size for _, size, _ in self._stamps[: len(state["digests"])]) + state["position"]
-        self._open()
+        self._codes = IntegerFile(cache.folder, CODES, state["codes"])
         try:
             with show_progress("Encoding", cache.files, done) as advance:
                 for file in cache.files[len(state["digests"]) :]:
                     self._encode_file(file, advance)
         finally:
-            self._file.close()
-        require(state["characters"] > 0, "source", "text that is not empty", ", ".join(map(str, cache.files[:3])))
-        codes = cache.codes_path(state["type"])
-        cache.codes_path(state["type"], partial=True).rename(codes)
-        (cache.folder / STATE).unlink(missing_ok=True)
-        return {**{name: state[name] for name in KEPT}, "codes_digest": sample_digest(codes)}
-
-    def _open(self) -> None:
-        """Opens the codes behind the last one that the state counts."""
-        path = self._cache.codes_path(self._state["type"], partial=True)
-        self._file = path.open("r+b" if path.exists() else "w+b")
-        self._file.truncate(self._state["characters"] * np.dtype(self._state["type"]).itemsize)
-        self._file.seek(0, os.SEEK_END)
+            self._codes.close()
+        require(self._codes.count > 0, "source", "text that is not empty", ", ".join(map(str, cache.files[:3])))
+        return {name: state[name] for name in ("files", "digests", "points", "codes")}
 
     def _encode_file(self, file: pathlib.Path, advance: Callable[[int], None]) -> None:
         state = self._state
-        for number, chunk in enumerate(_chunks(file, state["position"], advance), 1):
+        for number, chunk in enumerate(chunks(file, state["position"], advance), 1):
             self._encode_chunk(file, chunk)
-            state["digest"] = _chain(state["digest"], chunk)
+            state["digest"] = chain(state["digest"], chunk)
             state["position"] += len(chunk)
             if number % SAVE_CHUNKS == 0:
                 self._save()
@@ -182,111 +124,21 @@ class _Encoding:
         self._save()
 
     def _encode_chunk(self, file: pathlib.Path, chunk: bytes) -> None:
-        state = self._state
-        start = len(TEXT_START) if not state["position"] and chunk.startswith(TEXT_START) else 0
-        bad = chunk.find(b"\0")
-        try:
-            text = str(memoryview(chunk)[start:], "utf-8")
-        except UnicodeDecodeError as error:
-            bad = start + error.start if bad < 0 else min(bad, start + error.start)
-        if bad >= 0:
-            raise ArgumentError(f"Expected UTF-8 text. Received: {locate_bad_byte(file, state['position'] + bad)}")
+        text = decode_chunk(file, self._state["position"], chunk)
         points = np.frombuffer(text.encode("utf-32-le"), "<u4")
         codes = self._table[points]
         if len(codes) and codes.min() < 0:
             self._add(np.unique(points[codes < 0]))
             codes = self._table[points]
-        self._file.write(codes.astype(state["type"]).tobytes())
-        state["characters"] += len(codes)
+        self._codes.append(codes, largest=len(self._state["points"]) - 1)
 
     def _add(self, points: np.ndarray) -> None:
-        """Gives new characters their codes; a larger type where they need one."""
-        state, known = self._state, len(self._state["points"])
+        """Gives new characters their codes."""
+        known = len(self._state["points"])
         self._table[points] = np.arange(known, known + len(points))
-        state["points"] = [*state["points"], *points.tolist()]
-        kind = next(kind for kind in _TYPES if len(state["points"]) <= np.iinfo(kind).max + 1)
-        if np.dtype(kind).name != state["type"]:
-            self._widen(np.dtype(kind).name)
-
-    def _widen(self, kind: str) -> None:
-        """Copies the codes into a file of another type."""
-        old, before = self._file, self._state["type"]
-        old.flush()
-        old.seek(0)
-        new = self._cache.codes_path(kind, partial=True).open("w+b")
-        while block := old.read(CHUNK):
-            new.write(np.frombuffer(block, before).astype(kind).tobytes())
-        old.close()
-        self._file, self._state["type"] = new, kind
+        self._state["points"] = [*self._state["points"], *points.tolist()]
 
     def _save(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._codes.save()
+        self._state["codes"] = self._codes.state
         write_json(self._cache.folder / STATE, self._state)
-
-
-def _read_whole(path: pathlib.Path, names: Iterable[str]) -> dict[str, Any] | None:
-    """Returns an index or a state, or None if there is none or it is damaged: the text is encoded anew then."""
-    try:
-        written = read_json(path)
-    except ValueError:
-        written = None
-    if not isinstance(written, dict) or not set(names) <= written.keys():
-        return None
-    points = written["points"]
-    known = isinstance(points, list) and all(isinstance(one, int) and 0 <= one < 0x110000 for one in points)
-    usable = known and written["type"] in [kind.__name__ for kind in _TYPES] and isinstance(written["characters"], int)
-    return written if usable else None
-
-
-def _chain(digest: str, chunk: bytes) -> str:
-    """Hashes a chunk and the digest of those before it: unlike SHA-256's own state, that can be saved."""
-    return hashlib.sha256(digest.encode() + chunk).hexdigest()
-
-
-def _chunks(file: pathlib.Path, position: int, advance: Callable[[int], None]) -> Iterator[bytes]:
-    """Yields the bytes from `position` on; a chunk ends with a whole character, if the file is UTF-8."""
-    with file.open("rb") as opened:
-        opened.seek(position)
-        while block := opened.read(CHUNK):
-            end = len(block) if len(block) < CHUNK else _whole_characters(block)
-            position += end
-            advance(end)
-            yield block[:end]
-            opened.seek(position)  # chunks depend on the place alone, not on where reading began
-
-
-def _whole_characters(block: bytes) -> int:
-    """Returns the length without a character at the end that is cut off."""
-    for back in range(1, min(4, len(block)) + 1):
-        byte = block[-back]
-        if byte & 0xC0 != 0x80:  # the first byte of a character
-            needed = 1 if byte < 0x80 else 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-            return len(block) - back if needed > back else len(block)
-    return len(block)
-
-
-def sample_digest(path: pathlib.Path) -> str:
-    """Hashes the size of a file and 1024 evenly spread parts of it."""
-    size = path.stat().st_size
-    found = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
-        for start in np.unique(np.linspace(0, max(0, size - _SAMPLE), _SAMPLES).astype(np.int64)).tolist():
-            file.seek(start)
-            found.update(file.read(_SAMPLE))
-    return found.hexdigest()
-
-
-@contextlib.contextmanager
-def show_progress(title: str, files: list[pathlib.Path], done: int = 0) -> Iterator[Callable[[int], None]]:
-    """Shows a bar in a terminal, else one line; yields a function to call with the bytes of each chunk."""
-    terminal, total = sys.stdout.isatty(), sum(file.stat().st_size for file in files)
-    title = f"{title} {files[0]}" + (f" and {len(files) - 1} more" if files[1:] else "")
-    if not terminal:
-        logger.info("%s (%s bytes%s)", title, f"{total:,}", f", {done:,} of them done" if done else "")
-    columns = (
-        progress.TextColumn("{task.description}"), progress.BarColumn(), progress.DownloadColumn(),
-        progress.TransferSpeedColumn(), progress.TimeRemainingColumn(),
-    )  # fmt: skip
-    with progress.Progress(*columns, disable=not terminal) as bar:
-        yield functools.partial(bar.advance, bar.add_task(title, total=total, completed=done))

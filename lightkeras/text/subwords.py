@@ -1,15 +1,17 @@
 """A vocabulary of subwords."""
 
 import base64
+import collections
 import dataclasses
 import functools
 import hashlib
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
 
 from lightkeras.text.ids import END, FIRST_WORD, PAD, SPECIAL_TOKENS, START, UNKNOWN, ids_before_end
 from lightkeras.text.tokenize import normalize_text
@@ -31,27 +33,36 @@ class SubwordVocabulary:
 
     @classmethod
     def from_texts(cls, texts: Iterable[str], size: int = 8000) -> "SubwordVocabulary":
-        """Finds the pieces of the words of `texts`; the same texts give the same pieces.
+        """Counts what stands between spaces in the texts, in one pass, and calls `from_counts`."""
+        counts = collections.Counter()
+        for text in texts:
+            counts.update(normalize_text(text).split())
+        return cls.from_counts(counts, size)
+
+    @classmethod
+    def from_counts(cls, counts: Mapping[str, int], size: int = 8000) -> "SubwordVocabulary":
+        """Finds the pieces of words; the same counts give the same pieces.
 
         Args:
-            texts: The texts.
+            counts: Number of occurrences of each word: of what stands between spaces.
             size: Number of ids, the four special ones included.
 
         Raises:
-            ValueError: The texts have more distinct characters, or fewer pieces, than `size`.
+            ValueError: The words have more distinct characters, or fewer pieces, than `size`.
         """
         require_int("size", size, FIRST_WORD + 1)
         model = io.BytesIO()
         ids: dict[str, Any] = {"pad_id": PAD, "unk_id": UNKNOWN, "bos_id": START, "eos_id": END}
         try:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=map(normalize_text, texts), model_writer=model, vocab_size=size, model_type="bpe",
-                character_coverage=1.0, normalization_rule_name="identity", max_sentence_length=1 << 30,
+                sentence_iterator=(f"{word}\t{count}" for word, count in counts.items()), input_format="tsv",
+                model_writer=model, vocab_size=size, model_type="bpe", character_coverage=1.0,
+                normalization_rule_name="identity", max_sentence_length=1 << 30,
                 unk_surface=f" {SPECIAL_TOKENS[UNKNOWN]} ", minloglevel=3, **ids,
             )  # fmt: skip
         except RuntimeError as error:
             raise ArgumentError(f"Expected texts with {size} pieces of words. Received: {error}") from error
-        return cls(model.getvalue())
+        return cls(_without_format(model.getvalue()))
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Any]) -> "SubwordVocabulary":
@@ -96,3 +107,11 @@ class SubwordVocabulary:
             ValueError: `ids` are not integers in one dimension, or an id is not in the vocabulary.
         """
         return " ".join(self._processor.decode(ids_before_end(ids, len(self)).tolist()).split())
+
+
+def _without_format(model: bytes) -> bytes:
+    """Removes from a model how its words were passed to SentencePiece, which changes nothing in it."""
+    parsed = sentencepiece_model_pb2.ModelProto()
+    parsed.ParseFromString(model)
+    parsed.trainer_spec.ClearField("input_format")
+    return parsed.SerializeToString(deterministic=True)

@@ -43,6 +43,7 @@ class StepsPerCall:
         seconds: Time until the last call returned (the device may still be busy).
         stops: Calls end at multiples of these numbers of updates of the run.
         epoch_stops: Calls end at multiples of these numbers of updates of an epoch.
+        cuts: Calls end at these numbers of updates of the run.
     """
 
     TARGET = 0.05
@@ -53,6 +54,7 @@ class StepsPerCall:
         self._timed, self.count, self.seconds = 0, 0, 0.0
         self.stops: tuple[int, ...] = ()
         self.epoch_stops: tuple[int, ...] = ()
+        self.cuts: tuple[int, ...] = ()
 
     def begin(self, total: int, done: int = 0, before: int = 0) -> None:
         """Begins an epoch (or evaluation) of `total` steps, of which `done` are made, after `before` other steps."""
@@ -85,7 +87,8 @@ class StepsPerCall:
             self._adapt(count, self.seconds)
 
     def _steps_to_stop(self) -> int:
-        of_run = [stop - (self._before + self.done) % stop for stop in self.stops]
+        now = self._before + self.done
+        of_run = [stop - now % stop for stop in self.stops] + [cut - now for cut in self.cuts if cut > now]
         return min([self.total, *of_run, *(stop - self.done % stop for stop in self.epoch_stops)])
 
     def _adapt(self, count: int, seconds: float) -> None:
@@ -172,6 +175,10 @@ class Loop:
         seed, stage: Key the draws of the step, beside the addresses of the rows; see `random.keys`.
         run_eagerly: Run op by op.
         jit_compile: Let XLA compile the step, or the whole loop where the source allows it. May change between calls.
+
+    Attributes:
+        graph: The graph of the function that was traced last, of `count` steps; None before, and where steps run op by
+            op.
     """
 
     def __init__(
@@ -186,7 +193,7 @@ class Loop:
 
     def forget(self) -> None:
         """Drops the compiled functions: the next call traces the step again."""
-        self._runs = functools.cache(self._make)
+        self._runs, self.graph = functools.cache(self._make), None
 
     def counting(self, sums: Carried, calls: StepsPerCall) -> "Loop":
         """Returns a loop with the same compiled functions, and with `sums` and `calls` of its own."""
@@ -233,7 +240,11 @@ class Loop:
 
         if self._run_eagerly:
             return functools.partial(_run_eagerly, make_step)
-        run = functools.partial(_run_in_graph, make_step)
+
+        def run(opened, count, update, carried):
+            self.graph = tf.compat.v1.get_default_graph()
+            return _run_in_graph(make_step, opened, count, update, carried)
+
         return tf.function(run, autograph=False, reduce_retracing=True, jit_compile=whole or None)
 
 

@@ -16,6 +16,7 @@ from tensorboard.plugins.hparams import api
 from tensorboard.plugins.hparams.summary_v2 import hparams_config_pb, hparams_pb
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from lightkeras.report import write_report
 from lightkeras.tuning import page
 from lightkeras.tuning.oracles import PersistentOracle
 from lightkeras.tuning.space import parameter_names
@@ -64,6 +65,8 @@ class Report:
             if last or time.monotonic() > self._drawn + self.SECONDS:
                 page.draw(tuner.folder / PAGE, completed, tuner.objective, tuner.direction, tuner.space)
                 self._drawn = time.monotonic()
+        if last:
+            write_report(tuner.folder)
         for _, row in trials[trials.status.isin(("COMPLETED", "FAILED"))].iterrows():
             _write_hparams(tuner, row)
 

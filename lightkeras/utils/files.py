@@ -38,7 +38,7 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path | RemotePath, text: str) -> None:
     """Writes a text file atomically."""
     with write_atomically(path) as partial:
         partial.write_text(text, encoding="utf-8")

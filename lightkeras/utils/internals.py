@@ -17,6 +17,7 @@ from keras.src.utils import rng_utils
 from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver
 from tensorflow.python.eager import context as tensorflow_context
 from tensorflow.python.framework import ops as tensorflow_ops
+from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 # ---- Keras: layers
 
@@ -250,6 +251,14 @@ def operations(graph: Any) -> list[Any]:
     return found
 
 
+def called_graphs(operation: Any, attribute: str) -> list[Any]:
+    """Returns the graphs of the functions that an operation calls; a function that has none is left out."""
+    called = operation.get_attr(attribute)
+    names = [one.name for one in (called if isinstance(called, list) else [called])]
+    found = [getattr(operation.graph._functions.get(name), "graph", None) for name in names]
+    return [graph for graph in found if graph is not None]
+
+
 def placeholders(spec: Any) -> Any:
     """Creates a batch of symbolic tensors, ragged and sparse ones too, in a `scratch_graph`."""
     flat = tf.nest.flatten(spec, expand_composites=True)
@@ -295,6 +304,20 @@ def expand_slurm_hosts(nodes: str, tasks_per_node: str) -> list[tuple[str, int]]
     """Expands Slurm's short forms: `"n[1-2]", "2(x2)"` to `[("n1", 2), ("n2", 2)]`."""
     hosts = slurm_cluster_resolver.expand_hostlist(nodes)
     return list(zip(hosts, slurm_cluster_resolver.expand_tasks_per_node(tasks_per_node), strict=True))
+
+
+def shuffles(dataset: tf.data.Dataset) -> list[tuple[bool, bool]]:
+    """Returns of each `shuffle` in a data set, but not within functions: whether it has a seed, and reshuffles."""
+    found = [one for source in dataset._inputs() for one in shuffles(source)]
+    if type(dataset).__name__ == "_ShuffleDataset":
+        seeds = tf.get_static_value(dataset._seed), tf.get_static_value(dataset._seed2)
+        found.append((seeds != (0, 0), bool(dataset._reshuffle_each_iteration)))
+    return found
+
+
+def trace_planes(path: Any) -> list[Any]:
+    """Returns the planes (a machine's threads, or a device) of a profile that TensorFlow wrote: `XPlane` messages."""
+    return list(xplane_pb2.XSpace.FromString(path.read_bytes()).planes)
 
 
 # ---- KerasTuner: spaces, oracles, and messages between processes

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,11 +15,11 @@ TITLE_HEIGHT = 0.45  # inches
 MIN_LIGHT = 0.15  # share of the brightness at places without attention
 
 
-def write_attention(path: Path, photo: np.ndarray, words: list[str], weights: np.ndarray) -> None:
+def write_attention(path: Path | BinaryIO, photo: np.ndarray, words: list[str], weights: np.ndarray) -> None:
     """Writes a PNG file: the photo, then for each word the photo again, dark at places without attention.
 
     Args:
-        path: The file.
+        path: The file, or what to write it to.
         photo: uint8 (height, width, 3).
         words: The caption's words (steps,).
         weights: Attention (steps, slots); the slots form a square grid stretched over the photo, row by row.

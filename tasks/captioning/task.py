@@ -12,7 +12,7 @@ import tensorflow as tf
 from PIL import Image
 
 import lightkeras as lk
-from tasks.captioning import figures
+from tasks.captioning import figures, report
 from tasks.captioning.data import CaptionData
 from tasks.captioning.export import endpoints
 from tasks.captioning.model import Captioner, uncovered
@@ -219,6 +219,10 @@ class Captioning(lk.TaskModule):
         if split not in kept:
             kept[split] = lk.metrics.DocumentFrequencies(tokenize_all(self.data.references(split)))
         return kept[split]
+
+    def report_sections(self):
+        """Returns captions and the attention of their words for the run's report."""
+        return report.sections(self)
 
     def write_samples(self, folder: Path, name: str) -> None:
         """Writes a reference and the caption (3 beams) of the first validation photos; draws the attention of one."""

@@ -1,6 +1,7 @@
 """Draws images as a PNG grid, and grids as an animation."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -11,10 +12,15 @@ LAST_FRAME = 2000  # milliseconds
 MIN_SIDE = 512  # pixels; a smaller grid is enlarged by a whole factor
 
 
-def make_grid(images: np.ndarray) -> np.ndarray:
-    """Puts images uint8 (n, height, width, channels) into rows, nearly a square: uint8 (height, width, channels)."""
+def make_grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
+    """Puts images uint8 (n, height, width, channels) into rows: uint8 (height, width, channels).
+
+    Args:
+        images: The images.
+        columns: Images in a row; None for nearly a square.
+    """
     n, height, width, channels = images.shape
-    columns = int(np.ceil(np.sqrt(n)))
+    columns = columns or int(np.ceil(np.sqrt(n)))
     rows = -(-n // columns)
     blank = np.zeros((rows * columns - n, height, width, channels), np.uint8)
     framed = np.pad(np.concatenate([images, blank]), ((0, 0), (0, PADDING), (0, PADDING), (0, 0)))
@@ -23,9 +29,9 @@ def make_grid(images: np.ndarray) -> np.ndarray:
     return np.pad(whole, ((PADDING, 0), (PADDING, 0), (0, 0)))
 
 
-def write_grid(path: Path, images: np.ndarray) -> None:
+def write_grid(path: Path | BinaryIO, images: np.ndarray, columns: int | None = None) -> None:
     """Writes a grid of images uint8 (n, height, width, channels) as a PNG file, enlarged if it is small."""
-    whole = make_grid(images)
+    whole = make_grid(images, columns)
     factor = max(1, MIN_SIDE // max(whole.shape[:2]))
     whole = whole.repeat(factor, axis=0).repeat(factor, axis=1)
     Image.fromarray(whole.squeeze()).save(path, format="PNG")

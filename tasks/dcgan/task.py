@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 import lightkeras as lk
-from tasks.dcgan import figures
+from tasks.dcgan import figures, report
 from tasks.dcgan.data import MNISTData
 from tasks.dcgan.export import endpoints
 from tasks.dcgan.model import Discriminator, Generator
@@ -230,6 +230,10 @@ class DCGAN(lk.TaskModule):
     def exports(self):
         """Returns the endpoints of an export: see `tasks/dcgan/export.py`."""
         return endpoints(self)
+
+    def report_sections(self):
+        """Returns the figures of the GAN's health for the run's report."""
+        return report.sections(self)
 
     def write_samples(self, folder: Path, name: str) -> None:
         """Writes a grid of images, from the same noise each time, and all grids in the folder as an animated GIF."""

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 import lightkeras as lk
+from tasks.text_generation import report
 from tasks.text_generation.data import TextData
 from tasks.text_generation.export import endpoints
 from tasks.text_generation.model import CELLS, CharacterRNN
@@ -172,10 +173,18 @@ class TextGeneration(lk.TaskModule):
         """Returns the endpoints of an export: see `tasks/text_generation/export.py`."""
         return endpoints(self)
 
+    @property
+    def first_prompt(self) -> str:
+        """What samples begin with: a new line, or else the first character of the vocabulary."""
+        return "\n" if "\n" in self.vocabulary.tokens else self.vocabulary.tokens[0]
+
+    def report_sections(self):
+        """Returns texts at several temperatures for the run's report."""
+        return report.sections(self)
+
     def write_samples(self, folder: Path, name: str) -> None:
         """Writes a text, from the same seed each time."""
-        prompt = "\n" if "\n" in self.vocabulary.tokens else self.vocabulary.tokens[0]
-        (folder / f"{name}.txt").write_text(self.generate(prompt)[0] + "\n", encoding="utf-8")
+        (folder / f"{name}.txt").write_text(self.generate(self.first_prompt)[0] + "\n", encoding="utf-8")
 
     def predict_command(
         self,

@@ -4,11 +4,12 @@ import functools
 import warnings
 
 import numpy as np
-import tensorflow as tf
 
 import lightkeras as lk
 from tasks.translation import grammar
-from tasks.translation.corpus import CLEANING, read_aligned, read_pairs, split_pairs
+from tasks.translation.corpus import CLEANING, Corpus, Pairs, encode_in_memory, open_corpus, split_pairs
+from tasks.translation.corpus.batches import EncodedPairs
+from tasks.translation.corpus.opening import cache_of, find_parts
 
 SPA_ENG = lk.data.Download(
     url="https://storage.googleapis.com/download.tensorflow.org/data/spa-eng.zip",
@@ -37,6 +38,9 @@ class TranslationData(lk.DataModule):
     - `index`, int32 (batch,): the pair's place in the corpus, for `references_at`;
     - `weight`, float32 (batch,): 0 for a row of padding.
 
+    A corpus of more than 32 MB is encoded once, into files beside the downloaded data sets, which training reads by
+    place. What is cut off while it encodes is resumed.
+
     Sentences of a batch have similar lengths, and are padded to one of a few widths.
 
     Pairs that share a sentence on either side (except for case, accents, digits and punctuation) form a group, and
@@ -46,8 +50,10 @@ class TranslationData(lk.DataModule):
 
     Args:
         source: "download" (118,964 pairs of Spanish and English); a UTF-8 file of your own with a pair on each line
-            (two sentences separated by a tab; a third column is ignored); "FIRST,SECOND" (two UTF-8 files with a
-            sentence on each line, in the same order); or "sample" (the small grammar in `tasks.translation.grammar`).
+            (two sentences separated by a tab; a third column is ignored), a folder of such files or a glob
+            ("pairs/**/*.tsv"), which are read one after the other in the order of their paths; "FIRST,SECOND" (two
+            UTF-8 files with a sentence on each line, in the same order); or "sample" (the small grammar in
+            `tasks.translation.grammar`).
         direction: "second-to-first" (translate the second column into the first: Spanish into English) or
             "first-to-second".
         vocabulary: "word", words and signs with their case (`lk.text.tokenize`), or "subword", pieces of words
@@ -104,88 +110,74 @@ class TranslationData(lk.DataModule):
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
         self.source_vocabulary: Vocabulary | None = None
         self.target_vocabulary: Vocabulary | None = None
-        self.pairs: list[tuple[str, str]] | None = None
+        self.pairs: Pairs | None = None
 
     def prepare_data(self) -> None:
-        """Downloads the official pairs, if they are the source."""
-        if self.source == "download":
-            lk.data.find_data(self.source, SPA_ENG)
+        """Downloads the official pairs, if they are the source; encodes a large corpus."""
+        if self.source != "sample" and (cache := cache_of(self._parts(), *self._encoding())):
+            cache.encode()
+
+    def _parts(self) -> list:
+        return find_parts(self.source, SPA_ENG)
+
+    def _encoding(self) -> tuple[str, str, bool]:
+        return self.cleaning, self.vocabulary, self.skip_bad_lines
 
     def setup(self, stage: str) -> None:
         """Reads the pairs, splits them and, unless they were loaded, makes the vocabularies."""
         if self.pairs is None:
-            self.pairs = self._read()
+            corpus = self._read()
+            self.pairs = Pairs(corpus, int(self.direction == "second-to-first"))
             sides = split_pairs(self.pairs, self.val_fraction, self.test_fraction, self.source)
             self._places = {name: np.flatnonzero(sides == i) for i, name in enumerate(SPLITS)}
-            self._references = self._places_by_source()
             if self.source_vocabulary is None:
                 self._make_vocabularies()
-            self._arrays = {name: self._encoded(name) for name in SPLITS}
+            self._encoded = {name: self._encode(name) for name in SPLITS}
 
-    def _read(self) -> list[tuple[str, str]]:
-        """Reads the distinct pairs (source, target), cleaned, in the order of the file."""
-        pairs = grammar.pairs() if self.source == "sample" else self._read_files()
-        order = slice(None) if self.direction == "first-to-second" else slice(None, None, -1)
-        cleaned = [tuple(map(self.clean, pair[order])) for pair in pairs]
-        whole = [pair for pair in cleaned if all(pair)]
-        if len(whole) < len(cleaned):
-            left_out = f"{len(cleaned) - len(whole)} of {len(cleaned)} pairs"
+    def _read(self) -> Corpus:
+        """Reads the pairs, cleaned, in the order of the files."""
+        if self.source == "sample":
+            corpus = encode_in_memory([grammar.pairs()], self.cleaning, self.vocabulary)
+        else:
+            corpus = open_corpus(self._parts(), *self._encoding())
+        if corpus.emptied:
+            left_out = f"{corpus.emptied} of {corpus.emptied + len(corpus.keys)} pairs"
             warnings.warn(f"Left out {left_out}, of which cleaning={self.cleaning!r} leaves nothing", stacklevel=3)
-        return list(dict.fromkeys(whole))
-
-    def _read_files(self) -> list[tuple[str, str]]:
-        names = self.source.split(",")
-        if len(names) == 2 and not lk.utils.local_path(self.source).exists():
-            return read_aligned([lk.data.find_data(name, SPA_ENG) for name in names], self.skip_bad_lines)
-        return read_pairs(lk.data.find_data(self.source, SPA_ENG), self.skip_bad_lines)
+        return corpus
 
     def clean(self, text: str) -> str:
         """Cleans `text` for the vocabularies; see `cleaning`."""
         return CLEANING[self.cleaning](text)
 
-    def _places_by_source(self) -> dict[str, list[int]]:
-        """The places of the pairs of each source sentence."""
-        places = {}
-        for place, (source, _) in enumerate(self.pairs):
-            places.setdefault(source, []).append(place)
-        return places
-
     def _make_vocabularies(self) -> None:
-        train = [self.pairs[place] for place in self._places["train"]]
-        self.source_vocabulary, self.target_vocabulary = map(self._make_vocabulary, zip(*train, strict=True))
+        self.source_vocabulary, self.target_vocabulary = map(self._make_vocabulary, (0, 1))
 
-    def _make_vocabulary(self, texts) -> Vocabulary:
-        if self.vocabulary == "word" and lk.metrics.lacks_spaces(texts):
+    def _make_vocabulary(self, number: int) -> Vocabulary:
+        train = self._places["train"]
+        if self.vocabulary == "word" and lk.metrics.lacks_spaces(self.pairs.every_text(number, train)):
             warnings.warn(
-                f'No spaces stand between the words of sentences such as {texts[0]!r}: with vocabulary="word", hardly '
-                'any of them has an id. Use vocabulary="subword", or separate the words by spaces.',
+                f"No spaces stand between the words of sentences such as {self.pairs.texts(number, train[:1])[0]!r}: "
+                'with vocabulary="word", hardly any of them has an id. Use vocabulary="subword", or separate the words '
+                "by spaces.",
                 stacklevel=5,
             )
+        counts = self.pairs.count_words(number, train)
         if self.vocabulary == "subword":
-            return lk.text.SubwordVocabulary.from_texts(texts, self.vocabulary_size or SUBWORDS)
-        return lk.text.WordVocabulary.from_tokens(map(lk.text.tokenize, texts), self.vocabulary_size, self.min_count)
+            return lk.text.SubwordVocabulary.from_counts(counts, self.vocabulary_size or SUBWORDS)
+        return lk.text.WordVocabulary.from_counts(counts, self.vocabulary_size, self.min_count)
 
-    def _encoded(self, split: str) -> dict[str, np.ndarray | tf.RaggedTensor]:
-        """The arrays of a split's batches."""
+    def _encode(self, split: str) -> EncodedPairs:
+        """Encodes the pairs of a split's batches."""
         places = self._places[split]
         if split != "train":
-            places = np.array([place for place in places if self._references[self.pairs[place][0]][0] == place])
-        sources, targets = zip(*(self.pairs[place] for place in places), strict=True)
-        sources, targets = self.source_vocabulary.encode_texts(sources), self.target_vocabulary.encode_texts(targets)
-        if split == "train":
-            longest = np.array([max(len(s), len(t)) for s, t in zip(sources, targets, strict=True)])
-            kept = np.flatnonzero(longest <= self.max_length)
-            expected = f"{longest.min()} or more, the length of the shortest training pair"
-            lk.utils.require(len(kept) > 0, "max_length", expected, self.max_length)
-            places, sources, targets = places[kept], [sources[i] for i in kept], [targets[i] for i in kept]
-        source = _ragged([], sources, self.max_length)
-        target = _ragged([lk.text.START], targets, self.max_length)
-        return {"source": source, "target": target, "index": places.astype(np.int32)}
+            places = places[self.pairs.is_first[places]]
+        vocabularies = (self.source_vocabulary, self.target_vocabulary)
+        return EncodedPairs(self.pairs, places, vocabularies, self.max_length, leave_out=split == "train")
 
     @functools.cached_property
     def bleu(self) -> type[lk.metrics.BLEU]:
         """The BLEU for the target language."""
-        return lk.metrics.bleu_for(target for _, target in self.pairs)
+        return lk.metrics.bleu_for(self.pairs.every_text(1, np.arange(len(self.pairs))))
 
     def train_dataset(self) -> lk.AddressedDataset:
         """Returns the training pairs, shuffled."""
@@ -200,23 +192,25 @@ class TranslationData(lk.DataModule):
         return self._batches("test", shuffle=False)
 
     def _batches(self, split: str, shuffle: bool) -> lk.AddressedDataset:
-        arrays = self._arrays[split]
-        return lk.AddressedDataset.from_arrays(arrays, self.batch_size, shuffle, batch_tokens=self.batch_tokens)
+        return self._encoded[split].batches(self.batch_size, shuffle, self.batch_tokens)
 
     def sources(self, split: str) -> list[str]:
         """Returns the source sentences of "train", "validation" or "test", in the order of its data set: plain text."""
         lk.utils.require_choice("split", split, SPLITS)
-        return [self.pairs[place][0] for place in self._arrays[split]["index"]]
+        return self.pairs.texts(0, self._encoded[split].places)
+
+    def sources_at(self, index) -> list[str]:
+        """Returns the sources at a batch's `index` (batch,): plain text."""
+        return [self.pairs[i][0] for i in np.asarray(index).tolist()]
 
     def references(self, split: str) -> list[list[str]]:
         """Returns all translations of each of `sources(split)`, the target of the data set first."""
         lk.utils.require_choice("split", split, SPLITS)
-        return self.references_at(self._arrays[split]["index"])
+        return self.references_at(self._encoded[split].places)
 
     def references_at(self, index) -> list[list[str]]:
         """Returns all translations of the sources at a batch's `index` (batch,): plain text."""
-        places = (self._references[self.pairs[i][0]] for i in np.asarray(index).tolist())
-        return [[self.pairs[place][1] for place in same_source] for same_source in places]
+        return [self.pairs.texts(1, self.pairs.with_same_source(place)) for place in np.asarray(index).tolist()]
 
     def encode(self, text: str) -> np.ndarray:
         """Returns the ids of a sentence to translate, then `END`: int32 (length,). An empty sentence is `END` alone."""
@@ -239,11 +233,3 @@ class TranslationData(lk.DataModule):
         """Restores the vocabularies of a trained run."""
         kind = VOCABULARIES[self.vocabulary]
         self.source_vocabulary, self.target_vocabulary = (kind.from_state_dict(state[s]) for s in ("source", "target"))
-
-
-def _ragged(before: list[int], sentences: list[np.ndarray], longest: int) -> tf.RaggedTensor:
-    """Puts sentences, cut to `longest` ids, between `before` and `END`: int32 (sentences, None)."""
-    before, end = np.array(before, np.int32), np.array([lk.text.END], np.int32)
-    flat = np.concatenate([part for ids in sentences for part in (before, ids[:longest], end)])
-    lengths = np.minimum([len(ids) for ids in sentences], longest) + len(before) + 1
-    return tf.RaggedTensor.from_row_lengths(flat, lengths, validate=False)

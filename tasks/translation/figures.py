@@ -1,6 +1,7 @@
 """A picture of the attention of a translation."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,11 +12,11 @@ CELL = 0.42  # inches
 MARGIN = 1.6  # inches for the words
 
 
-def write_attention(path: Path, source: list[str], target: list[str], weights: np.ndarray) -> None:
+def write_attention(path: Path | BinaryIO, source: list[str], target: list[str], weights: np.ndarray) -> None:
     """Writes a heat map as a PNG file: a column for each word of the source, a row for each word of the translation.
 
     Args:
-        path: The file.
+        path: The file, or what to write it to.
         source: The source's words (slots,).
         target: The translation's words (steps,).
         weights: Attention (steps, slots), from 0 (white) to 1 (black).

@@ -1,5 +1,6 @@
 """Translation with an encoder and a decoder that attends to it."""
 
+import itertools
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 import lightkeras as lk
-from tasks.translation import figures
+from tasks.translation import figures, report
 from tasks.translation.data import TranslationData
 from tasks.translation.export import endpoints
 from tasks.translation.model import Translator
@@ -64,6 +65,7 @@ class Translation(lk.TaskModule):
     shown_metrics = ("loss", "val_loss", "val_bleu")
     score_names = ("bleu", "chrf", "attention_entropy", "attention_coverage", "unknown", "empty", "repeating")
     monitor = ("val_bleu", "max")
+    scored: list[report.Scored] = []  # sentences of the last evaluation, for the report
     search_space = {
         "task.learning_rate": {"float": [5e-4, 8e-3, "log"], "default": 2e-3},
         "task.dropout": {"float": [0.0, 0.5, 0.1], "default": 0.3},
@@ -183,13 +185,16 @@ class Translation(lk.TaskModule):
 
     def score(self, batches):
         """Computes BLEU and chrF of greedy translations, and the figures that point to faults."""
-        found, references = [], []
+        found, references, sources = [], [], []
         for batch in batches:
             kept = batch["weight"].numpy() > 0
             if kept.any():
                 found += [best for (best,) in self.searcher.search_batch(batch["source"].numpy()[kept])]
                 references += self.data.references_at(batch["index"].numpy()[kept])
+                sources += self.data.sources_at(batch["index"].numpy()[kept])
         texts, nothing = [self.data.decode(one.ids) for one in found], lk.metrics.WeightedMean(0.0, 0.0)
+        kept = zip(sources, texts, references, strict=True)
+        self.__dict__["scored"] = [report.Scored(*one) for one in itertools.islice(kept, report.KEPT)]  # Keras copies
         quality = {"bleu": self.data.bleu, "chrf": lk.metrics.ChrF}
         tokens = np.concatenate([[], *(one.ids for one in found)])
         return {
@@ -200,6 +205,10 @@ class Translation(lk.TaskModule):
             "empty": _share([not text.strip() for text in texts]),
             "repeating": _share([lk.metrics.is_repeating(text) for text in texts]),
         }
+
+    def report_sections(self):
+        """Returns good and bad translations, the quality by length and attention maps for the run's report."""
+        return report.sections(self)
 
     def write_samples(self, folder: Path, name: str) -> None:
         """Writes the first validation sentences, their references and their translations (5 beams)."""

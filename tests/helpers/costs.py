@@ -40,6 +40,18 @@ class Meter:
         self._start()
 
 
+def costliest(path: str, count: int = 10) -> list[str]:
+    """Returns lines that name the files of `path` that cost most processor time, after one of all files."""
+    files = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    files.sort(key=lambda one: -one["processor_seconds"])
+    total, peak = (
+        sum(one["processor_seconds"] for one in files),
+        max((one["peak_gib"] or 0 for one in files), default=0),
+    )
+    head = f"{total:7.0f} s of {len(files)} files, at most {peak} GiB a process"
+    return [head, *(f"{one['processor_seconds']:7.0f} s {one['file']}" for one in files[:count])]
+
+
 def free_memory() -> None:
     """Collects what nothing refers to, and returns free memory to the system, where it can be told to.
 

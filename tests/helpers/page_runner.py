@@ -115,9 +115,10 @@ def call(*arguments: str) -> None:
 
 
 def words_of(command: Command) -> list[str]:
-    """The command's words: RUN is the task's run in the workspace."""
+    """The command's words: RUN is the task's run in the workspace, RUN2 that of another task."""
     known = [task for task in SHIPPED if any(task in word for word in command.words)] or ["text_generation"]
-    return [word.replace("RUN", f"runs/{known[0]}/{RUN}") for word in command.words]
+    places = [word.replace("RUN2", f"runs/dcgan/{RUN}") for word in command.words]
+    return [re.sub(r"\bRUN\b", f"runs/{known[0]}/{RUN}", word) for word in places]
 
 
 def run(command: Command, done: set[str]) -> None:
@@ -134,6 +135,9 @@ def run_lightkeras(words: list[str], command: Command, done: set[str]) -> None:
     if words[0] == "launch":
         assert words[1:3] == ["--workers", "2"]  # tests/lightkeras/distribution/test_launch.py launches
         words = words[3:]
+    if words[0] == "watch":
+        assert Path(words[1]).is_dir(), command.text  # tests/lightkeras/report/test_live.py watches
+        return
     if words[0] == "bench":
         parse_benchmark(*words[1:])  # tests/benchmarks/test_harness.py runs all of them
         return

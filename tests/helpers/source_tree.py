@@ -46,15 +46,26 @@ def read(path: Path) -> Source:
 
 
 @functools.cache
+def nodes(tree: ast.Module) -> tuple[ast.AST, ...]:
+    """Returns every node of a file's tree."""
+    return tuple(ast.walk(tree))
+
+
+@functools.cache
 def sources(*packages: str) -> tuple[Source, ...]:
     """Returns every file of the packages (by default of all three)."""
     return tuple(read(path) for package in packages or PACKAGES for path in sorted((ROOT / package).rglob("*.py")))
 
 
-def imports(source: Source) -> Iterator[Import]:
-    """Yields what a file imports, inside functions too; imports for type checkers only are left out."""
+@functools.cache
+def imports(source: Source) -> tuple[Import, ...]:
+    """Returns what a file imports, inside functions too; imports for type checkers only are left out."""
+    return tuple(_imports(source))
+
+
+def _imports(source: Source) -> Iterator[Import]:
     skipped = _for_type_checkers(source.tree)
-    for node in ast.walk(source.tree):
+    for node in nodes(source.tree):
         if id(node) in skipped:
             continue
         if isinstance(node, ast.Import):
@@ -85,7 +96,7 @@ def attributes(source: Source) -> Iterator[tuple[ast.Attribute, list[str]]]:
 
     The first part is "" where the object has no name: `f(x).y`.
     """
-    for node in ast.walk(source.tree):
+    for node in nodes(source.tree):
         if isinstance(node, ast.Attribute):
             yield node, dotted(node)
 
@@ -100,7 +111,7 @@ def dotted(node: ast.AST) -> list[str]:
 def strings(source: Source, with_docstrings: bool = True) -> Iterator[ast.Constant]:
     """Yields the string constants of a file."""
     left_out = set() if with_docstrings else _docstrings(source.tree)
-    for node in ast.walk(source.tree):
+    for node in nodes(source.tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in left_out:
             yield node
 
@@ -108,7 +119,7 @@ def strings(source: Source, with_docstrings: bool = True) -> Iterator[ast.Consta
 def private_definitions(files: Iterable[Source]) -> set[str]:
     """Returns the private names that the files define: functions, classes, variables, attributes."""
     found = set()
-    for node in (node for source in files for node in ast.walk(source.tree)):
+    for node in (node for source in files for node in nodes(source.tree)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found.add(node.name)
         elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
@@ -130,7 +141,7 @@ def _absolute(source: Source, node: ast.ImportFrom) -> str:
 
 
 def _for_type_checkers(tree: ast.Module) -> set[int]:
-    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)]
+    blocks = [node for node in nodes(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)]
     return {id(node) for block in blocks for statement in block.body for node in ast.walk(statement)}
 
 
@@ -144,4 +155,4 @@ def _lazy_imports(source: Source) -> Iterator[Import]:
 
 def _docstrings(tree: ast.Module) -> set[int]:
     """Returns the ids of the strings that are statements of their own: docstrings."""
-    return {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return {id(node.value) for node in nodes(tree) if isinstance(node, ast.Expr)}

@@ -510,7 +510,7 @@ def test_the_summary_counts_parameters(capsys):
 
     fit(task=Unused(), enable_model_summary=True, max_steps=1)
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["│", "all", "│", "│", "37", "│"] in lines  # (4 + 1) 5 + (5 + 1) 2
+    assert ["│", "all", "│", "│", "│", "37", "│"] in lines  # (4 + 1) 5 + (5 + 1) 2
     assert any("never" in line and "0" in line for line in lines)
 
 

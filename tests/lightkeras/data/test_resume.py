@@ -10,6 +10,7 @@ from helpers.toys import quiet
 
 import lightkeras as lk
 from lightkeras.checkpoint import CheckpointError
+from lightkeras.data.brought import as_dataset
 
 X = np.random.default_rng(0).normal(size=(21, 3)).astype(np.float32)
 Y = X.sum(axis=1)
@@ -125,6 +126,24 @@ def test_a_resumed_run_ends_with_the_same_bits(form, tmp_path, caplog):
     assert "differs" not in caplog.text
     streamed = form.startswith(("tf.data", "iterable"))
     assert ("Read past" in caplog.text) == streamed
+
+
+@pytest.mark.parametrize("kind", ["equal", "drawn", "shuffled anew"])
+def test_a_pass_that_differs_is_said_in_the_same_run_unless_it_is_shuffled(kind, tmp_path, caplog):
+    data = rows().shuffle(21, seed=5) if kind == "shuffled anew" else rows()
+    if kind == "drawn":
+        data = data.map(lambda x, y: (x + tf.random.uniform(()), y))
+    with caplog.at_level(logging.WARNING, "lightkeras"):
+        fit(data.batch(8), tmp_path, {}, enable_checkpointing=False)
+    said = "than in pass 0, and no `shuffle` is in it: something draws at random"
+    assert caplog.text.count(said) == (kind == "drawn")
+
+
+def test_a_shuffle_without_a_seed_is_said_at_the_start():
+    reading = as_dataset("data", rows().shuffle(21).batch(8), None, False).reading
+    assert reading.describe("").endswith(
+        "A shuffle in it has no seed: a stopped run is resumed, but not to the same bits."
+    )
 
 
 def test_a_shuffle_without_a_seed_is_said_when_the_run_is_resumed(tmp_path, caplog):

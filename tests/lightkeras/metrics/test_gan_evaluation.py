@@ -89,20 +89,6 @@ def test_coverage_and_entropy_by_hand():
     )
 
 
-# ---- neighbours
-
-
-def test_the_nearest_of_all_references(monkeypatch):
-    monkeypatch.setattr(gan_evaluation, "BLOCK", 7)
-    numbers = np.random.default_rng(3)
-    images, references = (numbers.integers(0, 256, (n, 5, 5, 3), np.uint8) for n in (11, 40))
-    images[4] = references[33]
-    pairs = np.linalg.norm((images[:, None] / 255.0 - references[None] / 255.0).reshape(11, 40, -1), axis=2)
-    distances = gan_evaluation.nearest_distances(images, references)
-    np.testing.assert_allclose(distances, pairs.min(axis=1), rtol=1e-5)
-    assert distances[4] == 0
-
-
 # ---- the classifier and all of it
 
 

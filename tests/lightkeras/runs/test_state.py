@@ -228,7 +228,8 @@ def test_a_run_folder_holds_what_repeats_the_run(run):
             },
         }
     ]  # fmt: skip
-    assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "config.yaml", "metrics.csv", "tensorboard"]
+    names = ["checkpoints", "config.yaml", "metrics.csv", "report.html", "tensorboard", "timeline.jsonl"]
+    assert sorted(path.name for path in run.iterdir()) == names
 
 
 def test_what_no_file_can_hold_is_named_in_the_config(root):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import lightkeras as lk
+from lightkeras.text import file_cache
 from lightkeras.text import files as text_files
 
 TEXT = "Zwölf Boxkämpfer jagen Viktor — quer über den Sylter Deich. 🥊\r\n"  # characters of 1 to 4 bytes
@@ -14,7 +15,7 @@ TEXT = "Zwölf Boxkämpfer jagen Viktor — quer über den Sylter Deich. 🥊\r\
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(text_files, "CHUNK", 7)
+    monkeypatch.setattr(file_cache, "CHUNK", 7)
     monkeypatch.setattr(text_files, "SAVE_CHUNKS", 1)
 
 
@@ -84,14 +85,14 @@ def test_an_encoding_that_is_cut_off_is_resumed(folder, tmp_path, monkeypatch, s
     def cut(encoding, file, chunk):
         calls.append(len(chunk))
         if len(calls) == saves + 1:
-            encoding._file.write(b"half")  # behind the last state
+            encoding._codes.append(np.zeros(4, int))  # behind the last state
             raise KeyboardInterrupt
         encode(encoding, file, chunk)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(text_files._Encoding, "_encode_chunk", cut)
         cache.encode()
-    assert not (cache.folder / text_files.INDEX).exists()
+    assert not (cache.folder / file_cache.INDEX).exists()
     done, calls[:] = calls[:-1], []
     monkeypatch.setattr(text_files._Encoding, "_encode_chunk", lambda *a: (calls.append(len(a[2])), encode(*a)))
     assert cache.encode() == whole
@@ -120,15 +121,17 @@ def test_what_is_not_whole_or_of_other_files_is_made_again(folder, tmp_path, mon
     elif change == "truncated":
         codes.write_bytes(codes.read_bytes()[:-1])
     elif change == "index":
-        (cache.folder / text_files.INDEX).unlink()
+        (cache.folder / file_cache.INDEX).unlink()
     elif change == "half":
-        (cache.folder / text_files.INDEX).write_text('{"files": [')
+        (cache.folder / file_cache.INDEX).write_text('{"files": [')
     elif change == "type":
-        (cache.folder / text_files.INDEX).write_text(json.dumps({**index, "type": "../../codes"}))
+        (cache.folder / file_cache.INDEX).write_text(
+            json.dumps({**index, "codes": {"type": "../../codes", "count": 1}})
+        )
     text, vocabulary = cache.open()
     assert len(runs) == (change not in ("nothing", "touched")) and decoded(text, vocabulary) == expected
     if change == "touched":
-        found = json.loads((cache.folder / text_files.INDEX).read_text())
+        found = json.loads((cache.folder / file_cache.INDEX).read_text())
         assert found["files"] == cache.stamps() != index["files"]
 
 

@@ -477,3 +477,35 @@ def test_a_callback_list_gives_its_history():
     history, model = keras.callbacks.History(), keras.Sequential()
     internals.SynchronousCallbackList([history]).give_history(model)
     assert model.history is history
+
+
+def test_shuffles():
+    data = tf.data.Dataset.range(4)
+    with_seed, fixed = data.shuffle(4, seed=1), data.shuffle(4, seed=2, reshuffle_each_iteration=False).batch(2)
+    options = tf.data.Options()
+    assert internals.shuffles(data.map(abs)) == []
+    assert internals.shuffles(tf.data.Dataset.zip(with_seed, fixed).with_options(options)) == [
+        (True, True),
+        (True, False),
+    ]
+    tf.random.set_seed(None)
+    assert internals.shuffles(data.shuffle(4).prefetch(1)) == [(False, True)]
+
+
+def test_called_graphs():
+    with internals.scratch_graph("graph") as graph:
+        x = tf.ones((2, 2))
+        tf.function(lambda x: x @ x)(x)
+        tf.cond(x[0, 0] > 0, lambda: x, lambda: -x)
+    call, branch = (
+        next(one for one in graph.get_operations() if kind in one.type) for kind in ("PartitionedCall", "If")
+    )
+    (called,) = internals.called_graphs(call, "f")
+    assert "MatMul" in [operation.type for operation in called.get_operations()]
+    assert len(internals.called_graphs(branch, "then_branch")) == 1
+
+
+def test_trace_planes(tmp_path):
+    path = tmp_path / "host.xplane.pb"
+    path.write_bytes(bytes.fromhex("0a0712052f686f7374"))  # field 1, a plane whose field 2, its name, is "/host"
+    assert [plane.name for plane in internals.trace_planes(path)] == ["/host"]

@@ -1,6 +1,7 @@
 """The captioning task: what it learns on scenes whose objects are known, and how it is used."""
 
 import csv
+import io
 from pathlib import Path
 
 import keras
@@ -345,6 +346,18 @@ def test_a_run_logs_scores_and_writes_samples(run):
     text = (trainer.run_dir / "samples" / "epoch_0002.txt").read_text(encoding="utf-8")
     assert text.count("reference") == text.count("caption ") == 6
     with Image.open(trainer.run_dir / "samples" / "epoch_0002.png") as picture:
+        assert picture.width == 1100
+
+
+def test_the_report_has_captions_and_where_each_word_looked(run):
+    trainer, _, task = run
+    page = (trainer.run_dir / "report.html").read_text(encoding="utf-8")
+    assert "Each panel is light where the caption&#39;s word looked." in page
+    (section,) = task.report_sections()
+    *pictures, table = section.blocks
+    assert [row[0] for row in table.rows] == task.data.names("validation")[:6] and len(pictures) == 2
+    assert [one.title for one in pictures] == [row[1] for row in table.rows[1:3]]
+    with Image.open(io.BytesIO(pictures[0].data)) as picture:
         assert picture.width == 1100
 
 

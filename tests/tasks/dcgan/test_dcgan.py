@@ -69,6 +69,22 @@ def trained(npz, tmp_path_factory):
     return trainer, task, data
 
 
+def test_the_report_has_the_gan_s_health(trained):
+    trainer, task, data = trained
+    page = (trainer.run_dir / "report.html").read_text(encoding="utf-8")
+    for text in ("GAN health", "The discriminator&#39;s accuracies", "coverage of held-out images"):
+        assert text in page
+    (section,) = task.report_sections()
+    *_, table, picture = section.blocks
+    held_out, train = data.splits["validation"][0], data.splits["train"][0]
+    made = task.generate(len(held_out), 1)
+    distances = [lk.metrics.find_nearest(some, train)[1].mean() for some in (made, held_out)]
+    expected = [lk.metrics.coverage(held_out, made), *distances]
+    np.testing.assert_allclose([row[1] for row in table.rows], expected, rtol=1e-5)
+    with Image.open(io.BytesIO(picture.data)) as shown:
+        assert shown.width / shown.height == pytest.approx(min(8, len(held_out)) / 2, rel=0.1)  # two rows
+
+
 # ---- noise
 
 

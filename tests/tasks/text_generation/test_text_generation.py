@@ -46,6 +46,14 @@ def trained(request, letters, tmp_path_factory):
     return trainer, task, data
 
 
+def test_the_report_has_texts_at_several_temperatures(trained):
+    trainer, task, _ = trained
+    (section,) = task.report_sections()
+    assert [block.title for block in section.blocks] == [f"Temperature {t}" for t in (0.5, 0.8, 1.0)]
+    assert section.blocks[1].text == task.generate("a", 300, 0.8)[0] and task.first_prompt == "a"
+    assert "Temperature 0.8" in (trainer.run_dir / "report.html").read_text(encoding="utf-8")
+
+
 one_cell = pytest.mark.parametrize("trained", ["gru"], indirect=True)
 
 

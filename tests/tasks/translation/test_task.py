@@ -226,6 +226,20 @@ def test_a_run_logs_scores_and_writes_samples(run):
     assert text.count("reference") == text.count("translation") == 10
 
 
+def test_the_report_has_good_and_bad_translations_lengths_and_attention(run):
+    trainer, _, task = run
+    page = (trainer.run_dir / "report.html").read_text(encoding="utf-8")
+    for text in ("The best", "The worst", "By length", "words of the source", "Attention of the translation of: "):
+        assert text in page
+    translations, attention = task.report_sections()
+    best, worst, lengths = translations.blocks
+    assert [row[3] for row in best.rows] == sorted((row[3] for row in best.rows), reverse=True)
+    assert best.rows[0][3] >= worst.rows[-1][3] >= worst.rows[0][3]
+    assert len(task.scored) == 32 == sum(row[1] for row in lengths.rows)  # two batches
+    assert task.scored[0].source in task.data.sources("validation")
+    assert len(attention.blocks) == 3 and all(one.data.startswith(b"\x89PNG") for one in attention.blocks)
+
+
 def test_a_trained_task_is_made_again_without_its_data(run, monkeypatch):
     monkeypatch.setattr(TranslationData, "_read", None)
     trainer, _, trained = run
