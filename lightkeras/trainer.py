@@ -173,7 +173,7 @@ class Trainer(TrainerArguments):
             data.load_state_dict(weights.state["data_state"])
         strategy = self._prepare(task, data, "fit")
         with strategy.scope(), use_precision(self.precision), contextlib.ExitStack() as held:
-            parts = num_replicas(strategy) * self.micro_batches
+            parts = num_replicas(strategy) * self.micro_batches if isinstance(task, TaskModule) else 1
             with seeded(self.seed):
                 train, steps = stages.training(data, self.limit_train_batches, self.overfit_batches, parts)
             task.begin_stage("fit", train)
@@ -220,7 +220,7 @@ class Trainer(TrainerArguments):
         If batches are grouped by length and so differ in width, outputs are padded with zeros to the widest.
         """
         task = as_task(task)
-        data = as_evaluation_module(data, batch_size)
+        data = as_evaluation_module(data, batch_size, getattr(task, "spec", None))
         with self._ready(task, data, "predict", self.limit_predict_batches, ckpt_path) as used:
             ((dataset, steps),) = used.values()
             return task.predict_dataset(dataset, steps, self._evaluation_callbacks(task, steps))
@@ -354,7 +354,7 @@ class Trainer(TrainerArguments):
         if saved and isinstance(data, BroughtData):
             data.load_state_dict(saved.state["data_state"])
         with seeded(self.seed):
-            used = stages.evaluation(data, DATASETS[stage], limit)
+            used = stages.evaluation(data, DATASETS[stage], limit, task.spec)
         with strategy.scope(), use_precision(self.precision):
             first = next(iter(used.values())).dataset
             task.begin_stage(stage, first)
@@ -373,7 +373,7 @@ class Trainer(TrainerArguments):
         self, task, data, stage: str, prefix: str, limit: int | float, ckpt_path, batch_size
     ) -> dict[str, float]:
         task = as_task(task)
-        data = as_evaluation_module(data, batch_size)
+        data = as_evaluation_module(data, batch_size, getattr(task, "spec", None))
         metrics = {}
         with self._ready(task, data, stage, limit, ckpt_path) as used:
             for name, (dataset, steps) in used.items():

@@ -215,9 +215,6 @@ def _check_profiler(given: TrainerArguments) -> None:
 
 INSTEAD = {  # of Keras' callbacks that would disturb a run
     keras.callbacks.BackupAndRestore: 'without BackupAndRestore, which would undo a resume: use ckpt_path="auto"',
-    keras.callbacks.SwapEMAWeights: (
-        "without SwapEMAWeights: validation uses the averages already; for a plain Keras model it is not supported"
-    ),
     keras.callbacks.CallbackList: "without CallbackList: pass its callbacks one by one",
 }
 

@@ -10,6 +10,7 @@ from lightkeras.callbacks.learning_rate_monitor import LearningRateMonitor
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.callbacks.model_summary import ModelSummary
 from lightkeras.callbacks.non_finite_guard import NonFiniteGuard, NonFiniteLossError
+from lightkeras.callbacks.notebook_progress import NotebookProgress
 from lightkeras.callbacks.profiler import Profiler
 from lightkeras.callbacks.progress import ProgressBar
 from lightkeras.callbacks.report_writer import ReportWriter
@@ -31,6 +32,7 @@ __all__ = [
     "ModelSummary",
     "NonFiniteGuard",
     "NonFiniteLossError",
+    "NotebookProgress",
     "Profiler",
     "ProgressBar",
     "ReportWriter",

@@ -6,7 +6,7 @@ import keras
 
 from lightkeras.callbacks.callback_list import find_model
 from lightkeras.callbacks.defaults import default_callbacks, make_validation
-from lightkeras.callbacks.keras_checks import check_optimizer_use, set_direction
+from lightkeras.callbacks.keras_checks import check_optimizer_use, reject_swaps, set_direction
 from lightkeras.callbacks.validation import Validation
 from lightkeras.data import DataModule
 from lightkeras.utils.checks import ArgumentError, nearest
@@ -36,6 +36,7 @@ def assemble(
     names = metric_names(task, callbacks, validation)
     _require_known_monitors(callbacks, names)
     for callback in callbacks:
+        reject_swaps(callback, task)
         set_direction(callback, task)
         check_optimizer_use(callback, task)
     return callbacks, names

@@ -12,7 +12,7 @@ from lightkeras.callbacks.batch_hooks import BATCH_HOOKS, listens
 from lightkeras.callbacks.callback import Callback
 from lightkeras.callbacks.interval_means import IntervalMeans
 from lightkeras.callbacks.keras_state import KerasState
-from lightkeras.callbacks.log_values import numbers_of, to_json
+from lightkeras.callbacks.log_values import for_history, numbers_of, to_json
 from lightkeras.callbacks.stop_reason import reason_of
 from lightkeras.runs.run import Run
 from lightkeras.training import weight_averaging
@@ -163,9 +163,12 @@ class CallbackList(internals.SynchronousCallbackList):
         self._log(epoch)
         logs = {} if logs is None else logs
         for callback in self.callbacks:
-            only_numbers = isinstance(callback, keras.callbacks.History)
+            kept = for_history(logs, self._own_names()) if isinstance(callback, keras.callbacks.History) else logs
             with self._judged_weights(callback):
-                self._watch(callback, callback.on_epoch_end, epoch, numbers_of(logs) if only_numbers else logs)
+                self._watch(callback, callback.on_epoch_end, epoch, kept)
+
+    def _own_names(self) -> set[str]:
+        return {*self.model.train_sums.kinds, *self.model.test_sums.kinds}
 
     def on_train_end(self, logs=None):
         """Ends training; where a callback sets weights, their averages are set too, which they become after `fit`.

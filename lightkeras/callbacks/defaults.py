@@ -14,6 +14,7 @@ from lightkeras.callbacks.limit import Limit
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.callbacks.model_summary import ModelSummary
 from lightkeras.callbacks.non_finite_guard import NonFiniteGuard
+from lightkeras.callbacks.notebook_progress import NotebookProgress, in_notebook
 from lightkeras.callbacks.profiler import Profiler
 from lightkeras.callbacks.progress import ProgressBar
 from lightkeras.callbacks.report_writer import ReportWriter
@@ -45,12 +46,17 @@ def default_callbacks(
     used += [_profiler(trainer.profiler, task.total_steps)] if trainer.profiler else []
     used += [ModelSummary()] if trainer.enable_model_summary else []
     used += [CSVLogger(), TensorBoardLogger(), Timeline(), ReportWriter()] if trainer.logger else []
-    bars = any(isinstance(callback, keras.callbacks.ProgbarLogger) for callback in trainer.callbacks)
-    used += [ProgressBar()] if trainer.enable_progress_bar and not bars else []
+    bars = any(isinstance(callback, keras.callbacks.ProgbarLogger | ProgressBar) for callback in trainer.callbacks)
+    used += [make_progress()] if trainer.enable_progress_bar and not bars else []
     used += [SampleWriter()] if task.writes_samples and (trainer.logger or trainer.enable_checkpointing) else []
     used += [_checkpoint(trainer, task, validation)] if trainer.enable_checkpointing else []
     used += [ExportAtEnd(trainer.export)] if trainer.export else []
     return used
+
+
+def make_progress() -> ProgressBar:
+    """Makes the display for where the code runs: a notebook's cell, or a terminal."""
+    return NotebookProgress() if in_notebook() else ProgressBar()
 
 
 def _profiler(updates: str, total: int | None) -> Profiler:

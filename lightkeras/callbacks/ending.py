@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from lightkeras.callbacks.epoch_line import clock, format_value
 from lightkeras.callbacks.progress import ProgressBar
 from lightkeras.distribution.replicas import is_chief
+from lightkeras.report.page import REPORT
 from lightkeras.utils import entry_points
 from lightkeras.utils.messages import logger as messages
 
@@ -40,8 +41,9 @@ def announce_end(trainer: "Trainer", task: "TaskModule", run: "Run", seconds: fl
     updates = f"{task.global_step:,} update" + "s" * (task.global_step != 1)
     messages.info("%s (%s, %s)", reason, updates, clock(seconds))
     if bars and trainer.run_dir and trainer.enable_checkpointing:
-        for label, command in zip(("Next: ", "      "), next_commands(task, str(trainer.run_dir)), strict=False):
-            messages.info("%s%s", label, command)
+        messages.info("Next: %s", next_command(task, str(trainer.run_dir)))
+    if bars and trainer.run_dir and (report := trainer.run_dir / REPORT).exists():
+        messages.info("Report: %s", report)
 
 
 def _name_plan(trainer: "Trainer", task: "TaskModule", max_epochs: int) -> str:
@@ -51,13 +53,13 @@ def _name_plan(trainer: "Trainer", task: "TaskModule", max_epochs: int) -> str:
     return f"Ended by max_epochs={max_epochs}" + ("" if trainer.max_epochs else ", the default")
 
 
-def next_commands(task: "TaskModule", run_dir: str) -> list[str]:
-    """Returns the commands to use a trained task; for what no command can name, the call in Python."""
+def next_command(task: "TaskModule", run_dir: str) -> str:
+    """Returns the command that uses a trained task; for what no command can name, the call in Python."""
     name = command_name(task.described_class) if task.described_class is type(task) else None
     if name is None:
-        return [f"trainer.predict(model, data, ckpt_path={run_dir!r})"]
+        return f"trainer.predict(model, data, ckpt_path={run_dir!r})"
     use = "predict" if hasattr(task, "predict_command") else "test"
-    return [f"lightkeras {use} {name} --ckpt_path {run_dir}"]
+    return f"lightkeras {use} {name} --ckpt_path {run_dir}"
 
 
 def command_name(task_class: type) -> str | None:

@@ -79,6 +79,19 @@ def set_direction(callback: keras.callbacks.Callback, task: "TaskModule") -> Non
     callback.mode = direction
 
 
+def reject_swaps(callback: keras.callbacks.Callback, task: "TaskModule") -> None:
+    """Rejects Keras' `SwapEMAWeights` beside a task, whose averages the library exchanges itself.
+
+    Raises:
+        ArgumentError: It is one.
+    """
+    if isinstance(callback, keras.callbacks.SwapEMAWeights) and task.exchanges_averages:
+        raise ArgumentError(
+            "Expected `callbacks` of a task to be without SwapEMAWeights: validation uses the averages already. "
+            f"Received: {callback!r}"
+        )
+
+
 def check_optimizer_use(callback: keras.callbacks.Callback, task: "TaskModule") -> None:
     """Rejects a callback that needs what the task's optimizers do not have: a rate to set, or to be one.
 

@@ -5,6 +5,8 @@ import warnings
 import keras
 from keras import callbacks as keras_callbacks
 
+from lightkeras.utils import internals
+
 
 class KerasState:
     """Saves and restores a Keras callback, which has no `state_dict`: the attributes that training changes.
@@ -18,6 +20,7 @@ class KerasState:
         keras_callbacks.EarlyStopping: ("wait", "stopped_epoch", "best", "best_epoch"),
         keras_callbacks.ReduceLROnPlateau: ("best", "wait", "cooldown_counter"),
         keras_callbacks.ModelCheckpoint: ("best",),
+        keras_callbacks.SwapEMAWeights: (internals.SWAPPED,),
     }
 
     def __init__(self, callback: keras.callbacks.Callback):

@@ -1,6 +1,7 @@
 """Values that callbacks add to logs and states: numbers are kept, and JSON is checked."""
 
 import numbers
+from collections.abc import Container
 from typing import Any
 
 import keras
@@ -31,6 +32,22 @@ def numbers_of(logs: dict[str, Any]) -> dict[str, Any]:
     """Keeps the numbers of a dict of logs, as Python's."""
     found = {name: as_number(value) for name, value in logs.items()}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def for_history(logs: dict[str, Any], own: Container[str]) -> dict[str, Any]:
+    """Keeps the numbers of a dict of logs, and the arrays that a step returned, as lists: a checkpoint holds both.
+
+    Args:
+        logs: The logs of an epoch.
+        own: The names of the values that steps return.
+    """
+
+    def is_own(name: str) -> bool:
+        return name in own or name.removeprefix("val_") in own
+
+    arrays = {name: value.tolist() for name, value in logs.items() if isinstance(value, np.ndarray) and is_own(name)}
+    found = numbers_of(logs) | arrays
+    return {name: found[name] for name in logs if name in found}
 
 
 def is_speed(name: str) -> bool:

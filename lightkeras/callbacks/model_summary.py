@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 from rich.console import Console
@@ -48,17 +49,8 @@ class ModelSummary(Callback):
         if not self._told:
             self._told = True
             self.cost = cost_of_update(self.model.train_loop)
-            logger.info("One update: %s. Memory: %s", _describe_flops(self.cost), self._describe_memory())
-
-    def _describe_memory(self) -> str:
-        weights = variable_bytes(self.model.variables)
-        optimizers = variable_bytes(self.model.state_variables().values()) - weights
-        parts = [f"weights {amount(weights)}B", f"optimizers {amount(optimizers)}B"]
-        if self.cost and self.cost.flops.sizes_known:
-            parts.append(f"results within an update about {amount(self.cost.memory)}B (estimated)")
-        if peak := measured_peak():
-            parts.append(f"at most {amount(peak)}B allocated so far on the first GPU (TensorFlow)")
-        return ", ".join(parts)
+            memory = describe_memory(self.model, self.cost)
+            logger.info("One update: %s. Memory: %s", describe_flops(self.cost), memory)
 
 
 def _layers(layers: list[keras.layers.Layer], depth: int = 0) -> Iterator[tuple[int, keras.layers.Layer]]:
@@ -74,7 +66,20 @@ def _parameters(layer) -> int:
     return sum(math.prod(weight.shape) for weight in layer.weights)
 
 
-def _describe_flops(cost: UpdateCost | None) -> str:
+def describe_memory(task: Any, cost: UpdateCost | None) -> str:
+    """Says how much memory the variables of a built task and the results within an update take."""
+    weights = variable_bytes(task.variables)
+    optimizers = variable_bytes(task.state_variables().values()) - weights
+    parts = [f"weights {amount(weights)}B", f"optimizers {amount(optimizers)}B"]
+    if cost and cost.flops.sizes_known:
+        parts.append(f"results within an update about {amount(cost.memory)}B (estimated)")
+    if peak := measured_peak():
+        parts.append(f"at most {amount(peak)}B allocated so far on the first GPU (TensorFlow)")
+    return ", ".join(parts)
+
+
+def describe_flops(cost: UpdateCost | None) -> str:
+    """Says how many floating-point operations an update takes, or why that is not known."""
     if cost is None:
         return "floating-point operations not counted, as updates run op by op"
     total, notes = cost.flops

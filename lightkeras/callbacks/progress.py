@@ -69,8 +69,7 @@ class ProgressBar(Callback):
         self._pace, self._values = Pace(), {}
         self._began = self._looked = self._seen = time.monotonic()
         self._epoch, self._epoch_began = 0, self._began
-        if is_terminal(sys.stdout):
-            self._show_bar()
+        self.open_display()
 
     def _find_ranking(self) -> tuple[str | None, str]:
         """Returns the metric that ranks checkpoints, and "min" or "max"."""
@@ -81,7 +80,12 @@ class ProgressBar(Callback):
     def _callbacks(self, kind: type) -> list:
         return [callback for callback in self.run.callbacks.callbacks if isinstance(callback, kind)]
 
-    def _show_bar(self) -> None:
+    # ---- the display: what another one than the terminal overrides
+
+    def open_display(self) -> None:
+        """Begins to show the run."""
+        if not is_terminal(sys.stdout):
+            return
         self.show_on(Console(file=sys.stdout, highlight=False))
         self._live = Live(
             console=self._console, get_renderable=self.draw, transient=True, vertical_overflow="crop",
@@ -94,6 +98,32 @@ class ProgressBar(Callback):
         self._console = console
         self._ascii = not can_show(console.file, draw_bar(0.5, 3, False))
 
+    @property
+    def is_live(self) -> bool:
+        """Whether a bar shows the remaining time, so that lines need not."""
+        return self._live is not None
+
+    def refresh_display(self) -> None:
+        """Shows how far the run is; called every `refresh` seconds if `is_live`, else every `plain`."""
+        if not self._live:
+            now = time.monotonic()
+            self.show_line([*self._parts(now), *self._metric_parts(self._values, [])])
+
+    def show_line(self, parts: list[Part]) -> None:
+        """Shows a line that stays."""
+        if self._live:
+            self._console.print(self.fit(parts, columns_of(self._console.width)), crop=False, soft_wrap=True)
+        else:
+            print_line(str(self.fit(parts, columns_of())))
+
+    def close_display(self) -> None:
+        """Ends what `open_display` began; called twice after an error in the end."""
+        if self._live:
+            self._live.stop()
+            self._live = None
+
+    # ---- the run's hooks
+
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch, self._epoch_began = epoch, time.monotonic()
         self._pace.begin_epoch(self._epoch_began, self.model.global_step)
@@ -101,12 +131,11 @@ class ProgressBar(Callback):
     def on_train_batch_end(self, batch, logs=None):
         now = time.monotonic()
         self._pace.count(now, self.model.global_step)
-        if now - self._looked >= (self.refresh if self._live else self.plain):
+        if now - self._looked >= (self.refresh if self.is_live else self.plain):
             self._looked = now
             if now - self._seen >= OUTDATED:
                 self._see(logs, now)
-            if not self._live:
-                self._print([*self._parts(now), *self._metric_parts(self._values, [])])
+            self.refresh_display()
 
     def on_log(self, record):
         self._see(record, time.monotonic())
@@ -119,8 +148,8 @@ class ProgressBar(Callback):
         took = Part(clock(now - self._epoch_began), CLOCK)
         marked = [self.best_name] if self._is_best(values) else []
         speed = Part(format_speed(self._values), SPEED, "dim")
-        left = [] if self._live else [self._left(now, ended=True)]
-        self._print([self._where(), took, *self._metric_parts(values, marked), speed, *left])
+        left = [] if self.is_live else [self._left(now, ended=True)]
+        self.show_line([self._where(), took, *self._metric_parts(values, marked), speed, *left])
 
     def _is_best(self, values: dict[str, float]) -> bool:
         """Compares the monitored value with the best one before, and keeps the better."""
@@ -132,30 +161,19 @@ class ProgressBar(Callback):
         return True
 
     def on_train_end(self, logs=None):
-        self._hide_bar()
+        self.close_display()
 
     def on_exception(self, error):
-        shown = self._live is not None
-        self._hide_bar()
+        shown = self.is_live
+        self.close_display()
         if shown or self.model.global_step:
             ended = f"ended by {type(error).__name__} after update {self.model.global_step}"
             print_line(str(fit_line([self._where(), Part(ended)], columns_of())))
 
-    def _hide_bar(self) -> None:
-        if self._live:
-            self._live.stop()
-            self._live = None
-
     # ---- lines
 
-    def _print(self, parts: list[Part]) -> None:
-        if self._live:
-            line = self._fit(parts, columns_of(self._console.width))
-            self._console.print(line, crop=False, soft_wrap=True)
-        else:
-            print_line(str(self._fit(parts, columns_of())))
-
-    def _fit(self, parts: list[Part], columns: int) -> Text:
+    def fit(self, parts: list[Part], columns: int) -> Text:
+        """Joins the parts that fit, in characters that the stream has."""
         file = self._console.file if self._live else sys.stdout
         return fit_line([Part(to_shown(file, part.text), part.rank, part.style) for part in parts], columns)
 
@@ -172,7 +190,7 @@ class ProgressBar(Callback):
             Part(where), Part(bar, 2, "cyan"), Part("" if share is None else f"{share:4.0%}", 4), Part(step, 7),
             Part(first, 3), Part(second, 5), Part(best, 6), Part(left, 1),
         ]  # fmt: skip
-        return self._fit(parts, columns)
+        return self.fit(parts, columns)
 
     def _parts(self, now: float) -> list[Part]:
         """Makes the parts about the place in the run: epoch, update of the epoch, remaining time."""

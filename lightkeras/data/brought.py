@@ -112,16 +112,21 @@ def as_data_module(
     def convert(one):
         return as_dataset("validation_data", one, None if has_batches(one) else batch_size, False)
 
-    return BroughtData.of(train=train, val=map_sets(convert, validation_data))
+    return BroughtData.of(train=train, val=map_sets(convert, validation_data, train.element_spec))
 
 
-def as_evaluation_module(data: Any, batch_size: int | None = None) -> DataModule:
-    """Makes a `DataModule` of data that is brought for `validate`, `test` or `predict`; see `as_data_module`."""
+def as_evaluation_module(data: Any, batch_size: int | None = None, like: Any = None) -> DataModule:
+    """Makes a `DataModule` of data that is brought for `validate`, `test` or `predict`; see `as_data_module`.
+
+    Args:
+        data, batch_size: As for `as_data_module`.
+        like: The spec of a batch of the training; None if it is not known.
+    """
     if isinstance(data, DataModule):
         require(batch_size is None, "batch_size", "None with a DataModule, which has its own", batch_size)
         return data
     require_int("batch_size", batch_size, optional=True)
-    dataset = map_sets(lambda one: as_dataset("data", one, batch_size, False), data)
+    dataset = map_sets(lambda one: as_dataset("data", one, batch_size, False), data, like)
     return BroughtData.of(val=dataset, test=dataset, predict=dataset)
 
 

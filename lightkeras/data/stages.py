@@ -40,15 +40,21 @@ def training(data: DataModule, limit: int | float, overfit: int | float, parts: 
 
 def validation(data: DataModule, limit: int | float, overfit: int | float) -> dict[str, StageData]:
     """The validation data sets by name (with `overfit`, each is the training data); none where there is none."""
-    given = data.val_dataset()
+    given, like = data.val_dataset(), data.trained_on and data.trained_on.element_spec
     if overfit:
         found = training(data, limit, overfit, parts=1)
-        return dict.fromkeys(by_name("val_dataset", given), found)
-    return {} if given is None else _unshuffled_sets(given, data, "val_dataset", limit)
+        return dict.fromkeys(by_name("val_dataset", given, like), found)
+    return {} if given is None else _unshuffled_sets(given, data, "val_dataset", limit, like)
 
 
-def evaluation(data: DataModule, method: str, limit: int | float = 1.0) -> dict[str, StageData]:
+def evaluation(data: DataModule, method: str, limit: int | float = 1.0, like: Any = None) -> dict[str, StageData]:
     """The data sets of `data.METHOD()` by name, unshuffled. One without a name has the name `named_sets.UNNAMED`.
+
+    Args:
+        data: The data.
+        method: The name of its method.
+        limit: Number or share of the batches that are used.
+        like: The spec of a batch of the training; None if it is not known.
 
     Raises:
         ValueError: There is none for this stage, or there are several to predict on.
@@ -56,13 +62,13 @@ def evaluation(data: DataModule, method: str, limit: int | float = 1.0) -> dict[
     """
     given = getattr(data, method)()
     if method == "predict_dataset":
-        names = list(given) if is_named(given) else None
+        names = list(given) if is_named(given, like) else None
         require(names is None, method, "one data set: outputs have no place for several", names)
-    return _unshuffled_sets(given, data, method, limit)
+    return _unshuffled_sets(given, data, method, limit, like)
 
 
-def _unshuffled_sets(given: Any, data: DataModule, method: str, limit: int | float) -> dict[str, StageData]:
-    sets = by_name(method, given)
+def _unshuffled_sets(given: Any, data: DataModule, method: str, limit: int | float, like: Any) -> dict[str, StageData]:
+    sets = by_name(method, given, like)
     return {name: _unshuffled(convert(one, data, method), limit) for name, one in sets.items()}
 
 
@@ -78,7 +84,7 @@ def require_dataset(data: DataModule, name: str) -> BatchedDataset:
 
 def require_datasets(data: DataModule, name: str) -> dict[str, BatchedDataset]:
     """Calls `data.NAME()`, which may give several data sets by name, and checks the result as `require_dataset`."""
-    sets = by_name(name, getattr(data, name)())
+    sets = by_name(name, getattr(data, name)(), data.trained_on and data.trained_on.element_spec)
     return {key: convert(one, data, name) for key, one in sets.items()}
 
 

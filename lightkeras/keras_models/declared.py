@@ -21,6 +21,7 @@ class DeclaredByModel(KerasMethods):
     """
 
     model: keras.Model
+    exchanges_averages = False
 
     def model_of_callbacks(self) -> keras.Model:
         """Returns the model that Keras' callbacks get."""

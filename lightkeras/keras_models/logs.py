@@ -48,6 +48,7 @@ class LastLogs:
 
     def __init__(self, kinds: dict[str, tf.TensorSpec]):
         self.kinds = kinds
+        self._losses = [name for name in kinds if "loss" in name.lower()]
         self._sizes = [math.prod(spec.shape) for spec in kinds.values()]
         self.reset()
 
@@ -76,13 +77,17 @@ class LastLogs:
         """Puts the values of a step in place of the last ones."""
         values, non_finite = carried
         parts = tf.split(reduced[:-1], self._sizes) if self._sizes else []
-        bad = [
-            tf.reduce_any(~tf.math.is_finite(part)) if "loss" in name.lower() else tf.constant(False)
-            for name, part in zip(self.kinds, parts, strict=True)
-        ]
+        bad = [self._is_bad(name, part) for name, part in zip(self.kinds, parts, strict=True)]
         rows = values[-1:] + reduced[-1:]
         first = tf.where(tf.stack(bad) & (non_finite < 0), update, non_finite) if bad else non_finite
         return tf.concat([reduced[:-1], rows], axis=0), first
+
+    def _is_bad(self, name: str, part: tf.Tensor) -> tf.Tensor:
+        """Whether a loss is not finite; where no name has "loss" in it, whether a number is NaN."""
+        if name in self._losses:
+            return tf.reduce_any(~tf.math.is_finite(part))
+        scalar = not self._losses and self.kinds[name].shape.rank == 0
+        return tf.math.is_nan(part[0]) if scalar else tf.constant(False)
 
     def between(self, before: Any, values: np.ndarray) -> np.ndarray:
         """Returns `values`: Keras' logs are of the epoch so far, or of the last step."""

@@ -1,5 +1,6 @@
 """Traces the steps of a plain model once, before training: every variable is created, and nothing is trained."""
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -29,11 +30,20 @@ class Trace(NamedTuple):
 
 def trace(step: Callable[[Any], Any], spec: Any, strategy: tf.distribute.Strategy) -> Trace:
     """Traces `step` on batches of `spec`, as the training will."""
-    with internals.scratch_graph("build") as graph:
+    with internals.scratch_graph("build") as graph, tf.variable_creator_scope(_lift):
         outputs = strategy.run(step, args=(internals.placeholders(spec),))
         first = tf.nest.map_structure(lambda value: strategy.experimental_local_results(value)[0], outputs)
         values = {name: tf.convert_to_tensor(value) for name, value in flatten_logs(first).items()}
     return Trace(_kinds(values), internals.used_variables(graph), graph)
+
+
+def _lift(next_creator: Callable[..., Any], **arguments: Any) -> Any:
+    """Takes the first value of a variable out of the graph, where it is a constant: Keras' Nadam makes such a one."""
+    first = arguments.get("initial_value")
+    known = tf.get_static_value(first) if tf.is_tensor(first) else None
+    if known is not None:
+        arguments["initial_value"] = functools.partial(tf.constant, known)
+    return next_creator(**arguments)
 
 
 def rehearse(step: Callable[[Any], Any], batch: Any, known: Callable[[], list[Any]]) -> Trace:

@@ -1,9 +1,7 @@
-"""The weights of a task by layer, and the memory that its variables take."""
+"""The weights of a task by layer."""
 
 import math
 from typing import Any, NamedTuple
-
-import tensorflow as tf
 
 
 class Weights(NamedTuple):
@@ -33,17 +31,3 @@ def list_weights(task: Any) -> list[Weights]:
         )
         for layer, weights in layers.items()
     ]
-
-
-def state_bytes(task: Any) -> int:
-    """Returns the bytes of all variables that a checkpoint holds: weights, optimizer slots, generators."""
-    return sum(math.prod(one.shape) * tf.as_dtype(one.dtype).size for one in task.state_variables().values())
-
-
-def write_bytes(count: float) -> str:
-    """`512 bytes`, `1.5 kB`, `2.25 GB`."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            break
-        count /= 1000
-    return f"{count:.3g} {unit}"

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import dataclasses
+import io
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -20,18 +21,18 @@ from lightkeras.data.brought import as_data_module
 from lightkeras.data.named_sets import UNNAMED
 from lightkeras.keras_models.accept import as_task
 from lightkeras.preview.examples import draw_example, read_examples
-from lightkeras.preview.model import Weights, list_weights, state_bytes, write_bytes
+from lightkeras.preview.model import Weights, list_weights
 from lightkeras.preview.timing import Stopwatch, Timing
 from lightkeras.task import TaskModule
 from lightkeras.trainer import Trainer
 from lightkeras.utils.seeds import seeded
-from lightkeras.utils.terminal import columns_of
+from lightkeras.utils.terminal import MAX_COLUMNS, columns_of
 
 QUIET = {
     "logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False,
 }  # fmt: skip
 INDENT = 2  # columns
-VALIDATED = 2  # batches of the timed validation
+VALIDATED = 4  # batches of the timed validation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Preview:
-    """What a run will be. Printed by `rich.print`, and by the command `lightkeras show`.
+    """What a run will be. `print` writes it in plain lines; the command `lightkeras show` prints it in colours.
 
     Attributes:
         title: Task and data.
@@ -55,7 +56,7 @@ class Preview:
         spec: Shape and dtype of each entry of a batch, by name.
         examples: What the data shows of three examples.
         weights: The weights by layer.
-        state_bytes: Bytes of weights, optimizer slots and other variables.
+        costs: Sentences about the floating-point operations and the memory of an update.
         steps_per_epoch, total_steps: Updates; the total is None where only time or a callback ends the run.
         timing: Seconds of an update and of a validation.
         validations: Validations of the run.
@@ -68,7 +69,7 @@ class Preview:
     spec: dict[str, str]
     examples: list[Any]
     weights: list[Weights]
-    state_bytes: int
+    costs: list[str]
     steps_per_epoch: int
     total_steps: int | None
     timing: Timing
@@ -79,6 +80,10 @@ class Preview:
     def parameters(self) -> int:
         """The elements of all weights."""
         return sum(one.parameters for one in self.weights)
+
+    def __str__(self) -> str:
+        """The preview in plain lines of at most 100 columns."""
+        return _draw(self, Console(file=io.StringIO(), width=MAX_COLUMNS, color_system=None))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         width = options.max_width - INDENT
@@ -98,8 +103,7 @@ class Preview:
         table = Table.grid("layer", Column("parameters", justify="right", no_wrap=True), "shapes", padding=(0, 2, 0, 0))
         for one in self.weights:
             table.add_row(Text(one.layer), f"{one.parameters:,}", Text(one.shapes))
-        total = f"{self.parameters:,} parameters; with the optimizers' state {write_bytes(self.state_bytes)}"
-        return [table, total]
+        return [table, f"{self.parameters:,} parameters", *self.costs]
 
     def _describe_time(self) -> list[str]:
         total = f"{self.total_steps:,} updates, " if self.total_steps else "Updates: "
@@ -119,10 +123,13 @@ def print_preview(preview: Preview) -> None:
     """Prints a preview, in lines that fit the terminal."""
     console = Console(highlight=False, emoji=False)
     console.width = columns_of(console.width if console.is_terminal else None)
+    print(_draw(preview, console))
+
+
+def _draw(preview: Preview, console: Console) -> str:
     with console.capture() as captured:
-        console.print(preview)
-    for line in captured.get().splitlines():
-        print(line.rstrip())
+        console.print(preview, highlight=False, emoji=False)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
 def show(
@@ -137,7 +144,7 @@ def show(
         trainer: The arguments of the Trainer that the run will have. Its callbacks are left out.
 
     Returns:
-        A preview. `rich.print(show(...))` prints it.
+        A preview, to be printed.
     """
     data = as_data_module(data, validation_data, batch_size)
     subject: Any = type(task)(**copy.deepcopy(task.init_args)) if isinstance(task, TaskModule) else as_task(task)
@@ -150,7 +157,6 @@ def show(
             return {
                 "spec": {name: _describe_spec(one) for name, one in named_entries(built.spec).items()},
                 "weights": list_weights(built),
-                "state_bytes": state_bytes(built),
                 "steps_per_epoch": built.steps_per_epoch,
                 "total_steps": built.total_steps,
             }  # fmt: skip
@@ -170,7 +176,8 @@ def show(
     title = f"{subject.title} on {type(data).__name__}"
     return Preview(
         title, dict(data.init_args), _list_splits(data, timed, limit), examples=examples, timing=timing,
-        validations=validations, seconds=seconds, **watch.seen,
+        costs=watch.costs, validations=validations,
+        seconds=seconds, **watch.seen,
     )  # fmt: skip
 
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from lightkeras.callbacks import Callback
+from lightkeras.callbacks.model_summary import describe_flops, describe_memory
+from lightkeras.profiling.update import cost_of_update
 
 ENOUGH, AT_MOST = 2.0, 20.0  # seconds to time: with three calls at least, and in any case
 
@@ -28,6 +30,9 @@ class Stopwatch(Callback):
 
     Args:
         look: Called with the built task before the first update; its result is `seen`.
+
+    Attributes:
+        costs: Sentences about the floating-point operations and the memory of an update.
     """
 
     order = 90
@@ -38,19 +43,27 @@ class Stopwatch(Callback):
         super().__init__()
         self._look = look
         self.seen: Any = None
-        self._marks: list[tuple[float, int]] = []
+        self.costs: list[str] = []
+        self._calls: list[tuple[float, int]] = []  # seconds and updates
         self._validated: float | None = None
 
     def on_train_begin(self, logs=None):
-        self.seen, self._marks, self._validated = self._look(self.model), [], None
-        self._began = self._ended = time.perf_counter()
+        self.seen, self._calls, self._validated = self._look(self.model), [], None
+        self._step = self.model.global_step
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._began = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
         self.model.train_sums.values.numpy()  # waits for the device
         self._ended = time.perf_counter()
-        self._marks.append((self._ended, self.model.global_step))
-        took = self._ended - self._marks[0][0]
-        if took >= AT_MOST or (took >= ENOUGH and len(self._marks) > 3):
+        self._calls.append((self._ended - self._began, self.model.global_step - self._step))
+        self._step = self.model.global_step
+        if len(self._calls) == 1:
+            cost = cost_of_update(self.model.train_loop)
+            self.costs = [f"An update: {describe_flops(cost)}", f"Memory: {describe_memory(self.model, cost)}"]
+        took = sum(seconds for seconds, _ in self._calls[1:])
+        if took >= AT_MOST or (took >= ENOUGH and len(self._calls) > 3):
             self.model.stop_training = True
 
     def on_validation_end(self, record):
@@ -59,6 +72,7 @@ class Stopwatch(Callback):
     @property
     def timing(self) -> Timing:
         """What was measured."""
-        (first, from_step), (last, to_step) = self._marks[0], self._marks[-1]
-        updates = to_step - from_step
-        return Timing(first - self._began, (last - first) / updates if updates else None, self._validated)
+        first, *calls = self._calls
+        later = calls[len(calls) // 2 :]  # the number of updates in a call grows at first
+        seconds, updates = (sum(numbers) for numbers in zip(*later, strict=True)) if later else (0.0, 0)
+        return Timing(first[0], seconds / updates if updates else None, self._validated)

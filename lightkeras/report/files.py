@@ -5,6 +5,12 @@ from pathlib import Path
 from lightkeras.utils.paths import Folder
 
 
+def names_of(folder: Folder) -> tuple[str, str]:
+    """Returns the names of the folder's parent and of the folder, also of "."."""
+    where = folder.absolute() if isinstance(folder, Path) else folder
+    return where.parent.name, where.name
+
+
 def read_bytes(folder: Folder, name: str) -> bytes | None:
     """Reads a file; None if it is missing, no file, or a link that leads out of the folder."""
     path = folder / name

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from lightkeras.report.blocks import Section, from_json
-from lightkeras.report.files import read_bytes, read_text
+from lightkeras.report.files import names_of, read_bytes, read_text
 from lightkeras.report.rows import Rows, parse_rows
 from lightkeras.runs import timeline
 from lightkeras.runs.lock import LOCK
@@ -48,8 +48,7 @@ class RunRecord:
     @property
     def name(self) -> str:
         """`TASK / NAME`, as its folders are called."""
-        where = self.folder.absolute() if hasattr(self.folder, "absolute") else self.folder
-        return f"{where.parent.name} / {where.name}"
+        return " / ".join(names_of(self.folder))
 
     @functools.cached_property
     def config_text(self) -> str:

@@ -1,6 +1,8 @@
 """The sections of one run's page."""
 
 import dataclasses
+import hashlib
+import json
 from typing import Any
 
 import yaml
@@ -167,7 +169,9 @@ def _origin(record: RunRecord) -> Section:
         versions += [[name, event[name]] for name in ("platform", "devices") if event.get(name)]
         blocks.append(Table(["what", "version"], versions, "Versions"))
     if record.state:
-        facts = {"seed": record.state.get("seed"), **dict(_facts(record.state.get("data_state") or {}))}
+        known = record.state.get("data_state") or {}
+        digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:32]
+        facts = {"seed": record.state.get("seed"), **dict(_facts(known)), "digest of these": digest}
         blocks.append(Table(["what", "value"], [[k, v] for k, v in facts.items()], "Data, as the checkpoints know it"))
     return Section("Versions and data", blocks)
 

@@ -9,7 +9,7 @@ import yaml
 
 from lightkeras.report.blocks import Section, Table, Text
 from lightkeras.report.charts import Chart, Line, draw, show
-from lightkeras.report.files import read_text
+from lightkeras.report.files import names_of, read_text
 from lightkeras.report.record import duration
 from lightkeras.utils.paths import Folder
 
@@ -32,7 +32,7 @@ class SearchRecord:
     @property
     def name(self) -> str:
         """The folder's name."""
-        return f"search / {(self.folder.absolute() if hasattr(self.folder, 'absolute') else self.folder).name}"
+        return f"search / {names_of(self.folder)[1]}"
 
     @functools.cached_property
     def identity(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
@@ -51,7 +51,7 @@ class Run:
     stopped_by: str | None = None
     reason: str | None = None
     began: float = dataclasses.field(default_factory=time.time)
-    seconds: Counter[str] = dataclasses.field(default_factory=Counter)
+    seconds: defaultdict[str, float] = dataclasses.field(default_factory=lambda: defaultdict(float))
 
     @contextlib.contextmanager
     def timed(self, activity: str) -> Iterator[None]:

@@ -45,6 +45,8 @@ class KerasMethods(internals.CompleteModel):
 
     # ---- what differs for a plain Keras model
 
+    exchanges_averages = True  # for validation
+
     def model_of_callbacks(self) -> keras.Model:
         """Returns the model that Keras' callbacks get. (Keras' saving would follow an attribute that is the task.)"""
         return self

@@ -19,6 +19,8 @@ from tensorflow.python.eager import context as tensorflow_context
 from tensorflow.python.framework import ops as tensorflow_ops
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
+SWAPPED = "_ema_weights_in_model"  # of SwapEMAWeights: whether the weights are the averages now
+
 # ---- Keras: layers
 
 
@@ -92,10 +94,7 @@ def concat_replicas(outputs: Any, strategy: tf.distribute.Strategy) -> Any:
 
 
 class SynchronousCallbackList(keras.callbacks.CallbackList):
-    """A list that calls its callbacks on the training thread.
-
-    From another thread, a callback that writes files would see a later step's weights.
-    """
+    """A list that calls its callbacks on the training thread: from another, files would get a later step's weights."""
 
     def _configure_async_dispatch(self, callbacks) -> None:
         """Dispatches nothing to other threads."""

@@ -20,7 +20,7 @@ from lightkeras.verifier.comparison import ROUNDING
 from lightkeras.verifier.report import Report, Result
 from lightkeras.verifier.short_run import QUIET
 
-STEPS, STOP = 3, 4  # of an epoch; a run is stopped after this update, within its second epoch
+STEPS = 3  # of an epoch
 CLAIMS = {
     "same_seed": "two runs with one seed are equal",
     "hidden_state": "a checkpoint holds everything that a step changes",
@@ -31,7 +31,7 @@ CLAIMS = {
     "micro_batches": "two micro-batches make the update of one batch",
 }
 _OWN = "the model's own step computes its loss and applies its gradients. As a TaskModule it keeps this promise"
-_LATE = "The state that a run needs is in `hidden_state`, or drawn from a generator without a seed"
+_LATE = "a state that no variable holds, or numbers drawn from a generator without a seed"
 
 
 class _Subject:
@@ -56,6 +56,12 @@ class _Subject:
         Trainer(**{**QUIET, **defaults, **arguments}).fit(model, ckpt_path=ckpt_path, **self._data)
         return {name: np.array(variable) for name, variable in find_variables(model).items()}
 
+    @property
+    def stop(self) -> int:
+        """The update after which a run is stopped: the first of the second epoch, unless that is the last one."""
+        steps = stages.training(as_data_module(**self._data), STEPS, 0, 1).steps
+        return steps + (steps > 1)
+
     def find_hidden(self) -> list[str]:
         """Names what a step keeps where no checkpoint finds it."""
         model = self.build()
@@ -78,13 +84,14 @@ def check_model(build: Callable[[], keras.Model], data: dict[str, Any]) -> Repor
         data: The keywords of `Trainer.fit`: "data", "validation_data", "batch_size", ...
     """
     subject = _Subject(build, data)
-    reference = subject.train()
+    reference, hidden = subject.train(), subject.find_hidden()
+    why = f"see `hidden_state`: {'; '.join(hidden)}" if hidden else ""
     findings = {
-        "same_seed": _compare(subject.train(), reference, 0.0, "a number drawn without a seed"),
-        "hidden_state": _hidden(subject.find_hidden()),
-        "resume": _resume(subject),
-        "steps_per_execution": _compare(subject.train(steps_per_execution=3), reference, ROUNDING, _LATE),
-        "xla": _xla(subject, reference),
+        "same_seed": _compare(subject.train(), reference, 0.0, why or "a number drawn without a seed"),
+        "hidden_state": _hidden(hidden),
+        "resume": _resume(subject, why or _LATE),
+        "steps_per_execution": _compare(subject.train(steps_per_execution=3), reference, ROUNDING, why or _LATE),
+        "xla": _xla(subject, reference, why or "XLA rounds or draws differently"),
         "replicas": ("SKIP", None, None, f"as Keras does it, not to rounding: {_OWN}"),
         "micro_batches": ("SKIP", None, None, f"not possible: {_OWN}"),
     }  # fmt: skip
@@ -110,15 +117,15 @@ def _hidden(found: list[str]) -> tuple:
     return ("FAIL", float(len(found)), 0.0, "\n".join(found)) if found else ("PASS", 0.0, 0.0, "")
 
 
-def _resume(subject: _Subject) -> tuple:
+def _resume(subject: _Subject, cause: str) -> tuple:
     with tempfile.TemporaryDirectory() as folder:
         whole = subject.train(f"{folder}/whole")
-        subject.train(f"{folder}/cut", max_steps=STOP)
-        return _compare(subject.train(f"{folder}/cut", "last"), whole, 0.0, _LATE)
+        subject.train(f"{folder}/cut", max_steps=subject.stop)
+        return _compare(subject.train(f"{folder}/cut", "last"), whole, 0.0, cause)
 
 
-def _xla(subject: _Subject, reference: dict) -> tuple:
+def _xla(subject: _Subject, reference: dict, cause: str) -> tuple:
     try:
-        return _compare(subject.train(jit_compile=True), reference, ROUNDING, "XLA rounds or draws differently")
+        return _compare(subject.train(jit_compile=True), reference, ROUNDING, cause)
     except (tf.errors.OpError, NotImplementedError) as error:
         return "SKIP", None, None, f"XLA cannot compile the step: {str(error).splitlines()[0][:200]}"

@@ -89,7 +89,8 @@ class Subject:
             given = val_dataset()
             if given is None:
                 return shorten(train_dataset(), "train_dataset")
-            return map_sets(lambda one: shorten(one, "val_dataset"), given)
+            like = stages.convert(train_dataset(), data, "train_dataset").element_spec
+            return map_sets(lambda one: shorten(one, "val_dataset"), given, like)
 
         data.train_dataset = lambda: shorten(train_dataset(), "train_dataset")
         data.val_dataset = shorten_validation

@@ -11,22 +11,23 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 AXE = Path(axe_core_python.__file__).parent / "axe.min.js"
 SERIOUS = ("serious", "critical")
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
 
 class Browser:
     """A tab that knows what the page asked for and complained of."""
 
     def __init__(self):
-        programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
-        if None in programs:
-            pytest.skip("needs Debian's packages chromium and chromium-driver")
+        program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+        driver = shutil.which("chromedriver")
+        if program is None or driver is None:
+            pytest.skip("needs Chromium and chromedriver: Debian's packages chromium and chromium-driver")
         options = webdriver.ChromeOptions()
-        options.binary_location = str(programs[0])
+        options.binary_location = program
         for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
             options.add_argument(argument)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(programs[1])))
-        self.requests: list[str] = []
+        self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
 
     def show(self, url: str, width: int = 1280, theme: str = "light") -> None:
         """Opens a page at a width in pixels, "light" or "dark"."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("lightkeras", "tasks", "benchmarks")
+SCRIPT = "# ---\n# jupyter:"  # the beginning of a percent script, which is a notebook and no module
 
 
 class Source(NamedTuple):
@@ -53,8 +54,9 @@ def nodes(tree: ast.Module) -> tuple[ast.AST, ...]:
 
 @functools.cache
 def sources(*packages: str) -> tuple[Source, ...]:
-    """Returns every file of the packages (by default of all three)."""
-    return tuple(read(path) for package in packages or PACKAGES for path in sorted((ROOT / package).rglob("*.py")))
+    """Returns every file of the packages (by default of all three); notebooks are left out."""
+    found = (read(path) for package in packages or PACKAGES for path in sorted((ROOT / package).rglob("*.py")))
+    return tuple(source for source in found if not source.text.startswith(SCRIPT))
 
 
 @functools.cache

@@ -215,12 +215,12 @@ def test_orbax_checkpoint(tmp_path):
 
 REFUSED = {
     "BackupAndRestore": (lambda folder: callbacks.BackupAndRestore(str(folder)), 'use ckpt_path="auto"'),
-    "SwapEMAWeights": (lambda folder: callbacks.SwapEMAWeights(), "validation uses the averages already"),
     "CallbackList": (lambda folder: callbacks.CallbackList([]), "pass its callbacks one by one"),
 }
 WORK = {
     "CSVLogger", "Callback", "EarlyStopping", "History", "LambdaCallback", "LearningRateScheduler", "ModelCheckpoint",
-    "OrbaxCheckpoint", "ProgbarLogger", "ReduceLROnPlateau", "RemoteMonitor", "TensorBoard", "TerminateOnNaN",
+    "OrbaxCheckpoint", "ProgbarLogger", "ReduceLROnPlateau", "RemoteMonitor",
+    "SwapEMAWeights", "TensorBoard", "TerminateOnNaN",
 }  # fmt: skip
 
 

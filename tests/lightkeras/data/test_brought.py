@@ -9,6 +9,7 @@ from helpers.toys import quiet
 
 import lightkeras as lk
 from lightkeras.data.brought import as_data_module, as_evaluation_module
+from lightkeras.data.named_sets import UNNAMED, by_name
 from lightkeras.data.streamed import StreamedDataset
 from lightkeras.distribution.strategies import make_strategy
 
@@ -245,3 +246,19 @@ def test_evaluation_modules_pass_data_modules_on():
 def test_the_promise_is_checked_on_data_as_it_is(data):
     report = lk.check(Line(), data, only=["padding", "splits"])
     assert [result.status for result in report.results] == ["PASS", "SKIP"]
+
+
+# ---- one data set or several by name
+
+
+def test_a_dict_of_dicts_is_told_apart_by_the_training_data():
+    pair = {"x": {"a": X, "b": X}, "y": {"a": Y, "b": Y}}
+    assert by_name("val_dataset", pair, like={"x": ..., "y": ..., "weight": ...}) == {UNNAMED: pair}
+    assert by_name("val_dataset", pair, like={"a": ..., "b": ...}) == pair
+    assert by_name("val_dataset", {"x": {"a": X}, "y": {"a": X[:3]}}).keys() == {"x", "y"}  # no batch has two lengths
+    for like in (None, {"c": ...}, (X, Y, W)):
+        with pytest.raises(ValueError, match=r"one data set or several by name. Received: a dict of dicts.*x, y"):
+            by_name("val_dataset", pair, like=like)
+    found = as_data_module({"x": X, "y": Y}, {"clean": {"x": X, "y": Y}, "bent": {"x": X, "y": Y}}).val_dataset()
+    assert list(found) == ["clean", "bent"]
+    assert not isinstance(as_data_module(pair, pair).val_dataset(), dict)

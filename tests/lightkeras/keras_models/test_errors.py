@@ -6,6 +6,9 @@ import pytest
 import tensorflow as tf
 from helpers.toys import quiet
 
+from lightkeras.utils import internals
+from lightkeras.verifier.plain_models import check_model
+
 X, Y = np.ones((8, 3), np.float32), np.zeros((8, 1), np.float32)
 
 
@@ -26,22 +29,40 @@ def test_a_model_that_was_built_under_no_strategy():
         quiet(max_epochs=1, devices=2).fit(build(), (X, Y))
 
 
+def test_workers_are_refused_with_the_reason(monkeypatch):
+    monkeypatch.setattr(internals, "has_workers", lambda strategy: True)
+    with pytest.raises(ValueError, match=r"of one process.*Keras' own fit fails with several workers.*As a TaskModule"):
+        quiet(max_epochs=1).fit(build(), (X, Y))
+
+
 @pytest.mark.parametrize("asked", [{"micro_batches": 2}, {"gradient_clip_val": 1.0}, {"log_gradient_norm": True}])
 def test_updates_that_only_the_library_makes(asked):
     with pytest.raises(ValueError, match=f"Expected `{next(iter(asked))}` to be .*makes its updates itself"):
         quiet(max_epochs=1, **asked).fit(build(), (X, Y))
 
 
-def test_hidden_state_is_named_when_the_run_starts(caplog):
-    class Noisy(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.dense = keras.layers.Dense(1)
+class Noisy(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(1)
 
-        def call(self, x):
-            return self.dense(x + tf.random.normal(tf.shape(x)))
+    def call(self, x):
+        return self.dense(x + tf.random.normal(tf.shape(x)))
 
+
+def build_noisy() -> keras.Model:
     model = Noisy()
     model.compile("sgd", "mse")
-    quiet(max_epochs=1).fit(model, (X, Y))
+    return model
+
+
+def test_hidden_state_is_named_when_the_run_starts(caplog):
+    quiet(max_epochs=1).fit(build_noisy(), (X, Y))
     assert "RandomStandardNormal (test_errors.py:" in caplog.text
+
+
+def test_check_names_hidden_draws_as_the_cause():
+    report = check_model(build_noisy, {"data": (X, Y), "batch_size": 2})
+    for name in ("hidden_state", "resume", "xla"):
+        assert report[name].status == "FAIL", name
+        assert "RandomStandardNormal (test_errors.py:" in report[name].note, name

@@ -13,7 +13,6 @@ import lightkeras as lk
 from lightkeras.cli.main import main
 from lightkeras.preview import pictures, timing
 from lightkeras.preview.examples import draw_example
-from lightkeras.preview.model import write_bytes
 from lightkeras.preview.preview import Split
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras', of variables
@@ -38,12 +37,12 @@ def test_a_task():
     assert all(re.match(r"class [01] at \[", example) for example in shown.examples) and len(shown.examples) == 3
     assert [one.parameters for one in shown.weights] == [4 * 5 + 5, 5 * 2 + 2] and shown.parameters == 37
     assert shown.weights[0].shapes == "kernel (4, 5), bias (5,)"
-    assert shown.state_bytes >= 3 * 4 * 37  # weights and Adam's two slots
     assert (shown.steps_per_epoch, shown.total_steps, shown.validations) == (3, 12, 2)
     first, update, validation = shown.timing
     assert 0 < update < first and validation > 0
     assert shown.seconds == pytest.approx(first + 12 * update + 2 * validation)
     assert not task.built
+    assert "  train: 37 examples, 5 batches of 8" in str(shown).splitlines() and str(shown).isascii()
 
 
 def test_a_plain_model_stays_as_it_is():
@@ -53,6 +52,7 @@ def test_a_plain_model_stays_as_it_is():
     x, before = np.ones((20, 4), np.float32), model.get_weights()
     shown = lk.show(model, (x, x[:, :1]), batch_size=5, max_steps=9)
     assert shown.splits == [Split("train", 20, 5, 4)] and shown.validations == 0
+    assert shown.costs[0] == "An update: 80 FLOP in products" and shown.costs[1].startswith("Memory: weights 20 ")
     assert (shown.total_steps, shown.parameters) == (9, 5) and shown.examples[0]["y"].shape == (1,)
     assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
     assert int(model.optimizer.iterations) == 0
@@ -101,7 +101,3 @@ def test_pictures_in_colours():
     picture[0], picture[1] = (255, 0, 0), (0, 0, 255)
     line = pictures.draw_colours(pictures.to_pixels(picture)).split("\n")[0]
     assert str(line) == "▀" * 8 and str(line.spans[0].style) == "#ff0000 on #0000ff"
-
-
-def test_bytes():
-    assert [write_bytes(n) for n in (512, 1500, 2.25e9, 3e12)] == ["512 bytes", "1.5 kB", "2.25 GB", "3e+03 GB"]

@@ -1,5 +1,6 @@
 """The page of a run, of several, of a search: made from folders alone, whatever state they are in."""
 
+import hashlib
 import itertools
 import json
 import os
@@ -83,6 +84,19 @@ def test_texts_stay_texts(run):
     assert Content(page).tags.count("script") == 0 and "<b>" not in page.replace('<b dir="auto">', "")
     assert page.count("&lt;script&gt;alert(") >= 8 and 'alt="&lt;script&gt;' in page
     assert '<pre dir="auto"' in page and "שלום" in page
+
+
+def test_the_data_is_what_the_newest_whole_checkpoint_knows(run):
+    for step, words in ((10, ["a"]), (20, [f"word {i}" for i in range(50)])):
+        (run / f"checkpoints/step_{step:09d}").mkdir(parents=True)
+        state = {"seed": 7, "data_state": {"vocabulary": {"words": words}}}
+        (run / f"checkpoints/step_{step:09d}/manifest.json").write_text(json.dumps({"state": state}))
+    (run / "checkpoints/step_000000030").mkdir()
+    found = texts(run)
+    data = found[found.index("Data, as the checkpoints know it") :]
+    assert data[3:7] == ["seed", "7", "vocabulary.words", "50 entries"]
+    digest = hashlib.sha256(json.dumps(state["data_state"]).encode()).hexdigest()[:32]
+    assert data[7:9] == ["digest of these", digest]
 
 
 def test_what_is_half_written_or_missing_is_left_out(run):

@@ -479,6 +479,10 @@ def test_a_callback_list_gives_its_history():
     assert model.history is history
 
 
+def test_swap_ema_weights_knows_whether_it_has_swapped():
+    assert getattr(keras.callbacks.SwapEMAWeights(), internals.SWAPPED) is False
+
+
 def test_shuffles():
     data = tf.data.Dataset.range(4)
     with_seed, fixed = data.shuffle(4, seed=1), data.shuffle(4, seed=2, reshuffle_each_iteration=False).batch(2)
