@@ -30,7 +30,7 @@ from lightkeras.runs.saver import RunSaver
 from lightkeras.task import TaskModule
 from lightkeras.trainer_arguments import TrainerArguments, require_changeable, require_task
 from lightkeras.training.determinism import make_deterministic
-from lightkeras.training.loop import Source
+from lightkeras.training.loop import Source, as_unreadable
 from lightkeras.training.optimizers import UpdateSettings
 from lightkeras.training.precision import use_precision
 from lightkeras.training.strategy_choice import choose_strategy
@@ -83,7 +83,7 @@ class Trainer(TrainerArguments):
         steps_per_execution: Updates per call; "auto" fills some tens of milliseconds. Callbacks come at the edges of
             calls, so "auto" is 1 if a callback listens to batches without declaring `accepts_many_steps`.
         callbacks: Keras callbacks; a callback of the same class replaces a default.
-        logger: True: metrics.csv and TensorBoard. False: neither.
+        logger: True: metrics.csv and TensorBoard. False: none. Or names, "csv,tensorboard,mlflow,wandb" or a list.
         enable_checkpointing: Save the run.
         checkpoint_every_n_steps: Save after every n updates too, not only after each epoch and validation.
         checkpoint_every_seconds: Save this number of seconds after the last save too; None for 600.
@@ -319,8 +319,9 @@ class Trainer(TrainerArguments):
         try:
             with name_example(train, self.seed, lambda: self._position(task)):
                 self.history = task.fit(
-                    source.dataset, initial_epoch=epoch, epochs=epoch if is_over else run.epochs or 10**9,
-                    steps_per_epoch=task.steps_per_epoch, verbose=0, shuffle=False, callbacks=callbacks,
+                    as_unreadable(source.dataset), initial_epoch=epoch,
+                    epochs=epoch if is_over else run.epochs or 10**9, steps_per_epoch=task.steps_per_epoch,
+                    verbose=0, shuffle=False, callbacks=callbacks,
                 )  # fmt: skip
         except BaseException as error:
             callbacks.on_exception(error)

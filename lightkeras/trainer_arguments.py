@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from lightkeras.callbacks.loggers import check_trackers, make_loggers
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.distribution.accelerator import check_accelerator, prepare_devices
 from lightkeras.distribution.cluster import read_cluster
@@ -27,7 +28,7 @@ from lightkeras.utils.lightning import TRAINER_ARGUMENTS
 from lightkeras.utils.paths import RemotePath, as_path
 
 SWITCHES = (
-    "deterministic", "run_eagerly", "logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary",
+    "deterministic", "run_eagerly", "enable_checkpointing", "enable_progress_bar", "enable_model_summary",
     "log_gradient_norm",
 )  # fmt: skip
 
@@ -46,7 +47,7 @@ class TrainerArguments(HyperparametersMixin):
         micro_batches: int = 1, gradient_clip_val: float | None = None, gradient_clip_algorithm: str = "norm",
         seed: int | None = 0, deterministic: bool = False, run_eagerly: bool = False, jit_compile: bool | str = "auto",
         steps_per_execution: int | str = "auto", callbacks: list[keras.callbacks.Callback] | None = None,
-        logger: bool = True,
+        logger: bool | list[str] | str = True,
         enable_checkpointing: bool = True, checkpoint_every_n_steps: int | None = None,
         checkpoint_every_seconds: float | None = None, default_root_dir: str = "runs", enable_progress_bar: bool = True,
         enable_model_summary: bool = True, fast_dev_run: bool | int = False, overfit_batches: int | float = 0,
@@ -112,6 +113,7 @@ def _check(given: TrainerArguments) -> None:
     _check_update(given)
     _check_amounts(given)
     _check_callbacks(given)
+    make_loggers(given.logger)
     _check_profiler(given)
     for name in SWITCHES:
         require(isinstance(getattr(given, name), bool), name, "True or False", getattr(given, name))
@@ -233,6 +235,7 @@ def _check_callbacks(given: TrainerArguments) -> None:
         require(not saves, "callbacks", "without a ModelCheckpoint with enable_checkpointing=False", callback)
         for kind, instead in INSTEAD.items():
             require(not isinstance(callback, kind), "callbacks", instead, callback)
+    check_trackers(callbacks)
     _check_checkpoints(given, any(isinstance(callback, ModelCheckpoint) for callback in callbacks))
 
 

@@ -7,6 +7,7 @@ from lightkeras.callbacks.csv_logger import CSVLogger
 from lightkeras.callbacks.early_stopping import EarlyStopping
 from lightkeras.callbacks.export_at_end import ExportAtEnd
 from lightkeras.callbacks.learning_rate_monitor import LearningRateMonitor
+from lightkeras.callbacks.mlflow_logger import MLflowLogger
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.callbacks.model_summary import ModelSummary
 from lightkeras.callbacks.non_finite_guard import NonFiniteGuard, NonFiniteLossError
@@ -18,7 +19,9 @@ from lightkeras.callbacks.sample_writer import SampleWriter
 from lightkeras.callbacks.tensorboard_logger import TensorBoardLogger
 from lightkeras.callbacks.throughput import Throughput
 from lightkeras.callbacks.timeline import Timeline
+from lightkeras.callbacks.tracker import TrackerError
 from lightkeras.callbacks.validation import Validation
+from lightkeras.callbacks.wandb_logger import WandbLogger
 
 __all__ = [
     "CSVLogger",
@@ -28,6 +31,7 @@ __all__ = [
     "EarlyStopping",
     "ExportAtEnd",
     "LearningRateMonitor",
+    "MLflowLogger",
     "ModelCheckpoint",
     "ModelSummary",
     "NonFiniteGuard",
@@ -40,5 +44,7 @@ __all__ = [
     "TensorBoardLogger",
     "Throughput",
     "Timeline",
+    "TrackerError",
     "Validation",
+    "WandbLogger",
 ]

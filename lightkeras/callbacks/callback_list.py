@@ -53,6 +53,19 @@ class CallbackList(internals.SynchronousCallbackList):
             if hasattr(callback, "set_run"):
                 callback.set_run(run)
 
+    def __iter__(self) -> Iterator["CallbackList"]:
+        """Yields this list as one callback: MLflow's autolog gives Keras' `fit` a copy, `[*callbacks, its own]`."""
+        yield self
+
+    def append(self, callback: keras.callbacks.Callback) -> None:
+        """Adds a callback, behind those of its `order`; MLflow's autolog does."""
+        order = getattr(callback, "order", 0)
+        later = [index for index, one in enumerate(self.callbacks) if getattr(one, "order", 0) > order]
+        self.callbacks.insert(later[0] if later else len(self.callbacks), callback)
+        self._listeners = {hook: [c for c in self.callbacks if listens(c, hook)] for hook in BATCH_HOOKS}
+        callback.set_params(self.params)
+        callback.set_model(find_model(callback, self.model))
+
     def set_model(self, model: Any) -> None:
         """Gives every callback its model: of a plain Keras model, Keras' callbacks get that itself."""
         super().set_model(model)

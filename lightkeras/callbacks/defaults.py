@@ -11,6 +11,7 @@ from lightkeras.callbacks.export_at_end import ExportAtEnd
 from lightkeras.callbacks.interrupt import Interrupt
 from lightkeras.callbacks.learning_rate_monitor import LearningRateMonitor
 from lightkeras.callbacks.limit import Limit
+from lightkeras.callbacks.loggers import make_loggers
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.callbacks.model_summary import ModelSummary
 from lightkeras.callbacks.non_finite_guard import NonFiniteGuard
@@ -19,7 +20,6 @@ from lightkeras.callbacks.profiler import Profiler
 from lightkeras.callbacks.progress import ProgressBar
 from lightkeras.callbacks.report_writer import ReportWriter
 from lightkeras.callbacks.sample_writer import SampleWriter
-from lightkeras.callbacks.tensorboard_logger import TensorBoardLogger
 from lightkeras.callbacks.throughput import Throughput
 from lightkeras.callbacks.timeline import Timeline
 from lightkeras.callbacks.validation import Validation
@@ -45,7 +45,9 @@ def default_callbacks(
     used += [Compilation()] if trainer.jit_compile == "auto" and not trainer.deterministic else []
     used += [_profiler(trainer.profiler, task.total_steps)] if trainer.profiler else []
     used += [ModelSummary()] if trainer.enable_model_summary else []
-    used += [CSVLogger(), TensorBoardLogger(), Timeline(), ReportWriter()] if trainer.logger else []
+    loggers = make_loggers(trainer.logger)
+    used += loggers
+    used += [Timeline(), ReportWriter()] if any(isinstance(one, CSVLogger) for one in loggers) else []
     bars = any(isinstance(callback, keras.callbacks.ProgbarLogger | ProgressBar) for callback in trainer.callbacks)
     used += [make_progress()] if trainer.enable_progress_bar and not bars else []
     used += [SampleWriter()] if task.writes_samples and (trainer.logger or trainer.enable_checkpointing) else []

@@ -108,7 +108,8 @@ def check_optimizer_use(callback: keras.callbacks.Callback, task: "TaskModule") 
             f"Expected a number as the learning rate of the optimizer {task.optimizers[scheduled[0]].name!r} beside "
             f"{who}, which sets it. Received: a schedule, {schedule}. Use one of the two."
         )
-    missing = [name for name in uses if not hasattr(SeveralOptimizers, name)]
+    known = SeveralOptimizers(task.optimizers)
+    missing = [name for name, sets in uses.items() if sets or not hasattr(known, name)]
     if len(task.optimizers) > 1 and (isinstance(callback, CHANGES_RATE) or missing):
         what = f"uses model.optimizer.{missing[0]}" if missing else "sets the learning rate of one optimizer"
         raise ArgumentError(

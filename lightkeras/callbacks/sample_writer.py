@@ -4,7 +4,22 @@ import re
 
 from lightkeras.callbacks.callback import Callback
 from lightkeras.utils.checks import require_int
-from lightkeras.utils.paths import as_local
+from lightkeras.utils.paths import Folder, as_local
+
+
+def sample_name(epoch: int) -> str:
+    """Names the samples after an epoch, which counts from 0; its files have this name and an ending."""
+    return f"epoch_{epoch + 1:04d}"
+
+
+def find_samples(folder: Folder, epoch: int) -> list[str]:
+    """Lists the names of the files of an epoch in a run's folder `samples`."""
+    return sorted(path.name for path in (folder / "samples").glob(f"{sample_name(epoch)}[!0-9]*"))
+
+
+def sample_kind(file: str) -> str:
+    """Returns what distinguishes a sample from the others of its epoch: "png" of `epoch_0001.png`."""
+    return re.sub(r"^epoch_\d+[._]*", "", file)
 
 
 class SampleWriter(Callback):
@@ -31,7 +46,7 @@ class SampleWriter(Callback):
         if (epoch + 1) % (self.every_n_epochs or self.model.sample_every) == 0:
             local = as_local(self.run.folder / "samples")
             with self.run.timed("samples"), local as folder, self.model.averaged_weights():
-                self.model.write_samples(folder, f"epoch_{epoch + 1:04d}")
+                self.model.write_samples(folder, sample_name(epoch))
             self._epochs = epoch + 1
 
     def state_dict(self):

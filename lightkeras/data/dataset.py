@@ -32,6 +32,7 @@ from lightkeras.data.batched import BatchedDataset
 from lightkeras.data.batches import (
     Batch,
     add_weight,
+    batch_spec,
     complete_batch,
     examples_to_read,
     gather_rows,
@@ -272,6 +273,15 @@ class AddressedDataset(BatchedDataset):
         return np.asarray(rows)[real[np.argsort(table[real])]]
 
     # ---- streams
+
+    @functools.cached_property
+    def element_spec(self) -> Any:
+        """A structure of `tf.TensorSpec` of a global batch: `load` is traced for a row of indices, without a table."""
+        if self.batch_tokens is not None:  # rows of indices differ in length
+            return super().element_spec
+        address = (np.int64(0),) if self.lengths is None else (np.int64(0),) * 2
+        rows = tf.data.Dataset.from_tensors((np.zeros(self.batch_size, np.int64), *address))
+        return batch_spec(self.load(rows).element_spec)
 
     def stream(
         self, seed: int = 0, *, epoch: int = 0, step: int = 0, epochs: int | None = None, steps: int | None = None,

@@ -68,6 +68,10 @@ class DeclaredByModel(KerasMethods):
         """True where the model was compiled with XLA."""
         return True if self.model.jit_compile else None
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Saves the model; MLflow's autolog does after `fit`."""
+        self.model.save(*args, **kwargs)
+
     def configure_callbacks(self) -> list:
         """Returns none."""
         return []

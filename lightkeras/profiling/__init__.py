@@ -1,0 +1,1 @@
+"""What an update costs: floating-point operations and memory, counted in its compiled graph."""

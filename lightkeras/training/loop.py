@@ -17,7 +17,7 @@ import copy
 import functools
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -26,6 +26,7 @@ from lightkeras.data.addressing import row_addresses
 from lightkeras.distribution.replicas import on_every_replica
 from lightkeras.random.keys import keyed_draws
 from lightkeras.training.logs import Carried
+from lightkeras.utils.checks import lightkeras_error
 
 
 class StepsPerCall:
@@ -113,6 +114,17 @@ class Source(Protocol):
 
     def next(self, opened: Any, index: tf.Tensor) -> Any:
         """Returns batch `index` of the call and the addresses of its rows, int64 (rows, 2), in the graph."""
+
+
+def as_unreadable(dataset: Any) -> Any:
+    """Makes the conversion of the data set to NumPy raise: it has no end, and MLflow's autolog would read all of it."""
+
+    def raise_error() -> NoReturn:
+        raise lightkeras_error(TypeError)("Expected a data set that ends. Received: the endless one of a Trainer")
+
+    if isinstance(dataset, tf.data.Dataset):
+        vars(dataset)["as_numpy_iterator"] = raise_error
+    return dataset
 
 
 class StreamSource:

@@ -297,7 +297,8 @@ class NamedOptimizers(Mapping[str, keras.optimizers.Optimizer]):
 class SeveralOptimizers:
     """What `model.optimizer` is for a task with several optimizers, to callbacks that look at it.
 
-    It has what is true of them all. A learning rate or anything else belongs to one: `model.optimizers[NAME]`.
+    It has what is true of them all; a learning rate only if it is the same. Anything else belongs to one:
+    `model.optimizers[NAME]`.
 
     Args:
         optimizers: The optimizers by name.
@@ -310,6 +311,14 @@ class SeveralOptimizers:
     def iterations(self) -> int:
         """The most updates that one of them made."""
         return max(int(optimizer.iterations.numpy()) for optimizer in self._named.values())
+
+    @property
+    def learning_rate(self) -> Any:
+        """The learning rate of each, if they are equal; else an AttributeError."""
+        rates = [optimizer.learning_rate for optimizer in self._named.values()]
+        if len({float(np.asarray(rate)) for rate in rates}) > 1:
+            raise AttributeError("learning_rate")  # `__getattr__` says what to do
+        return rates[0]
 
     def get_config(self) -> dict[str, Any]:
         """Returns the configuration of each, its keys as `NAME_key`."""

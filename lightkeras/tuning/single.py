@@ -28,7 +28,7 @@ from lightkeras.utils.paths import Folder
 COMPLETED, UNFINISHED = "COMPLETED", "UNFINISHED"
 
 
-def run_trial(folder: Path, seconds: float | None = None, trust: Iterable[str] = ()) -> dict:
+def run_trial(folder: Path, seconds: float | None = None, trust: Iterable[str] = (), subject: Any = None) -> dict:
     """Runs or resumes the trial whose `job.json` is in `folder`; its output is appended to `log.txt`.
 
     Args:
@@ -47,20 +47,20 @@ def run_trial(folder: Path, seconds: float | None = None, trust: Iterable[str] =
             return result
         began = time.monotonic()
         with (folder / LOG).open("a", encoding="utf-8") as log, contextlib.redirect_stdout(log):
-            result = _run_job(read_json(folder / JOB), folder, seconds, trust)
+            result = _run_job(read_json(folder / JOB), folder, seconds, trust, subject)
         result["seconds"] = time.monotonic() - began
         if result["status"] != UNFINISHED:
             write_json(folder / RESULT, result)
         return result
 
 
-def _run_job(job: dict, folder: Path, seconds: float | None, trust: Iterable[str]) -> dict:
+def _run_job(job: dict, folder: Path, seconds: float | None, trust: Iterable[str], subject: Any) -> dict:
     keras.utils.clear_session()  # the trial before may have filled the memory; this collects garbage too
     logger = tf.get_logger()
     logger.addFilter(_is_no_retracing)
     try:
         with internals.dropping_custom_gradients():
-            return _train(job, folder, seconds, trust)
+            return _train(job, folder, seconds, trust, subject)
     except Exception as error:  # of any kind: it ends only this trial, and is recorded
         print(traceback.format_exc(), flush=True)
         return failed_result(describe_error(error))
@@ -78,9 +78,9 @@ def describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
 
 
-def _train(job: dict, folder: Path, seconds: float | None, trust: Iterable[str]) -> dict:
+def _train(job: dict, folder: Path, seconds: float | None, trust: Iterable[str], subject: Any) -> dict:
     """Trains until the trial's end, unless the run has ended already; returns the trial's result."""
-    subject, arguments = read_subject(job["config"], trust)
+    subject, arguments = (subject, dict(job["config"])) if subject else read_subject(job["config"], trust)
     objects = subject.prepare(_run_config(arguments, folder))
     if job["continues"] is not None:
         _copy_run(Path(job["continues"]), folder, objects.name)
@@ -165,10 +165,11 @@ class _NamesRecorder(Callback):
         self.names = self.run.metric_names
 
 
-def find_metric_names(job: dict, trust: Iterable[str] = ()) -> list[str]:
+def find_metric_names(job: dict, trust: Iterable[str] = (), subject: Any = None) -> list[str]:
     """Runs one batch of training and one of validation, without writing; returns the name of every logged metric."""
-    subject, arguments = read_subject(job["config"], trust)
-    arguments["trainer"] |= {"fast_dev_run": 1, "enable_progress_bar": False, "enable_model_summary": False}
+    subject, arguments = (subject, dict(job["config"])) if subject else read_subject(job["config"], trust)
+    fast = {"fast_dev_run": 1, "enable_progress_bar": False, "enable_model_summary": False}
+    arguments["trainer"] = {**arguments["trainer"], **fast}
     objects = subject.prepare(arguments)
     recorder = _NamesRecorder()
     objects.trainer.callbacks.append(recorder)

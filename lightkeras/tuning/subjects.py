@@ -16,6 +16,8 @@ from lightkeras.keras_models.functions import build_model, find_function, fit_ke
 from lightkeras.runs.folder import newest_run, task_name
 from lightkeras.task import TaskModule
 from lightkeras.trainer import Trainer
+from lightkeras.tuning.hypermodel_subject import HP, HYPERMODEL, HyperModelSubject, import_named
+from lightkeras.tuning.hypermodels import is_hypermodel
 from lightkeras.tuning.trial_files import SearchError
 from lightkeras.utils.checks import require
 from lightkeras.utils.paths import Folder
@@ -64,7 +66,7 @@ class TaskSubject:
         command: What `lightkeras fit` takes before and after `--config best_config.yaml`.
     """
 
-    task_group = "task"
+    task_group, importable = "task", True
 
     def __init__(self, task_class: type[TaskModule], data_class: type | None = None, trust: Iterable[str] = ()):
         self._configuration = Configuration(task_class, data_class or task_class.data_module, trust)
@@ -108,7 +110,7 @@ class ModelSubject:
     The attributes are those of `TaskSubject`.
     """
 
-    task_group = MODEL
+    task_group, importable = MODEL, True
     monitor = ("val_loss", "min")
     search_space = None
 
@@ -163,14 +165,19 @@ class ModelSubject:
         return parser, parser.parse_object(copy.deepcopy(given))  # the parser changes lists in it
 
 
-def make_subject(given: Any, data: Any, trust: Iterable[str] = ()) -> "TaskSubject | ModelSubject":
-    """Makes the subject of a search of a task's class or of a function that builds a plain model.
+Subject = TaskSubject | ModelSubject | HyperModelSubject
+
+
+def make_subject(given: Any, data: Any, trust: Iterable[str] = ()) -> Subject:
+    """Makes the subject of a search of a task's class, a function that builds a plain model, or a HyperModel.
 
     Raises:
-        TypeError: `given` is neither.
+        TypeError: `given` is none of them.
     """
+    if is_hypermodel(given):
+        return HyperModelSubject(given, data, trust)
     is_task = isinstance(given, type) and issubclass(given, TaskModule)
-    expected = "a TaskModule, or a function that builds a compiled keras.Model"
+    expected = "a TaskModule, a function that builds a compiled keras.Model, or a keras_tuner.HyperModel"
     require(is_task or inspect.isfunction(given), "task_class", expected, given, TypeError)
     return TaskSubject(given, data, trust) if is_task else ModelSubject(given, data, trust)
 
@@ -181,6 +188,8 @@ def read_subject(written: dict[str, Any], trust: Iterable[str] = ()) -> tuple[An
     Raises:
         TrustError: A file names a function that the caller did not.
     """
+    if HYPERMODEL in written:
+        return _read_hypermodel(written, trust), {name: written[name] for name in ("trainer", HP)}
     if MODEL not in written:
         configuration, arguments = Configuration.read(written, trust)
         return TaskSubject(configuration.task_class, configuration.data_class, trust), arguments
@@ -191,12 +200,25 @@ def read_subject(written: dict[str, Any], trust: Iterable[str] = ()) -> tuple[An
 
 def _trusted_function(path: str, trust: Iterable[str]) -> Callable:
     """Finds a function that a file names. It is called, so it must be named by the caller too."""
+    _require_named(path, trust)
+    return find_function(path)
+
+
+def _read_hypermodel(written: dict[str, Any], trust: Iterable[str]) -> HyperModelSubject:
+    paths = [written[name] for name in (HYPERMODEL, DATA)]
+    expected = "names of a module; make the Tuner again, with the same arguments"
+    require(all(paths), "the HyperModel and the data of the search", expected, paths)
+    for path in paths:
+        _require_named(path, trust)
+    return HyperModelSubject(import_named(paths[0]), import_named(paths[1]), trust)
+
+
+def _require_named(path: str, trust: Iterable[str]) -> None:
     if path not in (*trust, *os.environ.get(VARIABLE, "").split(",")):
         raise TrustError(
             f"Expected {path} to be named by the caller, as it is called. Received: a file names it. If you trust it: "
             f'trust=["{path}"]'
         )
-    return find_function(path)
 
 
 def _require_run(folder: Path, name: str) -> Folder:

@@ -16,7 +16,9 @@ from keras_tuner.engine.trial import Trial
 from lightkeras.runs.state import differences
 from lightkeras.task import TaskModule
 from lightkeras.tuning import report, table
+from lightkeras.tuning.hypermodel_subject import HP, HyperModelSubject
 from lightkeras.tuning.isolated import find_isolated_metric_names, run_isolated_trial
+from lightkeras.tuning.keras_tuner_results import KerasTunerResults
 from lightkeras.tuning.oracles import ALGORITHMS, ORACLE, Limits, PersistentOracle, make_oracle
 from lightkeras.tuning.single import find_metric_names, run_trial
 from lightkeras.tuning.space import check_names, extremes, parameter_names, search_space, with_values
@@ -36,7 +38,7 @@ DECIDED_BY_SEARCH = ("trainer.default_root_dir", "trainer.strategy", "trainer.ca
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False}
 
 
-class Tuner:
+class Tuner(KerasTunerResults):
     """Searches for the best arguments of a task. Each trial is an ordinary run, in a folder of its own.
 
     All trials have the Trainer's seed: they differ only in their arguments, and a run with the best configuration
@@ -45,6 +47,7 @@ class Tuner:
     Args:
         task_class: The task; or a function that builds a compiled `keras.Model`, whose arguments have defaults and are
             named `model.NAME` in the space.
+            A `keras_tuner.HyperModel` or a function `build(hp)` is searched as it is.
         space: Ranges and choices by argument; see `search_space`. None takes `task_class.search_space`.
         folder: The search's folder: a new one, or that of the same search, which is resumed.
         data_class: Its data's class; None for `task_class.data_module`. For a function: the function that gives the
@@ -97,6 +100,12 @@ class Tuner:
         require_choice("isolate", isolate, (True, False, "auto"))
         require_int("max_failures", max_failures)
         self.subject = make_subject(task_class, data_class, trust)
+        self._hypermodel = self.subject if isinstance(self.subject, HyperModelSubject) else None
+        if self._hypermodel:
+            self._hypermodel.give_data(data or {})
+            ok = self._hypermodel.importable or isolate is not True
+            require(ok, "isolate", "False, or HyperModel and data_class of a module, by their names", isolate)
+            isolate = isolate if self._hypermodel.importable else False
         self.task_class, self.data_class = task_class, self.subject.data_class
         self.folder, self.algorithm, self.seed = local_path(folder), algorithm, seed
         self.max_trials, self.max_time, self.max_epochs = max_trials, max_time, max_epochs
@@ -120,10 +129,11 @@ class Tuner:
     def _validate_config(self, given: dict[str, dict]) -> dict[str, dict]:
         """Returns every argument, defaults included; tries the values of the space on the arguments' types."""
         hyperband = ("trainer.max_epochs",) if self.algorithm == "hyperband" else ()
-        check_names(self.space, self.subject.groups, (*DECIDED_BY_SEARCH, *hyperband))
+        if not self._hypermodel:
+            check_names(self.space, self.subject.groups, (*DECIDED_BY_SEARCH, *hyperband))
         given = {**given, "trainer": {**QUIET, **given["trainer"]}}
         config = self.subject.validate(given)
-        for parameter in self.space.space:
+        for parameter in () if self._hypermodel else self.space.space:
             for value in extremes(parameter):
                 self.subject.validate(with_values(config, {parameter.name: value}))
         trainer = config["trainer"]
@@ -171,6 +181,7 @@ class Tuner:
             BlockingIOError: Another process runs this search.
         """
         require_int("workers", workers)
+        require(workers == 1 or self.subject.importable, "workers", "1, unless HyperModel and data have names", workers)
         role = tuner_role()
         require(role is None or workers == 1, "workers", f"1 in a {role} by KERASTUNER_TUNER_ID", workers)
         if role == "worker":
@@ -249,7 +260,7 @@ class Tuner:
             write_json(folder / JOB, job)
             names = find_isolated_metric_names(folder, self._environment)
         else:
-            names = find_metric_names(job, self.subject.trust)
+            names = find_metric_names(job, self.subject.trust, self._hypermodel)
         listed, hint = ", ".join(names), nearest(self.objective, names)
         require(self.objective in names, "objective", f"one of {listed}.{hint}", self.objective)
 
@@ -282,13 +293,13 @@ class Tuner:
         left = self.oracle.seconds_left if seconds is None else seconds
         if self.isolate:
             return run_isolated_trial(folder, left, self._environment)
-        return run_trial(folder, left, self.subject.trust)
+        return run_trial(folder, left, self.subject.trust, self._hypermodel)
 
     def _job(self, values: dict[str, Any], folder: Path | None) -> dict:
         """Describes a trial, as JSON."""
         earlier = values.get("tuner/trial_id")
         return {
-            "config": self.subject.written(with_values(self.config, values)), "objective": self.objective,
+            "config": self.subject.written(self._choose(values)), "objective": self.objective,
             "direction": self.direction,
             "max_epochs": values.get("tuner/epochs"),
             "continues": None if earlier is None else str(trial_folder(folder or self.folder, earlier)),
@@ -321,7 +332,7 @@ class Tuner:
 
     def best_config(self) -> dict:
         """Returns the best trial's configuration, for `lightkeras fit --config`."""
-        config = with_values(self.config, self.best_trial().hyperparameters.values)
+        config = self._choose(self.best_trial().hyperparameters.values)
         quiet = dict.fromkeys(QUIET, True)
         return self.subject.command_config({**config, "trainer": {**config["trainer"], **quiet}})
 
@@ -331,9 +342,18 @@ class Tuner:
         Raises:
             SearchError: No trial has completed, or its folder is gone.
         """
-        best = self.best_trial()
-        config = with_values(self.config, best.hyperparameters.values)
-        return self.subject.load(trial_folder(self.folder, best.trial_id), config)
+        return self.load_trained(self.best_trial())
+
+    def load_trained(self, trial: Trial) -> Any:
+        """Loads the task, or model, of a trial with its best weights."""
+        config = self._choose(trial.hyperparameters.values)
+        return self.subject.load(trial_folder(self.folder, trial.trial_id), config)
+
+    def _choose(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Returns the arguments of a trial."""
+        if self._hypermodel:
+            return self._hypermodel.choose(self.config, values, self.space)
+        return with_values(self.config, values)
 
     @classmethod
     def load(cls, folder: str | os.PathLike, trust: Iterable[str] = (), **limits: Any) -> "Tuner":
@@ -353,8 +373,9 @@ class Tuner:
         known = yaml.safe_load(path.read_text(encoding="utf-8"))
         names = ("algorithm", "objective", "direction", "seed", "factor", "iterations", "initial_points")
         subject, arguments = read_subject(known["config"], trust)
-        given = {**arguments, "task": arguments[subject.task_group]}
+        given = {**arguments, "task": arguments.get(subject.task_group)}
         given.pop(MODEL, None)
+        given.pop(HP, None)
         tuner = cls(
             subject.given, keras_tuner.HyperParameters.from_config(known["space"]), folder=folder,
             data_class=subject.data_class, **given, **{name: known[name] for name in names}, **limits,

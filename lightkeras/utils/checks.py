@@ -9,6 +9,8 @@ The command line shows a `LightkerasError` in one line, and any other error with
 
 import difflib
 import functools
+import importlib
+import importlib.util
 import numbers
 import os
 import pathlib
@@ -70,6 +72,20 @@ def require_number(
     expected = f"a number {'of at least' if inclusive else 'above'} {above:g}"
     expected += f" and below {below:g}" if below is not None else ""
     require((optional and value is None) or ok, name, expected + (" or None" if optional else ""), value)
+
+
+def import_extra(extra: str, name: str) -> Any:
+    """Imports the module `name` of a package that the extra `extra` installs.
+
+    Raises:
+        ImportError: The package is not installed; the message has the line that does.
+    """
+    package = name.partition(".")[0]
+    if importlib.util.find_spec(package) is None:
+        raise lightkeras_error(ImportError)(
+            f"Expected the package `{package}` to be installed: pip install 'lightkeras[{extra}]'. Received: none"
+        )
+    return importlib.import_module(name)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

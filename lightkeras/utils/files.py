@@ -44,12 +44,12 @@ def write_text(path: Path | RemotePath, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path | RemotePath, value: Any) -> None:
     """Writes a JSON file atomically; floats come back to the bit."""
     write_text(path, json.dumps(value, indent=1))
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path | RemotePath) -> Any:
     """Returns the value in a JSON file, or None if there is no file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))

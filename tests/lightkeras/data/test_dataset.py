@@ -16,6 +16,7 @@ import lightkeras as lk
 from lightkeras.data import addressing
 from lightkeras.data import dataset as dataset_module
 from lightkeras.data.addressing import ABSENT, Shard, number_rows, order_at, permutation
+from lightkeras.data.batches import batch_spec
 from lightkeras.data.bucketing import best_widths
 
 SIZE, BATCH = 11, 4  # the last of three batches holds 3 examples and a row of padding
@@ -132,6 +133,21 @@ def test_shapes_are_static(make, tmp_path):
         "x": ((BATCH,), tf.int64),
         "weight": ((BATCH,), tf.float32),
     }
+
+
+RAGGED = tf.ragged.constant([[1] * (1 + index % 3) for index in range(SIZE)], tf.int32)
+GROUPED = {"widths": None, "widths given": [2, 5], "tokens": None}
+
+
+@pytest.mark.parametrize("kind", ["arrays", "examples", *GROUPED])
+def test_the_shapes_are_those_of_the_stream(kind, tmp_path):
+    if kind in GROUPED:
+        tokens = 24 if kind == "tokens" else None
+        dataset = lk.AddressedDataset.from_arrays((RAGGED,), BATCH, widths=GROUPED[kind], batch_tokens=tokens)
+    else:
+        dataset = (from_arrays if kind == "arrays" else from_files)(tmp_path)
+    spec, stream = dataset.element_spec, dataset.stream(epochs=1).element_spec
+    assert spec == batch_spec(stream)
 
 
 def test_the_shapes_are_found_by_one_pipeline():

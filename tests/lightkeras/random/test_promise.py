@@ -52,11 +52,11 @@ def test_one_run_however_it_is_cut(name, cut, uncut):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_a_killed_run_ends_with_the_same_bits(name, tmp_path):
-    setting = {"max_steps": 8, "deterministic": True, "checkpoint_every_n_steps": 1, "run_eagerly": True}
+    setting = {"max_steps": 6, "deterministic": True, "checkpoint_every_n_steps": 1, "run_eagerly": True}
     whole, killed = TASKS[name](), TASKS[name]()
     quiet(str(tmp_path / "whole"), **setting).fit(whole, PointsData())
     with pytest.raises(Killed):
-        quiet(str(tmp_path), **setting, callbacks=[At(8, kill)]).fit(killed, PointsData())
+        quiet(str(tmp_path), **setting, callbacks=[At(6, kill)]).fit(killed, PointsData())
     resumed = TASKS[name]()
     quiet(str(tmp_path), **setting).fit(resumed, PointsData(), ckpt_path="last")
     for ours, theirs in zip(weights(resumed), weights(whole), strict=True):
