@@ -5,6 +5,7 @@ from lightkeras.callbacks.callback_list import CallbackList
 from lightkeras.callbacks.compilation import Compilation
 from lightkeras.callbacks.csv_logger import CSVLogger
 from lightkeras.callbacks.early_stopping import EarlyStopping
+from lightkeras.callbacks.export_at_end import ExportAtEnd
 from lightkeras.callbacks.goodput import Goodput
 from lightkeras.callbacks.learning_rate_monitor import LearningRateMonitor
 from lightkeras.callbacks.mlflow_logger import MLflowLogger
@@ -30,6 +31,7 @@ __all__ = [
     "CallbackList",
     "Compilation",
     "EarlyStopping",
+    "ExportAtEnd",
     "Goodput",
     "LearningRateMonitor",
     "MLflowLogger",

@@ -61,7 +61,7 @@ class HyperModelSubject:
     def __init__(self, given: Any, load: Callable | None = None, trust: Iterable[str] = ()):
         self.hypermodel = hypermodels.as_hypermodel(given)
         self.given, self._trust = given, tuple(trust)
-        self.data_class = load or getattr(sys.modules.get(given.__module__), LOAD_DATA, None)
+        self.data_class: Any = load or getattr(sys.modules.get(given.__module__), LOAD_DATA, None)
         self.title = getattr(given, "__name__", type(given).__name__)
         self.groups = {"trainer": Trainer}
         self._data: dict[str, Any] = {}

@@ -167,6 +167,7 @@ def test_files(searched):
     ]  # fmt: skip
     assert (trials.status == "COMPLETED").all() and len(trials) == len(searched.oracle.trials) == 7
     assert (searched.folder / "trials.png").read_bytes()[:4] == b"\x89PNG"
+    assert "Best score so far" in (searched.folder / "report.html").read_text(encoding="utf-8")
     best = trials.loc[trials.score.idxmin()]
     assert searched.best_trial().trial_id == best.trial and searched.best_trial().score == best.score
     (events,) = (searched.folder / "tensorboard" / best.trial).iterdir()
