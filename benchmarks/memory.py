@@ -7,6 +7,7 @@ and trained on in the same way; they take three times their size. All files are 
 """
 
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +60,7 @@ def records(folder: Path, rows: int):
     return lk.data.TFRecords(many, parse)
 
 
-def trained(gate, kind: str, gigabytes: float, batch: int) -> None:
+def trained(gate, kind: str, gigabytes: float, batch: int, root: str) -> None:
     """Passes over the data, one a stretch; the first stretch is of ten batches."""
     import keras
     import tensorflow as tf
@@ -79,33 +80,31 @@ def trained(gate, kind: str, gigabytes: float, batch: int) -> None:
         def train_step(self, parts):
             return self.minimize(self.losses_of, parts)
 
-    with tempfile.TemporaryDirectory() as folder:
-        data, limit = globals()[kind](Path(folder), int(gigabytes * 1e9) // (4 * FEATURES)), 10
-        while True:
-            gate()
-            quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-            lk.Trainer(max_epochs=1, limit_train_batches=limit, **quiet).fit(Line(), data, batch_size=batch)
-            limit = 1.0
+    data, limit = globals()[kind](Path(root), int(gigabytes * 1e9) // (4 * FEATURES)), 10
+    while True:
+        gate()
+        quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        lk.Trainer(max_epochs=1, limit_train_batches=limit, **quiet).fit(Line(), data, batch_size=batch)
+        limit = 1.0
 
 
-def trained_on_text(gate, gigabytes: float, batch: int) -> None:
+def trained_on_text(gate, gigabytes: float, batch: int, root: str) -> None:
     """Encodes a text in the first stretch, and trains on windows of it in both."""
     import numpy as np
 
     from tasks.text_generation import TextData, TextGeneration
 
     letters, draw = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz .,\n", np.uint8), np.random.default_rng(0)
-    with tempfile.TemporaryDirectory() as folder:
-        path, left = Path(folder, "text.txt"), int(gigabytes * 1e9)
-        with path.open("wb") as file:
-            while left > 0:
-                file.write(letters[draw.integers(0, len(letters), min(left, BLOCK), np.uint8)].tobytes())
-                left -= BLOCK
-        data = TextData(str(path), batch_size=batch)
-        _train(gate, folder, lambda: TextGeneration(units=8, embedding_dim=8), data)
+    path, left = Path(root, "text.txt"), int(gigabytes * 1e9)
+    with path.open("wb") as file:
+        while left > 0:
+            file.write(letters[draw.integers(0, len(letters), min(left, BLOCK), np.uint8)].tobytes())
+            left -= BLOCK
+    data = TextData(str(path), batch_size=batch)
+    _train(gate, root, lambda: TextGeneration(units=8, embedding_dim=8), data)
 
 
-def trained_on_pairs(gate, gigabytes: float, batch: int) -> None:
+def trained_on_pairs(gate, gigabytes: float, batch: int, root: str) -> None:
     """Encodes pairs of sentences in the first stretch, and trains on them in both."""
     import numpy as np
 
@@ -113,21 +112,20 @@ def trained_on_pairs(gate, gigabytes: float, batch: int) -> None:
 
     draw = np.random.default_rng(0)
     words = np.array(["".join(draw.choice(list("abcdefghijklmnopqrstuvwxyz"), 5)) for _ in range(WORDS)])
-    with tempfile.TemporaryDirectory() as folder:
-        path, left = Path(folder, "pairs.txt"), int(gigabytes * 1e9)
-        with path.open("w") as file:
-            while left > 0:  # 24 words on each side, the frequent ones first in the list
-                drawn = words[(WORDS * draw.random((1000, 48)) ** 3).astype(int)]
-                left -= file.write("".join(f"{' '.join(row[:24])}\t{' '.join(row[24:])}\n" for row in drawn))
-        data = TranslationData(str(path), vocabulary_size=1000, batch_size=batch)
-        _train(gate, folder, lambda: Translation(units=8, encoder_units=8, embedding_dim=8), data)
+    path, left = Path(root, "pairs.txt"), int(gigabytes * 1e9)
+    with path.open("w") as file:
+        while left > 0:  # 24 words on each side, the frequent ones first in the list
+            drawn = words[(WORDS * draw.random((1000, 48)) ** 3).astype(int)]
+            left -= file.write("".join(f"{' '.join(row[:24])}\t{' '.join(row[24:])}\n" for row in drawn))
+    data = TranslationData(str(path), vocabulary_size=1000, batch_size=batch)
+    _train(gate, root, lambda: Translation(units=8, encoder_units=8, embedding_dim=8), data)
 
 
-def _train(gate, folder: str, make_task: Callable, data) -> None:
+def _train(gate, root: str, make_task: Callable, data) -> None:
     import lightkeras as lk
 
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "limit_val_batches": 0}
-    os.environ["KERAS_HOME"], limit = folder, 10
+    os.environ["KERAS_HOME"], limit = root, 10
     while True:
         gate()
         lk.Trainer(max_epochs=1, limit_train_batches=limit, **quiet).fit(make_task(), data)
@@ -149,8 +147,11 @@ def measure(chosen) -> list[report.Table]:
     for kind, entries in every.items():
         rows, title = {}, f"Peak memory of training: {kind}"
         for name in [name for name in entries if name in kept]:
-            found = harness.race({name: entries[name]}, chosen.rounds, title=title)[name]
+            with tempfile.TemporaryDirectory() as root:  # here, as a competitor is killed in the end
+                entry = entries[name]._replace(settings={**entries[name].settings, "root": root})
+                found = harness.race({name: entry}, chosen.rounds, title=title)[name]
             rows[name] = report.Row([found.peak_memory / 1e6], report.facts(found, 1))
+            print(f"{name}: {found.peak_memory / 1e6:,.0f} MB", file=sys.stderr, flush=True)  # the next may take hours
         tables += [report.Table(title, "MB", next(iter(rows)), rows)] if rows else []
     return tables
 

@@ -14,7 +14,7 @@ from lightkeras.data.named_sets import map_sets
 from lightkeras.data.py_dataset import ItemBatches
 from lightkeras.data.sequences import from_sequence, is_sequence
 from lightkeras.data.streamed import ENDLESS, StreamedDataset
-from lightkeras.data.structures import as_structure, from_structure
+from lightkeras.data.structures import as_structure, from_structure, require_arrays
 from lightkeras.data.tfrecords import TFRecords
 from lightkeras.utils.checks import lightkeras_error, require, require_int
 
@@ -155,9 +155,11 @@ def as_dataset(
     arrays = as_structure(data)
     if arrays is not None:
         return from_structure(arrays, batch_size or BATCH_SIZE, shuffle, class_weight)
+    if isinstance(data, dict | tuple):
+        require_arrays(name, data)
     if is_sequence(data):
         return from_sequence(data, batch_size or BATCH_SIZE, shuffle, class_weight)
-    if isinstance(data, Iterable):
+    if isinstance(data, Iterable) and not isinstance(data, str | bytes):
         require(batch_size is None, "batch_size", "None for an iterable of batches", batch_size)
         return from_iterable(data, class_weight)
     raise lightkeras_error(TypeError)(f"Expected `{name}` to be {KINDS}. Received: {name}={data!r:.200}")

@@ -20,6 +20,9 @@ _NODE = re.compile(  # where in TensorFlow's graph
     r"|Error in user-defined function passed to \S+ transformation with iterator: \S+?:\s"
 )
 
+_CARDINALITY = re.compile(  # of `tf.data.experimental.assert_cardinality`
+    r"dataset was expected to contain (\d+) elements? but contained (?:only |at least )?(\d+)"
+)
 _OWN = re.compile(r"ArgumentError: (Expected .*)")  # raised by a reader of ours, in Python
 
 
@@ -43,6 +46,11 @@ def name_example(
         own = _OWN.search(error.message)
         if own:
             raise ArgumentError(_add_address(own[1], dataset, seed, *address())) from error
+        fewer = _CARDINALITY.search(error.message)
+        if fewer:
+            raise ArgumentError(
+                f"Expected the data to have {fewer[1]} batches in every epoch, as it says. Received: {fewer[2]}"
+            ) from error
         if not isinstance(dataset, AddressedDataset):
             raise
         found = _find_unreadable(dataset, seed, *address())

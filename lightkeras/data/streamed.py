@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from lightkeras.data.addressing import PADDING, WHOLE, Shard, cut_blocks, row_addresses
 from lightkeras.data.batched import BatchedDataset, Reading
-from lightkeras.data.batches import add_weight, map_batch, named_entries, unpacked
+from lightkeras.data.batches import add_weight, batch_spec, map_batch, named_entries, unpacked
 from lightkeras.data.fingerprint import describe_spec
 from lightkeras.data.forms import find_form
 from lightkeras.data.passes import Passes
@@ -46,18 +46,19 @@ class StreamedDataset(BatchedDataset):
     ):
         self.batches, self.length, self.what = batches, length, what
         self.one_pass = one_pass or length == ENDLESS
-        self.form = find_form(batches.element_spec)
+        self.spec = batch_spec(batches.element_spec)
+        self.form = find_form(self.spec)
         shuffles = internals.shuffles(batches)
         self.unseeded = not all(seeded for seeded, _ in shuffles)
         self.passes: Passes = Passes(what, equal=not any(reshuffles for _, reshuffles in shuffles))
         self._rows: list[int] = []
-        _require_batched(batches.element_spec, what)
+        _require_batched(self.spec, what)
 
     @property
     def identity(self) -> dict[str, Any]:
         """The kind, the entries and the length."""
         length = None if self.length in (None, ENDLESS) else int(self.length or 0)
-        entries = describe_spec(self.batches.element_spec)
+        entries = describe_spec(self.spec)
         return {"kind": self.what, "entries": entries, "batches": length, "batch_size": self.batch_size}
 
     @property
@@ -106,7 +107,7 @@ class StreamedDataset(BatchedDataset):
     @functools.cached_property
     def batch_size(self) -> int:  # type: ignore[override]
         """Rows of a batch: those of the first, where they are not static."""
-        static = {entry.shape[0] for entry in named_entries(self.batches.element_spec).values()}
+        static = {entry.shape[0] for entry in named_entries(self.spec).values()}
         if len(static) == 1 and None not in static:
             return static.pop()
         for first in self.batches.take(1):
@@ -263,8 +264,9 @@ def _require_batched(spec: Any, what: str) -> None:
     """Recognises data that is not batched, or whose entries a step cannot take."""
     entries = named_entries(spec)
     for name, entry in entries.items():
+        how = "`tf.sparse.to_dense`" if isinstance(entry, tf.SparseTensorSpec) else "`.to_tensor()`"
         dense = isinstance(entry, tf.TensorSpec)
-        require(dense, "data", f"dense: make {name!r} so by `.to_tensor()` in a map", type(entry).__name__, TypeError)
+        require(dense, "data", f"dense: make {name!r} so by {how} in a map", type(entry).__name__, TypeError)
     shapes = {name: entry.shape for name, entry in entries.items()}
     rows = {shape[0] if shape.rank else "none" for shape in shapes.values() if shape.rank is not None}
     batched = "none" not in rows and len(rows - {None}) <= 1

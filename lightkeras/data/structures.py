@@ -8,12 +8,12 @@ import tensorflow as tf
 
 from lightkeras.data.arrays import to_tensors
 from lightkeras.data.batched import Reading
-from lightkeras.data.batches import named_entries
+from lightkeras.data.batches import PARTS, named_entries
 from lightkeras.data.dataset import AddressedDataset
 from lightkeras.data.fingerprint import digest_arrays
 from lightkeras.data.forms import find_form, weigh_classes
 from lightkeras.data.mapped import MappedArray, is_on_disk
-from lightkeras.utils.checks import require
+from lightkeras.utils.checks import lightkeras_error, require
 
 
 def as_structure(value: Any) -> Any:
@@ -33,11 +33,28 @@ def as_structure(value: Any) -> Any:
     return value if _is_array(value) else None
 
 
+def require_arrays(name: str, value: dict | tuple) -> None:
+    """Raises TypeError for a dict or a tuple that `as_structure` does not take: names the entry that is no array."""
+    parts = value.items() if isinstance(value, dict) else zip(PARTS, value, strict=False)
+    for path, part in parts:
+        if part is not None and as_structure(part) is None:
+            how = "make it dense" if _is_sparse(part) else "`numpy.asarray` makes one"
+            raise lightkeras_error(TypeError)(
+                f"Expected the entries of `{name}` to be arrays: {how}. Received: {path}, a {type(part).__name__}"
+            )
+
+
+def _is_sparse(value: Any) -> bool:
+    return isinstance(value, tf.SparseTensor) or type(value).__module__.startswith("scipy.sparse")
+
+
 def _is_plain(value: Any) -> bool:
     return isinstance(value, numbers.Number | str | bytes | np.generic)
 
 
 def _is_array(value: Any) -> bool:
+    if isinstance(value, tf.SparseTensor):
+        return False
     if isinstance(value, list | tuple):
         first = value[0] if value else 0.0
         numbers_alone = isinstance(first, tuple) and all(isinstance(one, numbers.Number) for one in first)

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 import tensorflow as tf
 from helpers.toys import quiet
 
@@ -212,6 +213,12 @@ REFUSED = [
     (lambda fit: fit(Module(), shuffle=False), "`shuffle` to be left out with a DataModule"),
     (lambda fit: fit((X, Y), batch_size=0), "`batch_size` to be a positive int"),
     (lambda fit: fit(7), "`data` to be a DataModule, arrays"),
+    (lambda fit: fit("x.npy"), "`data` to be a DataModule, arrays"),
+    (lambda fit: fit((scipy.sparse.csr_matrix(X), Y)), "`data` to be arrays: make it dense. Received: x, a csr_matrix"),
+    (lambda fit: fit((tf.sparse.from_dense(X), Y)), "`data` to be arrays: make it dense. Received: x, a SparseTensor"),
+    (lambda fit: fit({"x": X, "y": object()}), r"arrays: `numpy.asarray` makes one. Received: y, a object"),
+    (lambda fit: fit(batched(tf.sparse.from_dense(X), Y)), r"dense: make 'x' so by `tf.sparse.to_dense` in a map"),
+    (lambda fit: fit(short()), "the data to have 3 batches in every epoch, as it says. Received: 2"),
 ]
 
 
@@ -233,6 +240,25 @@ def test_validation_data_may_be_several_sets_by_name():
     assert history["val_all_loss"] == pytest.approx([rows.mean()], rel=1e-5)
     assert history["val_few_loss"] == pytest.approx([rows[:8].mean()], rel=1e-5)
     assert trainer.validate(task, several)["val_few_loss"] == pytest.approx(rows[:8].mean(), rel=1e-5)
+
+
+class WithoutTargets:
+    """Batches (x, None)."""
+
+    def __iter__(self):
+        return ((X[start : start + 8], None) for start in (0, 8))
+
+
+def test_targets_may_be_none():
+    class Small(Line):
+        def losses_of(self, batch, training):
+            assert batch[1] is None
+            return tf.square(self.network(batch[0])[:, 0])
+
+    for data in (WithoutTargets(), batched(X).map(lambda x: (x, None))):
+        task = Small()
+        quiet(max_epochs=1).fit(task, data)
+        assert task.global_step == (2 if isinstance(data, WithoutTargets) else 3)
 
 
 def test_evaluation_modules_pass_data_modules_on():
