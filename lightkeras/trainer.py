@@ -104,6 +104,8 @@ class Trainer(TrainerArguments):
             `NAME_gradient_norm` of several optimizers.
         profiler: The first and the last update of a TensorBoard profile, "20-30"; None for none. See
             `callbacks.Profiler`.
+        hang_timeout: Seconds after which a run that hangs ends, with exit code 75; None never ends it. See
+            `callbacks.Watchdog`.
         export: A format of `lk.export.FORMATS`: export the best checkpoint (the last, if none is ranked) to `exports/`
             in the run's folder, when training ends; an export is tried out before it begins.
 
@@ -112,6 +114,7 @@ class Trainer(TrainerArguments):
         history: Keras' `History` of the last `fit`.
         callback_metrics: The latest value of every metric, training and validation, by name.
         interrupted: The signal that ended the last `fit`, or None.
+        began_at: When the last `fit` began, by `time.monotonic()`, or None.
 
     Raises:
         ValueError: Invalid value or combination; checked before training starts.
@@ -120,6 +123,7 @@ class Trainer(TrainerArguments):
     run_dir: Folder | None = None
     history: keras.callbacks.History | None = None
     interrupted: int | None = None
+    began_at: float | None = None
     callback_metrics: Mapping[str, float] = MappingProxyType({})
 
     # ---- fit, validate, test, predict
@@ -155,6 +159,7 @@ class Trainer(TrainerArguments):
                 be written.
             NonFiniteLossError: A loss became NaN or infinite.
         """
+        self.began_at = time.monotonic()
         task = as_task(task)
         require_task(task)
         data = as_data_module(data, validation_data, batch_size, shuffle, class_weight)

@@ -56,7 +56,7 @@ class TrainerArguments(HyperparametersMixin):
         val_check_interval: ClockTime | int | float | str | dict | datetime.timedelta = 1.0,
         check_val_every_n_epoch: int = 1, num_sanity_val_steps: int = 2,
         log_every_n_steps: int = 50, log_gradient_norm: bool = False, profiler: str | None = None,
-        export: str | None = None,
+        hang_timeout: float | None = None, export: str | None = None,
     ):  # fmt: skip
         self.max_epochs, self.max_steps, self.max_time = max_epochs, max_steps, max_time
         self.accelerator, self.devices, self.strategy = accelerator, devices, strategy
@@ -77,6 +77,7 @@ class TrainerArguments(HyperparametersMixin):
         self.limit_predict_batches, self.val_check_interval = limit_predict_batches, val_check_interval
         self.check_val_every_n_epoch, self.num_sanity_val_steps = check_val_every_n_epoch, num_sanity_val_steps
         self.log_every_n_steps, self.profiler, self.export = log_every_n_steps, profiler, export
+        self.hang_timeout = hang_timeout
         vars(self).update(seed=seed, callbacks=callbacks)
         for name, value in vars(self).items():
             if isinstance(value, np.generic):
@@ -115,6 +116,7 @@ def _check(given: TrainerArguments) -> None:
     _check_callbacks(given)
     make_loggers(given.logger)
     _check_profiler(given)
+    require_number("hang_timeout", given.hang_timeout, optional=True)
     for name in SWITCHES:
         require(isinstance(getattr(given, name), bool), name, "True or False", getattr(given, name))
     require_int("seed", given.seed, minimum=0, optional=True)

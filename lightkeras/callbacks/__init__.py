@@ -5,6 +5,8 @@ from lightkeras.callbacks.callback_list import CallbackList
 from lightkeras.callbacks.compilation import Compilation
 from lightkeras.callbacks.csv_logger import CSVLogger
 from lightkeras.callbacks.early_stopping import EarlyStopping
+from lightkeras.callbacks.export_at_end import ExportAtEnd
+from lightkeras.callbacks.goodput import Goodput
 from lightkeras.callbacks.learning_rate_monitor import LearningRateMonitor
 from lightkeras.callbacks.mlflow_logger import MLflowLogger
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
@@ -21,6 +23,7 @@ from lightkeras.callbacks.timeline import Timeline
 from lightkeras.callbacks.tracker import TrackerError
 from lightkeras.callbacks.validation import Validation
 from lightkeras.callbacks.wandb_logger import WandbLogger
+from lightkeras.callbacks.watchdog import Watchdog
 
 __all__ = [
     "CSVLogger",
@@ -28,6 +31,8 @@ __all__ = [
     "CallbackList",
     "Compilation",
     "EarlyStopping",
+    "ExportAtEnd",
+    "Goodput",
     "LearningRateMonitor",
     "MLflowLogger",
     "ModelCheckpoint",
@@ -45,4 +50,5 @@ __all__ = [
     "TrackerError",
     "Validation",
     "WandbLogger",
+    "Watchdog",
 ]

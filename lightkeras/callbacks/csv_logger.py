@@ -10,8 +10,8 @@ from lightkeras.utils.files import write_atomically
 class CSVLogger(Callback):
     """Writes `metrics.csv`: a row per logging interval and one per validation; a cell is empty where not measured.
 
-    Speeds (`mfu`, and names that end in `_per_second`) are left out, so that a resumed run has the same file as an
-    uninterrupted one.
+    Speeds (`mfu`, `goodput`, names that end in `_per_second`) are left out, so that a resumed run has the same
+    file as an uninterrupted one.
     """
 
     order = 20

@@ -8,6 +8,7 @@ import keras
 from lightkeras.callbacks.compilation import Compilation
 from lightkeras.callbacks.csv_logger import CSVLogger
 from lightkeras.callbacks.export_at_end import ExportAtEnd
+from lightkeras.callbacks.goodput import Goodput
 from lightkeras.callbacks.interrupt import Interrupt
 from lightkeras.callbacks.learning_rate_monitor import LearningRateMonitor
 from lightkeras.callbacks.limit import Limit
@@ -23,6 +24,7 @@ from lightkeras.callbacks.sample_writer import SampleWriter
 from lightkeras.callbacks.throughput import Throughput
 from lightkeras.callbacks.timeline import Timeline
 from lightkeras.callbacks.validation import Validation
+from lightkeras.callbacks.watchdog import Watchdog
 from lightkeras.data import DataModule, stages
 from lightkeras.data.named_sets import metric_prefix
 from lightkeras.utils.checks import require
@@ -45,9 +47,14 @@ def default_callbacks(
     used += [Compilation()] if trainer.jit_compile == "auto" and not trainer.deterministic else []
     used += [_profiler(trainer.profiler, task.total_steps)] if trainer.profiler else []
     used += [ModelSummary()] if trainer.enable_model_summary else []
+    used += [Watchdog(trainer.hang_timeout)]
     loggers = make_loggers(trainer.logger)
     used += loggers
-    used += [Timeline(), ReportWriter()] if any(isinstance(one, CSVLogger) for one in loggers) else []
+    used += (
+        [Goodput(trainer.began_at), Timeline(), ReportWriter()]
+        if any(isinstance(one, CSVLogger) for one in loggers)
+        else []
+    )
     bars = any(isinstance(callback, keras.callbacks.ProgbarLogger | ProgressBar) for callback in trainer.callbacks)
     used += [make_progress()] if trainer.enable_progress_bar and not bars else []
     used += [SampleWriter()] if task.writes_samples and (trainer.logger or trainer.enable_checkpointing) else []

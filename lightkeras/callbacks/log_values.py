@@ -51,8 +51,8 @@ def for_history(logs: dict[str, Any], own: Container[str]) -> dict[str, Any]:
 
 
 def is_speed(name: str) -> bool:
-    """Returns whether a name in records is that of a speed, which differs each time a run is made."""
-    return name.endswith("_per_second") or name == "mfu"
+    """Returns whether a name in records is that of a speed or a share of time: those differ each time."""
+    return name.endswith("_per_second") or name in ("mfu", "goodput")
 
 
 def to_json(value: Any, where: str) -> Any:

@@ -58,7 +58,7 @@ class WandbLogger(Tracker):
         self._run = active or wandb.init(
             project=self.project or os.environ.get("WANDB_PROJECT") or folder.parent.name, mode=mode,
             name=self.name or os.environ.get("WANDB_NAME") or folder.name, id=run_id,
-            resume="allow" if run_id else None,
+            resume="allow" if run_id else None, dir=os.environ.get("WANDB_DIR") or str(Path.cwd()),
         )  # fmt: skip
         starts = read_starts(folder)
         self._folders = starts["folders"] if starts["run_id"] == self._run.id else []

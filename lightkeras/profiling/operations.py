@@ -1,6 +1,7 @@
 """The costliest operations of a profile, from the trace that TensorFlow writes (XPlane protocol buffers)."""
 
 import csv
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -116,7 +117,8 @@ def make_table(costs: list[Cost], updates: int, title: str, rows: int = 10) -> T
 
 
 def _short(name: str) -> str:
-    """Leaves out of a name the bodies of loops and all but its last scopes: "gradient_tape/.../gru/MatMul"."""
-    parts = [part for part in name.split("/") if part not in ("while", "body") and not part.startswith("_")]
-    parts = list(dict.fromkeys(parts)) or [name]
+    """Leaves out of a name the loop over updates and middle scopes: "gradient_tape/.../while/MatMul"."""
+    within = re.sub(r"^while/body/_\d+/while/", "", name)
+    parts = list(dict.fromkeys(part for part in within.split("/") if part != "body" and not part.startswith("_")))
+    parts = parts or [name]
     return "/".join(parts if len(parts) <= SCOPES else [parts[0], "...", *parts[1 - SCOPES :]])

@@ -119,6 +119,7 @@ class CaptionData(lk.DataModule):
         self.input_shape: tuple[int, ...] | None = None
         self._trained_encoder: dict | None = None
         self._network: Network | None = None
+        self.is_set_up = False
 
     # ---- reading
 
@@ -152,6 +153,7 @@ class CaptionData(lk.DataModule):
         self._splits = dict(zip(SPLITS, parts, strict=True))
         self._captions = self._pictures.captions
         self._make_captions()
+        self.is_set_up = True
 
     def _usable(self) -> np.ndarray:
         """The numbers of the readable photos."""

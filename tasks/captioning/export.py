@@ -1,6 +1,7 @@
 """The endpoints of an export: the bytes of JPEG files in, captions out; and the steps of the network over features."""
 
 import io
+import pathlib
 
 import numpy as np
 import tensorflow as tf
@@ -18,7 +19,7 @@ def endpoints(task) -> dict[str, lk.export.Endpoint]:
     data = task.data
     words = lk.export.WordCodec(data.vocabulary)
     network = data.network()
-    photos = [_jpeg(*sides) for sides in EXAMPLE_SIDES]
+    photos = _read_photos(data) or [_jpeg(*sides) for sides in EXAMPLE_SIDES]
     files = {"jpeg": lk.export.TEXTS}
 
     def inputs_of(jpeg):
@@ -53,7 +54,8 @@ def endpoints(task) -> dict[str, lk.export.Endpoint]:
         return {"text": texts, "score": scores}
 
     shape = tuple(data.input_shape)
-    example = np.random.default_rng(0).uniform(-1, 1, (2, *shape)).astype(np.float32)
+    drawn = np.random.default_rng(0).uniform(-1, 1, (2, *shape)).astype(np.float32)
+    example = next(data.inputs("validation"))[:2] if data.is_set_up else drawn
     return {
         "caption": lk.export.Endpoint(
             caption, files, [{"jpeg": photos}],
@@ -66,6 +68,12 @@ def endpoints(task) -> dict[str, lk.export.Endpoint]:
             task.network, {data.input_name: tf.TensorSpec((None, *shape), tf.float32)}, {data.input_name: example}
         ),
     }  # fmt: skip
+
+
+def _read_photos(data) -> list[bytes]:
+    """Reads the first JPEG files of the validation data, where that is at hand."""
+    paths = [pathlib.Path(name) for name in data.names("validation")[:2]] if data.is_set_up else []
+    return [path.read_bytes() for path in paths if path.suffix.lower() in (".jpg", ".jpeg") and path.is_file()]
 
 
 def _jpeg(width: int, height: int) -> bytes:

@@ -62,6 +62,7 @@ class TextData(lk.DataModule):
         self.source, self.seq_len, self.batch_size = source, seq_len, batch_size
         self.fractions = (val_fraction, test_fraction)
         self.vocabulary: lk.text.CharacterVocabulary | None = None
+        self.splits: dict[str, lk.text.EncodedText] = {}
 
     def prepare_data(self) -> None:
         """Downloads Tiny Shakespeare, if that is the source; encodes a large text."""

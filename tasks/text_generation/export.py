@@ -1,9 +1,11 @@
 """The endpoints of an export: text in, text out; and the steps of the network over ids."""
 
+import numpy as np
 import tensorflow as tf
 
 import lightkeras as lk
 
+PROMPTS = (5, 12)  # characters of the example's texts
 PART = 512  # characters that are compiled as one loop
 SCALAR = {dtype: tf.TensorSpec((), dtype) for dtype in (tf.int32, tf.int64, tf.float32)}
 
@@ -16,7 +18,7 @@ def endpoints(task) -> dict[str, lk.export.Endpoint]:
             lambda **given: _generate(task.network, codec, **given),
             {"prompt": lk.export.TEXTS, "length": SCALAR[tf.int32], "temperature": SCALAR[tf.float32],
              "seed": SCALAR[tf.int64]},
-            _generate_examples(task.vocabulary.tokens), lambda **given: _generate_by_task(task, **given),
+            _generate_examples(task), lambda **given: _generate_by_task(task, **given),
         ),
         "generate_greedy": lk.export.Endpoint(
             lambda **given: _generate_greedy(task.network, **given),
@@ -28,11 +30,15 @@ def endpoints(task) -> dict[str, lk.export.Endpoint]:
     }  # fmt: skip
 
 
-def _generate_examples(tokens) -> list[dict]:
-    first, last = tokens[0], tokens[-1]
+def _generate_examples(task) -> list[dict]:
+    """Prompts from the validation text, where the data is at hand; else of the first and the last character."""
+    tokens = task.vocabulary.tokens
+    first, last = tokens[0], tokens[0] + tokens[-1]
+    if text := task.data.splits.get("validation"):
+        first, last = (task.vocabulary.decode(text.windows(np.array([0]), length)[0]) for length in PROMPTS)
     common = {"temperature": 0.8, "seed": 7}
     return [
-        {"prompt": [first, first + last], "length": PART + 8, **common},
+        {"prompt": [first, last], "length": PART + 8, **common},
         {"prompt": [last, first], "length": 5, "temperature": 0.0, "seed": 2**33},
     ]
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 import lightkeras as lk
 
 BEAMS = 5
+EXAMPLES = 3  # sentences of the validation data, where that is at hand
 SCALAR = tf.TensorSpec((), tf.float32)
 IDS = tf.TensorSpec((None, None), tf.int32)
 
@@ -27,7 +28,8 @@ def _by_sentences(task) -> dict[str, lk.export.Endpoint]:
     )
     source, target = lk.export.WordCodec(data.source_vocabulary, **cleaned), lk.export.WordCodec(data.target_vocabulary)
     words = data.source_vocabulary.words
-    sentences = [" ".join(words[:4]), "", words[-1], "Hello, it's (rock'n'roll) 42!"]
+    real = data.sources("validation")[:EXAMPLES] if data.pairs else [" ".join(words[:4]), words[-1]]
+    sentences = [*real, "", "Hello, it's (rock'n'roll) 42!"]
     common = {"reference": lambda **given: _by_task(task, **given), "tracked": (source.table, target.table)}
     penalties = {"length_penalty": SCALAR, "coverage_penalty": SCALAR}
     searched = {"sentences": sentences, "length_penalty": 1.0, "coverage_penalty": 0.0}

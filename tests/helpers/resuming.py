@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from lightkeras import checkpoint as files
 
-CLOCK = ("_per_second", "sizes")  # what differs from run to run: speeds, and the lengths of files that hold them
+CLOCK = ("_per_second", "goodput", "mfu", "sizes")  # what differs: speeds, and the lengths of files that hold them
 
 
 def outcome(run: Path) -> dict:

@@ -522,6 +522,9 @@ class Clock(lk.Callback):
     def perf_counter(self):
         return self.now
 
+    def time(self):
+        return self.now
+
     def on_train_batch_begin(self, batch, logs=None):
         self.now += 0.05
 

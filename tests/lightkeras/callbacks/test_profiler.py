@@ -10,7 +10,7 @@ from helpers.toys import Classifier, PointsData, Recorder, quiet
 
 import lightkeras as lk
 from lightkeras.callbacks import ModelSummary, Profiler, Throughput
-from lightkeras.profiling.operations import own_times, read_costs
+from lightkeras.profiling.operations import Cost, make_table, own_times, read_costs
 from lightkeras.utils import internals
 
 
@@ -50,6 +50,19 @@ def test_many_steps_a_call_are_cut_to_the_updates_that_were_asked_for(tmp_path, 
 def test_a_profile_takes_its_own_time_from_operations_within_others():
     events = [(0, 100, "while"), (10, 30, "a"), (20, 5, "b"), (50, 10, "a"), (200, 7, "c")]
     assert own_times(events) == [("while", 60.0), ("a", 25.0), ("b", 5.0), ("a", 10.0), ("c", 7.0)]
+
+
+def test_names_in_the_table():
+    """The loop over updates is left out; loops of layers stay."""
+    loop = "while/body/_1/while/"
+    costs = [
+        Cost(loop + "MatMul", "MatMul", 1, 3.0),
+        Cost(loop + "gru/while/body/_155/while/gru/while/MatMul", "MatMul", 7, 2.0),
+        Cost(loop + "a/b/c/d/e", "Add", 1, 1.0),
+    ]
+    table = make_table(costs, 2, "title", rows=3)
+    assert list(table.columns[0].cells) == ["MatMul", "gru/while/MatMul", "a/.../c/d/e"]
+    assert list(table.columns[3].cells) == ["1.5", "1", "0.5"]
 
 
 @pytest.mark.parametrize(

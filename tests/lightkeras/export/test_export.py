@@ -67,6 +67,8 @@ def test_texts_of_any_number_and_length(tasks, loaded):
     assert [text.decode() for text in found] == expected
     (alone,) = loaded.text_generation__generate(["\n"], 9, 0.5, 3)["text"].numpy()
     assert alone == found[0]
+    (long,) = loaded.text_generation__generate(["ab\n" * 3000], 5, 0.5, 3)["text"].numpy()
+    assert long.decode() == task.generate("ab\n" * 3000, 5, 0.5, seed=3)[0]
 
 
 def test_a_prompt_with_unknown_characters_is_an_error(loaded):
@@ -115,6 +117,34 @@ def test_captions_of_jpeg_files(tasks, loaded):
 
 
 # ---- the folder
+
+
+def test_every_file_that_is_cut_is_named(exported, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(exported[0], folder)
+    files = [
+        path for path in folder.rglob("*") if path.is_file() and path.stat().st_size and path.name != "export.json"
+    ]
+    assert {"saved_model.pb", "read.py", "README.md", "variables.index"} <= {path.name for path in files}
+    for path in files:
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(lk.utils.ArgumentError, match=rf"{path.name} has \d+ bytes instead of {len(whole)}"):
+            lk.export.read_export(folder)
+        path.write_bytes(whole)
+    card = (folder / "export.json").read_bytes()
+    (folder / "export.json").write_bytes(card[: len(card) // 2])
+    with pytest.raises(lk.utils.ArgumentError, match=r"export.json to describe an export"):
+        lk.export.read_export(folder)
+
+
+def test_trials_are_of_the_validation_data_where_it_is_at_hand(tasks):
+    text, translation = tasks["text_generation"], tasks["translation"]
+    (prompt, _) = text.exports()["generate"].examples[0]["prompt"]
+    assert prompt == text.vocabulary.decode(text.data.splits["validation"].windows(np.array([0]), 5)[0])
+    assert translation.exports()["translate"].examples[0]["sentences"][:3] == translation.data.sources("validation")[:3]
+    features = tasks["captioning"].exports()["encode"].examples[0]["image"]
+    np.testing.assert_array_equal(features, next(tasks["captioning"].data.inputs("validation"))[:2])
 
 
 def test_a_cut_or_changed_export_is_recognised(exported, tmp_path):

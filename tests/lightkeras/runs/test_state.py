@@ -228,8 +228,8 @@ def test_a_run_folder_holds_what_repeats_the_run(run):
             },
         }
     ]  # fmt: skip
-    names = ["checkpoints", "config.yaml", "metrics.csv", "report.html", "tensorboard", "timeline.jsonl"]
-    assert sorted(path.name for path in run.iterdir()) == names
+    logs = ["goodput.json", "metrics.csv", "report.html", "tensorboard", "timeline.jsonl"]
+    assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "config.yaml", *logs]
 
 
 def test_what_no_file_can_hold_is_named_in_the_config(root):
