@@ -13,7 +13,7 @@ TOY = {
     "text_generation": {"source": "sample", "epochs": 1, "units": 4},
     "plain_keras_model": {"epochs": 2, "units": 4},
 }
-SCRIPTS = [path for folder in ("tasks", "notebooks") for path in sorted((ROOT / folder).rglob("*.py"))]
+SCRIPTS = [path for folder in ("tasks", "lightkeras") for path in sorted((ROOT / folder).rglob("*.py"))]
 SCRIPTS = [path for path in SCRIPTS if path.read_text(encoding="utf-8").startswith(SCRIPT)]
 
 
@@ -45,7 +45,7 @@ def test_what_is_committed_is_the_script_with_its_outputs(script):
 
 
 def test_every_notebook_has_a_script():
-    notebooks = [path for folder in ("tasks", "notebooks") for path in (ROOT / folder).rglob("*.ipynb")]
+    notebooks = [path for folder in ("tasks", "lightkeras") for path in (ROOT / folder).rglob("*.ipynb")]
     assert {path.with_suffix(".py") for path in notebooks} == set(SCRIPTS) == {*SCRIPTS} and set(TOY) == {
         path.stem for path in SCRIPTS
     }
