@@ -58,6 +58,10 @@ class DeclaredByModel(KerasMethods):
         """Whether the model has a method `write_samples(folder, name)`."""
         return callable(getattr(self.model, "write_samples", None))
 
+    def report_sections(self) -> list:
+        """Returns what the model's own `report_sections()` returns, or else none."""
+        return self.model.report_sections() if hasattr(self.model, "report_sections") else []
+
     @property
     def preferred_steps_per_execution(self) -> int | None:
         """The number that the model was compiled with, unless it is 1."""

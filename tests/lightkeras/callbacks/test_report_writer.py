@@ -93,13 +93,13 @@ def test_sections_take_a_hundredth_of_the_time(root, monkeypatch):
     assert made == [6, 18]
 
 
-def test_a_plain_keras_model_has_a_report(root):
+def test_a_plain_keras_model_has_a_report(root, messages):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse", run_eagerly=True)
     trainer = quiet(root, max_epochs=2)
     x = np.ones((8, 4), np.float32)
     trainer.fit(model, (x, x[:, :1]), validation_data=(x, x[:, :1]), batch_size=4)
     page = read(trainer)
-    assert "Best val_loss" in page and "Run that program again." in page
+    assert "Best val_loss" in page and "Run that program again." in page and not messages.records
     (start, *_, end) = [json.loads(line) for line in (trainer.run_dir / "timeline.jsonl").read_text().splitlines()]
     assert (start["event"], end["event"], end["step"], end["why"]) == ("start", "end", 4, "finished")
