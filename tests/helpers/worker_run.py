@@ -10,6 +10,7 @@ import lightkeras as lk
 from lightkeras.distribution.strategies import make_worker_strategy
 
 STEPS = 20
+WORKERS_FORMS = ("tf.data, shuffled anew", "PyDataset", "TFRecords", "examples", "iterable")
 
 
 class Die(lk.Callback):
@@ -40,9 +41,42 @@ def main(out: str, root: str, *options: str) -> None:
     task = Classifier()
     trainer.fit(task, PointsData())
     weights = [v.numpy().tolist() for v in task.state_variables().values()]
+    forms = {} if "die" in options else train_on_forms(Path(root), trainer.strategy, index)
     result = {"losses": [r["loss"] for r in recorder.logs], "val_loss": [r["val_loss"] for r in recorder.validations]}
     with open(f"{out}-{index}.json", "w", encoding="utf-8") as file:
-        json.dump({**result, "weights": weights, "run_dir": str(trainer.run_dir)}, file)
+        json.dump({**result, "weights": weights, "forms": forms, "run_dir": str(trainer.run_dir)}, file)
+
+
+def train_on_forms(folder: Path, strategy, index: int) -> dict:
+    """Trains on data in each form that is brought.
+
+    The second of two workers would validate once an hour, the first after every update.
+
+    Args:
+        folder: Where TFRecord files go.
+        strategy: As in `Trainer(strategy=...)`.
+        index: The number of this worker.
+
+    Returns:
+        By form: the weights, and the updates at which the task was validated.
+    """
+    from helpers import brought_forms
+    from helpers.toys import Recorder
+
+    folder /= f"forms-{index}"
+    folder.mkdir(parents=True)
+    found = {}
+    for form in WORKERS_FORMS:
+        data, keywords = brought_forms.KEPT[form](folder)
+        validation = (brought_forms.X[:8], brought_forms.Y[:8])
+        recorder = Recorder()
+        task, _ = brought_forms.fit(
+            data, folder, {**keywords, "validation_data": validation}, strategy=strategy, max_epochs=2,
+            enable_checkpointing=False, callbacks=[recorder], val_check_interval={"seconds": 3600 if index else 1e-3},
+        )  # fmt: skip
+        steps = [record["step"] for record in recorder.validations]
+        found[form] = {"weights": brought_forms.weights(task).tolist(), "validated": steps}
+    return found
 
 
 def promise(out: str, folder: str, *trainings: str) -> None:

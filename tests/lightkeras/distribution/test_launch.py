@@ -110,6 +110,15 @@ def test_two_workers_train_as_one_process(trained):
             np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=2e-6)
 
 
+def test_two_workers_read_what_is_brought_as_one_process(trained):
+    one, first, second, _ = trained
+    assert len(one["forms"]) == 5 and first["forms"] == second["forms"]
+    for form, expected in one["forms"].items():
+        found = first["forms"][form]
+        np.testing.assert_allclose(found["weights"], expected["weights"], rtol=1e-5, atol=2e-6, err_msg=form)
+        assert found["validated"] == [1, 2, 3, 4, 5, 6], form  # as the first worker's time says
+
+
 def test_the_chief_alone_writes(trained):
     _, first, second, folder = trained
     assert second["run_dir"] == "None"
