@@ -40,7 +40,7 @@ def training(data: DataModule, limit: int | float, overfit: int | float, parts: 
 
 def validation(data: DataModule, limit: int | float, overfit: int | float) -> dict[str, StageData]:
     """The validation data sets by name (with `overfit`, each is the training data); none where there is none."""
-    given, like = data.val_dataset(), data.trained_on and data.trained_on.element_spec
+    given, like = data.val_dataset(), _training_spec(data)
     if overfit:
         found = training(data, limit, overfit, parts=1)
         return dict.fromkeys(by_name("val_dataset", given, like), found)
@@ -84,8 +84,13 @@ def require_dataset(data: DataModule, name: str) -> BatchedDataset:
 
 def require_datasets(data: DataModule, name: str) -> dict[str, BatchedDataset]:
     """Calls `data.NAME()`, which may give several data sets by name, and checks the result as `require_dataset`."""
-    sets = by_name(name, getattr(data, name)(), data.trained_on and data.trained_on.element_spec)
+    sets = by_name(name, getattr(data, name)(), _training_spec(data))
     return {key: convert(one, data, name) for key, one in sets.items()}
+
+
+def _training_spec(data: DataModule) -> Any:
+    """Returns the structure of the batches that were trained on; None before any."""
+    return None if data.trained_on is None else data.trained_on.element_spec
 
 
 def convert(dataset: Any, data: DataModule, name: str) -> BatchedDataset:

@@ -200,10 +200,11 @@ def test_the_best_score_so_far():
 
 
 @pytest.mark.parametrize(("function", "settings"), memory.KINDS.values(), ids=memory.KINDS)
-def test_memory_trains_on_files(function, settings, monkeypatch):
+def test_memory_trains_on_files(function, settings, monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_HOME", "")  # the function sets it
     monkeypatch.setattr("tasks.text_generation.data.IN_MEMORY", 10**5)
-    entry = harness.Entry(f"benchmarks.memory:{function}", {**settings, "gigabytes": 3e-3, "batch": 8})
+    settings = {**settings, "gigabytes": 3e-3, "batch": 8, "root": str(tmp_path)}
+    entry = harness.Entry(f"benchmarks.memory:{function}", settings)
     assert not work(entry, 1).left
 
 
