@@ -1,5 +1,6 @@
 """Which share of its time a run spends on useful updates, kills and resumes included."""
 
+import contextlib
 import statistics
 import time
 
@@ -74,7 +75,8 @@ class Goodput(Phases):
 
     def on_exception(self, error):
         if self._ledger is not None and isinstance(error, Exception):
-            self._end()
+            with contextlib.suppress(OSError):  # perhaps the disk is what failed; `error` says more
+                self._end()
 
     def _end(self) -> None:
         self.enter(OTHER)

@@ -62,9 +62,9 @@ class DCGAN(lk.TaskModule):
     sample_every = 10
     unit = "images"
     shown_metrics = (
+        "val_pixel_frechet_distance",
         "generator_loss",
         "discriminator_loss",
-        "val_pixel_frechet_distance",
         "real_accuracy",
         "fake_accuracy",
     )

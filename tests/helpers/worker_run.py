@@ -72,7 +72,8 @@ def train_on_forms(folder: Path, strategy, index: int) -> dict:
         recorder = Recorder()
         task, _ = brought_forms.fit(
             data, folder, {**keywords, "validation_data": validation}, strategy=strategy, max_epochs=2,
-            enable_checkpointing=False, callbacks=[recorder], val_check_interval={"seconds": 3600 if index else 1e-3},
+            enable_checkpointing=False, steps_per_execution=1, callbacks=[recorder],
+            val_check_interval={"seconds": 3600 if index else 1e-3},
         )  # fmt: skip
         steps = [record["step"] for record in recorder.validations]
         found[form] = {"weights": brought_forms.weights(task).tolist(), "validated": steps}
