@@ -95,7 +95,11 @@ def fit(
     def fit_by_trainer(*args: Any, **kwargs: Any) -> Any:
         require(not done, "HyperModel.fit", "a function that calls model.fit once", "a second call")
         keywords = _to_keywords(trainer, *args, **kwargs)
-        done.append(trainer.fit(model, ckpt_path=ckpt_path, **keywords))
+        here = vars(model).pop("fit")  # what identifies the model must not reach the Trainer through it
+        try:
+            done.append(trainer.fit(model, ckpt_path=ckpt_path, **keywords))
+        finally:
+            vars(model)["fit"] = here
         return done[0]
 
     found = _call_fit(hypermodel, hp, model, data, trainer.max_epochs, fit_by_trainer)
