@@ -2,8 +2,10 @@
 
 import importlib
 import pkgutil
+from pathlib import Path
 
 import pytest
+from helpers.source_tree import SCRIPT
 from helpers.toys import Classifier, PointsData, quiet
 
 import benchmarks
@@ -14,7 +16,14 @@ EXTRAS = ("torch", "lightning")
 
 
 def modules(package) -> list[str]:
-    return [found.name for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
+    """The names of all modules; a notebook's script is none."""
+    found = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    return [one.name for one in found if not is_notebook(one)]
+
+
+def is_notebook(found: pkgutil.ModuleInfo) -> bool:
+    source = Path(found.module_finder.path, f"{found.name.rpartition('.')[2]}.py")
+    return source.exists() and source.read_text(encoding="utf-8").startswith(SCRIPT)
 
 
 @pytest.mark.parametrize("name", [*modules(lk), *modules(tasks), *modules(benchmarks)])
