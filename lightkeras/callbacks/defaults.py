@@ -50,11 +50,8 @@ def default_callbacks(
     used += [Watchdog(trainer.hang_timeout)]
     loggers = make_loggers(trainer.logger)
     used += loggers
-    used += (
-        [Goodput(trainer.began_at), Timeline(), ReportWriter()]
-        if any(isinstance(one, CSVLogger) for one in loggers)
-        else []
-    )
+    if any(isinstance(one, CSVLogger) for one in loggers):
+        used += [Goodput(trainer.began_at), Timeline(), ReportWriter()]
     bars = any(isinstance(callback, keras.callbacks.ProgbarLogger | ProgressBar) for callback in trainer.callbacks)
     used += [make_progress()] if trainer.enable_progress_bar and not bars else []
     used += [SampleWriter()] if task.writes_samples and (trainer.logger or trainer.enable_checkpointing) else []

@@ -28,9 +28,10 @@ class Goodput(Phases):
     def __init__(self, began: float | None = None):
         super().__init__()
         self._asked = began
+        self._ledger: Ledger | None = None
 
     def on_train_begin(self, logs=None):
-        self._ledger: Ledger | None = None
+        self._ledger = None
         self._phase, self._since = START, time.monotonic() if self._asked is None else self._asked
         self._each: list[float] = []
         self._longest = float("inf")  # seconds of an update that is no stall

@@ -14,9 +14,9 @@ from lightkeras.utils.checks import require, require_choice
 LOGGERS = {"csv": CSVLogger, "tensorboard": TensorBoardLogger, "mlflow": MLflowLogger, "wandb": WandbLogger}
 DEFAULT = ("csv", "tensorboard")
 EXPECTED = (
-    f"True, False, or names of {', '.join(LOGGERS)}: a list, or joined by commas. A logger with arguments of its "
+    f"True, False, or names of {', '.join(LOGGERS)}: a list, or joined by commas. A logger with arguments of its own "
+    "goes into `callbacks`"
 )
-EXPECTED += "own goes into `callbacks`"
 
 
 def make_loggers(given: bool | str | list[str]) -> list[Callback]:

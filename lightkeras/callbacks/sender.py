@@ -37,9 +37,10 @@ class Sender:
         self._pool.submit(self._work, retry=True).result()
         return len(self._waiting)
 
-    def drop(self) -> None:
-        """Forgets what waits."""
+    def close(self) -> None:
+        """Forgets what waits, and ends the thread."""
         self._waiting.clear()
+        self._pool.shutdown(wait=False)
 
     def _work(self, retry: bool = False) -> None:
         if not retry and time.monotonic() - self._failed_at < PAUSE:

@@ -49,7 +49,7 @@ class Tracker(Callback):
     def __init__(self, log_model: bool = True):
         super().__init__()
         require(isinstance(log_model, bool), "log_model", "True or False", log_model)
-        self.log_model = log_model
+        self.log_model, self._open = log_model, False
 
     # ---- what a tracker does
 
@@ -189,12 +189,12 @@ class Tracker(Callback):
         self._sender.put(functools.partial(self.close_run, status))
         self._open = False
         if waiting := self._sender.finish():
-            self._sender.drop()
             logger.warning(
                 "%s did not take the last %d parts of this run. metrics.csv has all metrics of it; when %s answers, "
                 "resume the run with ckpt_path=%r, and they are sent.",
                 self.title, waiting, self.title, str(self.run.folder),
             )  # fmt: skip
+        self._sender.close()
 
 
 def _last(folder) -> list[str]:

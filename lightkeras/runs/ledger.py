@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 from lightkeras.utils.files import read_json, write_json
+from lightkeras.utils.messages import logger
 from lightkeras.utils.paths import Folder
 
 FILE = "goodput.json"  # in the run's folder
@@ -24,8 +25,7 @@ class Ledger:
 
     def __init__(self, folder: Folder | None, step: int):
         self._path = folder / FILE if folder is not None else None
-        read = read_json(self._path) if self._path is not None else None
-        self._before = [_without_lost(one, step) for one in (read or {}).get("processes", [])]
+        self._before = _read_processes(self._path, step)
         self._seconds: dict[str, float] = dict.fromkeys(KINDS, 0.0)
         self._first, self._last = step, step
         self._marks: list[list[float]] = [[step, 0.0]]
@@ -57,6 +57,22 @@ class Ledger:
     def summary(self) -> dict[str, Any]:
         """Returns what `read_ledger` does, of the run up to now."""
         return _summarize([*self._before, self._record()])
+
+
+def _read_processes(path: Folder | None, step: int) -> list[dict[str, Any]]:
+    """Returns the processes of the file, what they made after `step` as lost; none of a damaged file, which is kept."""
+    if path is None or not path.exists():
+        return []
+    try:
+        processes = [_without_lost(one, step) for one in read_json(path)["processes"]]
+        _summarize(processes)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        kept = path.parent / f"damaged_{path.name}"
+        path.replace(kept)
+        text = "Earlier processes of this run are not in %s: it was damaged (%r), and is %s now"
+        logger.warning(text, FILE, error, kept)
+        return []
+    return processes
 
 
 def _without_lost(process: dict[str, Any], step: int) -> dict[str, Any]:

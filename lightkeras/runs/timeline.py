@@ -11,6 +11,7 @@ from typing import Any
 from lightkeras.utils.paths import Folder
 
 TIMELINE = "timeline.jsonl"  # in the run's folder
+EVENTS = ("start", "progress", "end")
 
 
 def append(folder: Folder, event: dict[str, Any]) -> None:
@@ -31,5 +32,7 @@ def _parse_line(line: str) -> dict[str, Any] | None:
         event = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    whole = isinstance(event, dict) and isinstance(event.get("time"), int | float) and "event" in event
-    return event if whole else None
+    if not isinstance(event, dict) or event.get("event") not in EVENTS:
+        return None
+    counted = isinstance(event.get("time"), int | float) and isinstance(event.get("step"), int)
+    return event if counted else None

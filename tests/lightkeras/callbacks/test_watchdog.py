@@ -138,7 +138,7 @@ def test_the_ledger_counts_what_a_kill_lost(tmp_path):
     took, ledger = time.monotonic() - began, read_ledger(run)
     first, second = ledger["processes"]
     assert ledger["starts"] == 2 and ledger["updates"] == 15 == second["last"]
-    assert first["last"] == second["first"] and sum(second["seconds"].values()) == pytest.approx(took, rel=0.1)
+    assert first["last"] == second["first"] and 0 < sum(second["seconds"].values()) <= took
     assert 0 < ledger["goodput"] < 1
     seconds = ledger["seconds"]
     assert ledger["goodput"] == pytest.approx(seconds["updates"] / sum(seconds.values()))
@@ -168,3 +168,28 @@ def test_the_seconds_of_lost_updates(tmp_path):
     found = read_ledger(tmp_path)
     assert found["updates"] == 2 and found["lost_updates"] == 10 and found["seconds"]["lost"] == pytest.approx(10)
     assert np.isclose(sum(found["seconds"].values()), 17) and read_ledger(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize("text", ['{"processes": [{"la', "[]", '{"processes": [{"last": 5}]}', '{"processes": 3}'])
+def test_a_damaged_ledger_is_kept_and_does_not_end_a_run(tmp_path, text, caplog):
+    (tmp_path / "goodput.json").write_text(text)
+    ledger = Ledger(tmp_path, 2)
+    ledger.add("updates", 1.0, 3)
+    ledger.write()
+    assert read_ledger(tmp_path)["starts"] == 1 and (tmp_path / "damaged_goodput.json").read_text() == text
+    assert "it was damaged" in caplog.text
+
+
+@pytest.mark.parametrize("logger", ["csv", "csv,mlflow"])
+def test_an_error_before_training_is_not_hidden_by_a_callback_that_has_not_begun(tmp_path, logger):
+    class Fails(lk.Callback):
+        order = -200
+
+        def on_train_begin(self, logs=None):
+            raise KeyError("mine")
+
+    if "mlflow" in logger:
+        pytest.importorskip("mlflow")
+    with pytest.raises(KeyError, match="mine") as raised:
+        quiet(tmp_path, max_epochs=1, logger=logger, callbacks=[Fails()]).fit(Classifier(), PointsData())
+    assert raised.value.__cause__ is None

@@ -112,7 +112,7 @@ def test_what_is_half_written_or_missing_is_left_out(run):
     (run / "checkpoints/step_000000060").mkdir(parents=True)
     (run / "checkpoints/step_000000060/manifest.json").write_text('{"state": ')
     with (run / "timeline.jsonl").open("a") as file:
-        file.write('{"event": "sta')
+        file.write('{"event": "start", "time": 1}\n{"event": "other", "time": 1, "step": 2}\n{"event": "sta')
     page = make_report(run)
     assert "root:" not in page and page.count("data:image/png") == 1
     assert "From 9 rows of metrics.csv; 2 rows could not be read." in page
