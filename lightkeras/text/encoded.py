@@ -59,7 +59,7 @@ class EncodedText:
             return self._ids[self.codes[starts[:, None] + np.arange(length)]]
         codes = np.empty((len(starts), length), self.codes.dtype)
         for row, start in zip(codes, starts.tolist(), strict=True):
-            os.preadv(self._file.number, [row.data], (self._first + start) * codes.itemsize)
+            self._file.read_into(row, (self._first + start) * codes.itemsize)
         return self._ids[codes]
 
 
@@ -67,8 +67,21 @@ class Descriptor:
     """A file that is open for `pread` until nothing refers to it."""
 
     def __init__(self, path: str | os.PathLike):
-        self.number = os.open(path, os.O_RDONLY)
-        weakref.finalize(self, os.close, self.number)
+        self._path, self._number = path, os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._number)
+
+    def read_into(self, target: np.ndarray, offset: int) -> None:
+        """Fills an array with the bytes from `offset` on.
+
+        Raises:
+            ValueError: The file ends before; it was cut since it was opened.
+        """
+        size = os.preadv(self._number, [target.data], offset)
+        if size != target.nbytes:
+            raise ArgumentError(
+                f"Expected {self._path} to have {target.nbytes} bytes from {offset} on, as when it was encoded. "
+                f"Received: {size}"
+            )
 
 
 def ids_of(characters: Sequence[str], vocabulary: CharacterVocabulary, source: str) -> np.ndarray:

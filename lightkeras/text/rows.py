@@ -1,6 +1,5 @@
 """Rows of differing lengths, one after the other in a flat array: in memory, or in files that are read by place."""
 
-import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -74,7 +73,7 @@ class FileIntegers:
         """Returns the integers of some stretches, one after the other."""
         found, place = np.empty(int(lengths.sum()), self.dtype), 0
         for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
-            os.preadv(self._file.number, [found[place : place + length].data], start * self.dtype.itemsize)
+            self._file.read_into(found[place : place + length], start * self.dtype.itemsize)
             place += length
         return found
 

@@ -12,10 +12,9 @@ import keras_tuner
 
 from lightkeras.keras_models.accept import as_task
 from lightkeras.keras_models.functions import LOAD_DATA, build_model, fit_keywords
-from lightkeras.runs.folder import newest_run
 from lightkeras.trainer import Trainer
 from lightkeras.tuning import hypermodels
-from lightkeras.tuning.trial_files import SearchError
+from lightkeras.tuning.trained import load_model
 from lightkeras.utils.checks import require
 
 HYPERMODEL, DATA, HP = "hypermodel", "data", "hp"  # parts of a configuration
@@ -128,15 +127,7 @@ class HyperModelSubject:
 
     def load(self, folder: Path, config: dict[str, Any]) -> keras.Model:
         """Returns the model of the newest run in a trial's folder, with its best weights."""
-        quiet = {"enable_progress_bar": False, "limit_test_batches": 1, "default_root_dir": str(folder)}
-        made = self.prepare({**config, "trainer": {**config["trainer"], **quiet}})
-        run = newest_run(folder, made.name)
-        if run is None:
-            raise SearchError(f"Expected the run of the best trial in {folder}. Received: none is there")
-        held_out = made.data.get("validation_data")
-        first = made.data["data"] if held_out is None else held_out
-        made.trainer.test(made.model, first, str(run), batch_size=made.data.get("batch_size"))
-        return made.model
+        return load_model(self, folder, config)
 
 
 def import_named(path: str) -> Any:

@@ -13,14 +13,13 @@ import keras
 from lightkeras.configuration import Configuration, RaisingParser, parsed_values, record_callbacks, to_written
 from lightkeras.keras_models.accept import as_task
 from lightkeras.keras_models.functions import build_model, find_function, fit_keywords, function_path, load_data_of
-from lightkeras.runs.folder import newest_run, task_name
+from lightkeras.runs.folder import task_name
 from lightkeras.task import TaskModule
 from lightkeras.trainer import Trainer
 from lightkeras.tuning.hypermodel_subject import HP, HYPERMODEL, HyperModelSubject, import_named
 from lightkeras.tuning.hypermodels import is_hypermodel
-from lightkeras.tuning.trial_files import SearchError
+from lightkeras.tuning.trained import load_model, require_run
 from lightkeras.utils.checks import require
-from lightkeras.utils.paths import Folder
 from lightkeras.utils.trust import VARIABLE, TrustError, class_path, is_trusted
 
 MODEL, DATA = "model", "data"  # the functions' groups of arguments
@@ -95,7 +94,7 @@ class TaskSubject:
 
     def load(self, folder: Path, config: dict[str, dict]) -> TaskModule:
         """Loads the task of the newest run in a trial's folder, with its best weights."""
-        return TaskModule.load_from_checkpoint(_require_run(folder, task_name(self.given)), self.trust)
+        return TaskModule.load_from_checkpoint(require_run(folder, task_name(self.given)), self.trust)
 
 
 class ModelSubject:
@@ -148,11 +147,7 @@ class ModelSubject:
 
     def load(self, folder: Path, config: dict[str, dict]) -> keras.Model:
         """Returns the model of the newest run in a trial's folder, with its best weights."""
-        quiet = {"enable_progress_bar": False, "limit_test_batches": 1, "default_root_dir": str(folder)}
-        made = self.prepare({**config, "trainer": {**config["trainer"], **quiet}})
-        run = _require_run(folder, made.name)
-        made.trainer.test(made.model, _first(made.data), str(run), batch_size=made.data.get("batch_size"))
-        return made.model
+        return load_model(self, folder, config)
 
     def _parse(self, config: dict[str, dict]) -> tuple[RaisingParser, Any]:
         parser = RaisingParser(allow_abbrev=False)
@@ -219,16 +214,3 @@ def _require_named(path: str, trust: Iterable[str]) -> None:
             f"Expected {path} to be named by the caller, as it is called. Received: a file names it. If you trust it: "
             f'trust=["{path}"]'
         )
-
-
-def _require_run(folder: Path, name: str) -> Folder:
-    run = newest_run(folder, name)
-    if run is None:
-        raise SearchError(f"Expected the run of the best trial in {folder}. Received: none is there")
-    return run
-
-
-def _first(data: dict[str, Any]) -> Any:
-    """Returns the data for the batch that makes the model's variables."""
-    found = data.get("validation_data")
-    return data["data"] if found is None else found

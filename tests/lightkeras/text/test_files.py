@@ -148,3 +148,17 @@ def test_what_is_no_text_is_refused_with_its_place(tmp_path, content, message):
     (tmp_path / "a.txt").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         cache_of(tmp_path / "a.txt", tmp_path).encode()
+
+
+def test_rows_of_a_file_that_was_cut_since_it_was_opened_are_refused(tmp_path):
+    file = lk.text.RowsFile(tmp_path, "rows")
+    file.append(np.arange(9), np.array([4, 0, 5]))
+    file.save()
+    file.close()
+    rows = lk.text.Rows.open(tmp_path, "rows", file.state)
+    values, lengths = rows.read(np.array([2, 1, 0]))
+    assert values.tolist() == [4, 5, 6, 7, 8, 0, 1, 2, 3] and lengths.tolist() == [5, 0, 4]
+    (path, _) = lk.text.row_paths(tmp_path, "rows", file.state)
+    os.truncate(path, path.stat().st_size - 1)
+    with pytest.raises(ValueError, match=f"Expected {path} to have 5 bytes from 4 on, as when it was encoded. .*: 4"):
+        rows.read(np.array([2]))
