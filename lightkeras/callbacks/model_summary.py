@@ -83,6 +83,8 @@ def describe_flops(cost: UpdateCost | None) -> str:
     if cost is None:
         return "floating-point operations not counted, as updates run op by op"
     total, notes = cost.flops
+    if math.isnan(total):
+        return f"floating-point operations not counted ({'; '.join(notes)})"
     if not cost.flops.sizes_known:
         return "floating-point operations not known, as batches differ in shape"
     return f"{amount(total)}FLOP in products" + (f" ({'; '.join(notes)})" if notes else "")

@@ -22,7 +22,7 @@ class Flops(NamedTuple):
     """What an update computes.
 
     Attributes:
-        total: Floating-point operations of products (see products.py).
+        total: Floating-point operations of products (see products.py); NaN where they could not be counted.
         notes: What the figure leaves open; empty where it is exact.
     """
 
@@ -32,7 +32,7 @@ class Flops(NamedTuple):
     @property
     def sizes_known(self) -> bool:
         """Whether the size of every product is known before it runs."""
-        return UNKNOWN_SIZE not in self.notes
+        return not math.isnan(self.total) and UNKNOWN_SIZE not in self.notes
 
 
 def count_flops(graph: Any, arguments: dict[str, int] | None = None) -> Flops:

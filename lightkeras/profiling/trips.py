@@ -96,6 +96,8 @@ class Loop:
         if begin is None or begin.size != 1 or np.isnan(begin) or not step or step * sign < 0:
             return None
         distance = (float(end) - float(begin)) / step
+        if not math.isfinite(distance):
+            return None
         return max(0, math.floor(distance) + 1 if inclusive else math.ceil(distance))
 
 

@@ -1,10 +1,12 @@
 """What an update of a training costs, read once from the function that was traced for it."""
 
+import math
 import weakref
 from typing import Any, NamedTuple
 
 from lightkeras.profiling.flops import Flops, count_flops
 from lightkeras.profiling.memory import estimate_memory
+from lightkeras.utils.messages import logger
 
 _COSTS: "weakref.WeakKeyDictionary[Any, UpdateCost]" = weakref.WeakKeyDictionary()
 
@@ -26,6 +28,15 @@ def cost_of_update(loop: Any) -> UpdateCost | None:
     if loop.graph is None:
         return None
     if loop.graph not in _COSTS:
-        of_one = {"count": 1}  # update: the argument of the traced function
-        _COSTS[loop.graph] = UpdateCost(count_flops(loop.graph, of_one), estimate_memory(loop.graph, of_one))
+        _COSTS[loop.graph] = _read(loop.graph)
     return _COSTS[loop.graph]
+
+
+def _read(graph: Any) -> UpdateCost:
+    """Reads the costs from a graph; one that cannot be read must not end the training that it is of."""
+    of_one = {"count": 1}  # update: the argument of the traced function
+    try:
+        return UpdateCost(count_flops(graph, of_one), estimate_memory(graph, of_one))
+    except Exception as error:
+        logger.warning("The operations of an update could not be counted: %r", error)
+        return UpdateCost(Flops(math.nan, (f"the graph could not be read: {type(error).__name__}",)), math.nan)

@@ -79,9 +79,13 @@ class Values:
         inputs = [value for value in found if value is not None]
         if len(inputs) < len(found):
             return None
-        if operation.type == "StridedSlice":
-            return _slice(operation, *inputs)
-        return np.asarray(OPERATIONS[operation.type](*inputs), np.float64)
+        try:
+            with np.errstate(all="ignore"):
+                if operation.type == "StridedSlice":
+                    return _slice(operation, *inputs)
+                return np.asarray(OPERATIONS[operation.type](*inputs), np.float64)
+        except (ValueError, IndexError, OverflowError):  # a size or a place that is not known (NaN), or none
+            return None
 
     def _length(self, handle: Any) -> Value:
         """Returns the length of a tensor list, which loops hand on."""

@@ -7,6 +7,8 @@ import tensorflow as tf
 from helpers.small import Small, in_order, linear, made, points, squares, updated
 
 import lightkeras as lk
+from lightkeras.callbacks.model_summary import describe_flops, describe_memory
+from lightkeras.profiling import update
 from lightkeras.profiling.flops import count_flops
 from lightkeras.profiling.memory import estimate_memory, tensor_bytes
 from lightkeras.profiling.peaks import peak_of
@@ -164,6 +166,43 @@ def test_what_no_result_needs_is_not_counted():
 def test_an_unknown_size_is_said():
     found = flops(lambda x: x @ tf.transpose(x), (None, 3))
     assert found.total == 0 and not found.sizes_known
+
+
+LIMITS = {  # of loops, from sizes that are not known, or from a place that is none
+    "range": ((None, 3), lambda sizes: tf.reduce_max(tf.range(sizes[0]))),
+    "place": ((None, 3), lambda sizes: tf.gather([1, 2, 3], sizes[0])),
+    "size of that number": ((None, 3), lambda sizes: sizes[sizes[0]]),
+    "no place": ((9, 3), lambda sizes: tf.gather([1, 2, 3], sizes[0])),
+    "division by zero": ((3, 3), lambda sizes: 10 // (sizes[0] - sizes[1])),
+}
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_a_loop_whose_limit_cannot_be_computed(limit):
+    shape, limit_of = LIMITS[limit]
+
+    def loop(x):
+        limit = limit_of(tf.shape(x))
+        return tf.while_loop(lambda i, y: i < limit, lambda i, y: (i + 1, y @ tf.ones((3, 3))), (0, x))
+
+    graph = graph_of(loop, shape)
+    known = None not in shape
+    expected = (2 * shape[0] * 9, ("a loop of unknown length counts once",)) if known else None
+    assert not count_flops(graph).sizes_known if expected is None else count_flops(graph) == expected
+    assert estimate_memory(graph) > 0
+
+
+def test_a_graph_that_cannot_be_read_ends_no_training(monkeypatch, caplog):
+    def fails(graph, arguments):
+        raise IndexError("mine")
+
+    monkeypatch.setattr(update, "count_flops", fails)
+    task = made(Small(linear(), squares), dataset := in_order(points()))
+    updated(task, dataset, steps_per_execution=1)
+    cost = cost_of_update(task.train_loop)
+    assert not cost.flops.sizes_known and "could not be counted: IndexError('mine')" in caplog.text
+    assert describe_flops(cost) == "floating-point operations not counted (the graph could not be read: IndexError)"
+    assert "estimated" not in describe_memory(task, cost)
 
 
 def test_layers_of_cudnn():
