@@ -1,12 +1,14 @@
 """The blocks that a page is made of: texts, tables, pictures, curves. A task gives them, and writes no HTML.
 
-Everything in a block is shown as text: the page escapes it.
+Everything in a block is shown as text: the page escapes it. A block of other values than those raises ValueError.
 """
 
 import base64
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
+
+from lightkeras.utils.checks import require
 
 MAX_TEXT = 4000  # characters of a text that are shown
 
@@ -25,6 +27,9 @@ class Text:
     title: str = ""
     folded: bool = False
 
+    def __post_init__(self) -> None:
+        require(isinstance(self.text, str), "text", "a string", self.text)
+
 
 @dataclasses.dataclass(frozen=True)
 class Table:
@@ -41,6 +46,11 @@ class Table:
     rows: Sequence[Sequence[Any]]
     title: str = ""
     folded: bool = False
+
+    def __post_init__(self) -> None:
+        require(_are_texts(self.columns), "columns", "a list of strings", self.columns)
+        uneven = [row for row in self.rows if isinstance(row, str) or len(row) != len(self.columns)]
+        require(not uneven, "rows", f"rows of {len(self.columns)} values, one for each column", uneven[:1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +69,9 @@ class Picture:
     title: str = ""
     folded: bool = False
 
+    def __post_init__(self) -> None:
+        require(isinstance(self.data, bytes), "data", "the content of a picture's file, as bytes", type(self.data))
+
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
@@ -71,6 +84,9 @@ class Curve:
 
     metrics: Sequence[str]
     title: str
+
+    def __post_init__(self) -> None:
+        require(_are_texts(self.metrics), "metrics", "a list of strings", self.metrics)
 
 
 Block = Text | Table | Picture | Curve
@@ -119,3 +135,7 @@ def _block_from_json(values: dict[str, Any]) -> Block:
     if kind is Picture:
         values["data"] = base64.b64decode(values["data"], validate=True)
     return kind(**values)
+
+
+def _are_texts(values: Any) -> bool:
+    return isinstance(values, list | tuple) and all(isinstance(one, str) for one in values)

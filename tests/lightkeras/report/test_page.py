@@ -286,3 +286,21 @@ def test_no_tensorflow_is_imported(run):
         f"Report: {run}/report.html\n"
     )
     assert parse_rows(b"").count == 0
+
+
+WRONG = [
+    ({"kind": "Text", "text": 5}, "`text` to be a string"),
+    ({"kind": "Table", "columns": ["a", "b"], "rows": [[1, 2], [3]]}, "`rows` to be rows of 2 values"),
+    ({"kind": "Table", "columns": "ab", "rows": []}, "`columns` to be a list of strings"),
+    ({"kind": "Picture", "data": None, "alt": "a"}, "`data` to be the content of a picture's file"),
+    ({"kind": "Curve", "metrics": "loss", "title": "a"}, "`metrics` to be a list of strings"),
+]
+
+
+@pytest.mark.parametrize(("values", "error"), WRONG)
+def test_a_block_of_other_values_is_refused_by_its_maker_and_left_out_of_a_page(run, values, error):
+    given = dict(values)
+    with pytest.raises(ValueError, match=f"Expected {error}"):
+        getattr(blocks, given.pop("kind"))(**given)
+    (run / SECTIONS).write_text(json.dumps([{"title": "Mine", "blocks": [values]}]))
+    assert ">Mine<" not in make_report(run) and RunRecord(run).sections == []
