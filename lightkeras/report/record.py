@@ -128,7 +128,7 @@ class RunRecord:
     def monitor(self) -> tuple[str, str] | None:
         """The metric by which the run is judged, and "min" or "max"; None where none is logged."""
         given = self.starts[-1].event.get("monitor") if self.starts else None
-        if isinstance(given, list) and len(given) == 2 and given[0] in self.rows.columns:
+        if given and given[0] in self.rows.columns:
             return given[0], given[1]
         return next(((name, "min") for name in ("val_loss", "loss") if name in self.rows.columns), None)
 

@@ -193,7 +193,8 @@ def _again(record: RunRecord) -> Section:
         return Section("Make it again", [])
     note = next((line.removeprefix("# ") for line in record.config_text.splitlines() if line.startswith("# Not")), "")
     path = f"{record.folder}/config.yaml"
-    classes = [str((record.config.get(part) or {}).get("class_path", "")) for part in ("task", "data")]
+    parts = [record.config.get(part) for part in ("task", "data")]
+    classes = [str(part.get("class_path", "")) if isinstance(part, dict) else "" for part in parts]
     if any(one.startswith("__main__") for one in classes) or note:
         told = f"{note or f'Its classes are of a script: {classes[0]}, {classes[1]}'}. Run that program again."
         return Section("Make it again", [Text(told)])

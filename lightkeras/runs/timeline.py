@@ -6,12 +6,14 @@ was killed.
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from lightkeras.utils.paths import Folder
 
 TIMELINE = "timeline.jsonl"  # in the run's folder
 EVENTS = ("start", "progress", "end")
+LATEST = 1e11  # seconds since the epoch: no calendar of Python's goes much further
 
 
 def append(folder: Folder, event: dict[str, Any]) -> None:
@@ -32,7 +34,32 @@ def _parse_line(line: str) -> dict[str, Any] | None:
         event = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(event, dict) or event.get("event") not in EVENTS:
+    if not isinstance(event, dict):
         return None
-    counted = isinstance(event.get("time"), int | float) and isinstance(event.get("step"), int)
-    return event if counted else None
+    event = {name: value for name, value in event.items() if name in FIELDS and FIELDS[name](value)}
+    return event if {"event", "time", "step"} <= event.keys() else None
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and value >= 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value < LATEST
+
+
+def _is_dict_of(is_value: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda values: isinstance(values, dict) and all(map(is_value, values.values()))
+
+
+FIELDS: dict[str, Callable[[Any], bool]] = {  # others, and those of another kind, are left out when they are read
+    "event": lambda value: value in EVENTS, "time": _is_number, "elapsed": _is_number, "step": _is_count,
+    "steps_per_epoch": _is_count, "total_steps": _is_count, "seconds": _is_dict_of(_is_number),
+    "speeds": _is_dict_of(_is_number), "versions": _is_dict_of(_is_text), "why": _is_text, "platform": _is_text,
+    "devices": _is_text, "unit": _is_text,
+    "monitor": lambda value: isinstance(value, list) and len(value) == 2 and all(map(_is_text, value)),
+}  # fmt: skip

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -304,3 +305,22 @@ def test_a_block_of_other_values_is_refused_by_its_maker_and_left_out_of_a_page(
         getattr(blocks, given.pop("kind"))(**given)
     (run / SECTIONS).write_text(json.dumps([{"title": "Mine", "blocks": [values]}]))
     assert ">Mine<" not in make_report(run) and RunRecord(run).sections == []
+
+
+@pytest.mark.parametrize("wrong", [None, "x", [1], {"a": "b"}, -1, 1e300, math.nan], ids=str)
+def test_values_of_another_kind_are_left_out(run, wrong):
+    """Each value of the time line, of config.yaml's parts and of a checkpoint's state in turn."""
+    start, end = folders.start(0.0), {**folders.end(9.0, 60), "speeds": {"steps_per_second": 3.0}}
+    for event in (start, end):
+        for name in event:
+            changed = [{**one, name: wrong} if one is event else one for one in (start, end)]
+            folders.write_timeline(run, *changed)
+            assert "<h2" in make_report(run)
+    folders.write_timeline(run, start, end)
+    for part in ("task", "data", "trainer"):
+        (run / "config.yaml").write_text(json.dumps({part: wrong}))
+        assert "Make it again" in make_report(run)
+    (run / "checkpoints/step_000000060").mkdir(parents=True)
+    for state in (wrong, {"data_state": wrong}, {"data_state": {"vocabulary": wrong}}, {"seed": wrong}):
+        (run / "checkpoints/step_000000060/manifest.json").write_text(json.dumps({"state": state}))
+        assert "Versions" in make_report(run)
