@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks import command, presets, report
 
 TASKS = ("text_generation", "dcgan", "translation", "captioning")
@@ -72,7 +74,8 @@ def _as_arrays(endpoint) -> dict[str, Any]:
     import tensorflow as tf
 
     given = inputs_of(endpoint)
-    return {name: tf.constant(given[name], spec.dtype).numpy() for name, spec in endpoint.signature.items()}
+    arrays = {name: tf.constant(given[name], spec.dtype).numpy() for name, spec in endpoint.signature.items()}
+    return {name: np.asarray(value) for name, value in arrays.items()}
 
 
 def _size(folder: Path, form: str, endpoint: str) -> float:

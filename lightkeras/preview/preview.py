@@ -14,7 +14,6 @@ from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
-from lightkeras.callbacks.epoch_line import clock
 from lightkeras.data import DataModule, stages
 from lightkeras.data.batches import named_entries
 from lightkeras.data.brought import as_data_module
@@ -25,6 +24,7 @@ from lightkeras.preview.model import Weights, list_weights
 from lightkeras.preview.timing import Stopwatch, Timing
 from lightkeras.task import TaskModule
 from lightkeras.trainer import Trainer
+from lightkeras.utils.formats import clock
 from lightkeras.utils.seeds import seeded
 from lightkeras.utils.terminal import MAX_COLUMNS, columns_of
 
