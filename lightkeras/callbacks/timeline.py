@@ -61,7 +61,7 @@ class Timeline(Callback):
             self._add("progress", **self._spent())
 
     def _spent(self) -> dict:
-        return {"seconds": self.run.seconds, "elapsed": time.time() - self.run.began, "speeds": self._speeds}
+        return {"seconds": self.run.seconds, "speeds": self._speeds}
 
     def on_train_end(self, logs=None):
         self._add("end", why=self._why(), **self._spent())
