@@ -263,8 +263,9 @@ for translation in (
     print(f"{lk.metrics.BLEU.from_sentences([translation], [[reference]]).result():5.1f}  {translation}")
 
 # %% [markdown]
-# The second and the third are good translations, yet they lose most of the points: BLEU knows no synonyms. So it says little
-# about one sentence. Over a thousand sentences it ranks translators well, if the sentences are the same.
+# The second and the third are good translations, yet they lose many points: BLEU knows no synonyms. The fourth leaves out half
+# of the sentence, and has more points than the third. The last has all the words and no order. So BLEU says little about one
+# sentence. Over a thousand sentences it ranks translators well, if the sentences are the same.
 #
 # ## BLEU beside perplexity
 #
@@ -325,8 +326,8 @@ for place in range(3, len(examples), -(-len(examples) // 8)):
 # %%
 def show_attention(text):
     (found,) = task.search([text], beam_size=5, length_penalty=1.0)
-    columns = data.source_vocabulary.labels(data.encode(text))
-    rows = data.target_vocabulary.labels(found.ids)
+    columns = [label.replace(lk.text.JOIN, "") for label in data.source_vocabulary.labels(data.encode(text))]
+    rows = [label.replace(lk.text.JOIN, "") for label in data.target_vocabulary.labels(found.ids)]
     size = (1.5 + 0.4 * len(columns), 1.2 + 0.34 * len(rows))
     _, axes = plt.subplots(figsize=size, layout="constrained")
     axes.imshow(found.attention, cmap="Greys", vmin=0, vmax=1, aspect="auto")
@@ -357,10 +358,11 @@ _ = show_attention("¿Dónde está el coche rojo de tu padre?" if source == "dow
 # Below, a run is stopped in the middle of its first epoch, by the signal that a cluster's scheduler sends. A *new* task then
 # takes up where it ended. Beside it is a run that nobody stopped.
 #
-# The third run computes every update in four parts of 32 pairs, one after the other: `micro_batches=4`. It needs a quarter of
+# The fourth run computes every update in four parts of 32 pairs, one after the other: `micro_batches=4`. It needs a quarter of
 # the memory for the activations, and makes the same update, because the library adds up sums and numbers of words, and
-# divides at the end. (A mean of four means would be wrong: the parts have different numbers of words. Dropout is off here:
-# it would draw other units for other rows.)
+# divides at the end. (A mean of four means would be wrong: the parts have different numbers of words. Dropout is off in all
+# four runs, since it draws other units for a part than for a whole batch. The resumed run needs no such care:
+# [DCGAN](../dcgan/dcgan.ipynb) is stopped and resumed with dropout.)
 
 
 # %%
@@ -370,27 +372,30 @@ class Stop(keras.callbacks.Callback):
             signal.raise_signal(signal.SIGTERM)
 
 
-def train(ckpt_path=None, callbacks=(), dropout=0.2, **options):
-    task = Translator(units, dropout=dropout)
+def train(ckpt_path=None, callbacks=(), micro_batches=1):
+    task = Translator(units, dropout=0.0)
     trainer = lk.Trainer(max_steps=8, seed=1, default_root_dir="runs/stopped", logger=False, callbacks=[*callbacks],
-                         enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0, **options)  # fmt: skip
+                         micro_batches=micro_batches, enable_progress_bar=False, enable_model_summary=False,
+                         limit_val_batches=0)  # fmt: skip
     trainer.fit(task, data, ckpt_path=ckpt_path)
     return task, trainer.run_dir
+
+
+def arrays(task):
+    """All that makes the state of a run: weights, moments, random states."""
+    return [variable.numpy() for variable in task.state_variables().values()]
 
 
 whole, _ = train()
 stopped, folder = train(callbacks=[Stop()])
 resumed, _ = train(ckpt_path=folder)
-pairs = zip(whole.state_variables().values(), resumed.state_variables().values(), strict=True)
-same = [np.array_equal(a.numpy(), b.numpy()) for a, b in pairs]
+in_parts, _ = train(micro_batches=4)
+
+same = [np.array_equal(a, b) for a, b in zip(arrays(whole), arrays(resumed), strict=True)]
 print(f"stopped after {stopped.global_step} updates, resumed, {resumed.global_step} in the end")
 print(f"{sum(same)} of {len(same)} arrays (weights, moments, random states) are equal to the last bit")
-
-# %%
-plain, _ = train(dropout=0.0)
-parts, _ = train(dropout=0.0, micro_batches=4)
-apart = max(np.abs(a - b).max() for a, b in zip(plain.get_weights(), parts.get_weights(), strict=True))
-print(f"After 8 updates with and without micro-batches, no weight differs by more than {apart:.0e}")
+apart = max(np.abs(a - b).max() for a, b in zip(whole.get_weights(), in_parts.get_weights(), strict=True))
+print(f"in four parts: no weight differs by more than {apart:.0e}")
 
 # %% [markdown]
 # ## What is left of it
@@ -404,7 +409,7 @@ print(*sorted(path.name for path in trainer.run_dir.iterdir()), sep="\n")
 
 # %%
 again = Translator.load_from_checkpoint(trainer.run_dir)
-print(again.translate([examples[1]], beam_size=5))
+print(again.translate([examples[1]])[0])
 
 # %% [markdown]
 # ## Where lightkeras saved you work
