@@ -43,7 +43,6 @@ if importlib.util.find_spec("lightkeras") is None:
 # %%
 import os
 import shutil
-import signal
 import time
 from collections import Counter
 from pathlib import Path
@@ -100,7 +99,7 @@ seconds = time.perf_counter() - began
 data.setup("fit")
 photos = {split: len(data.references(split)) for split in ("train", "validation", "test")}
 print(f"Photos: {photos}; features computed in {seconds:.0f} seconds")
-print(f"{len(data.train_dataset()):,} captions to train on; {len(data.vocabulary):,} words")
+print(f"{sum(map(len, data.references('train'))):,} captions to train on; {len(data.vocabulary):,} words")
 print(f"What the decoder gets of a photo: {data.input_shape}")
 
 
@@ -217,7 +216,7 @@ class Captioner(lk.TaskModule):
         return [(self.data.vocabulary.labels(one.ids), one.attention) for one in found]
 
     def caption(self, inputs, **options):
-        return [" ".join(words).removesuffix(" </s>") for words, _ in self.search(inputs, **options)]
+        return [sentence(words) for words, _ in self.search(inputs, **options)]
 
     def score(self, batches):
         """CIDEr-D of the greedy captions of all held-out photos."""
@@ -232,6 +231,10 @@ class Captioner(lk.TaskModule):
         """After every epoch: captions of six held-out photos."""
         texts = self.caption(next(self.data.inputs("validation"))[:6])
         (folder / f"{name}.txt").write_text("\n".join(texts), encoding="utf-8")
+
+
+def sentence(words):
+    return " ".join(words).removesuffix("</s>").strip()
 
 
 def tokenize(captions):
@@ -306,7 +309,7 @@ captions = task.search(inputs, beam_size=3, length_penalty=1.0)
 pictures = [data.image("test", place, 240) for place in range(len(inputs))]
 show(pictures, titles=range(1, 9))
 for number, (words, _) in enumerate(captions):
-    print(f"{number + 1}  {' '.join(words).removesuffix(' </s>')}")
+    print(f"{number + 1}  {sentence(words)}")
     print(f"   a person: {references[number][0]}")
 
 # %% [markdown]
@@ -355,7 +358,7 @@ print("first scene:", " | ".join(drawn.references("test")[0]))
 # %%
 looking = Captioner(min(units, 128), **fast)
 second = lk.Trainer(max_epochs=scene_epochs, gradient_clip_val=1.0, seed=0, enable_model_summary=False)
-second.fit(looking, drawn)
+_ = second.fit(looking, drawn)
 
 # %%
 inputs = next(drawn.inputs("test"))
@@ -379,7 +382,7 @@ shares, right = [], 0
 for place, (words, attention) in enumerate(captions):
     scene = drawn.scene("test", place)
     shares += [scene.attended(word, weights) for word, weights in zip(words, attention, strict=True) if word in names]
-    right += " ".join(words).removesuffix(" </s>") in tokenize(drawn.references("test"))[place]
+    right += sentence(words) in tokenize(drawn.references("test"))[place]
 print(f"{right} of {len(captions)} scenes are described word for word as a person would")
 print(f"{np.mean(shares):.0%} of the attention of the {len(shares)} words for colours and shapes lies on their object")
 
@@ -388,42 +391,12 @@ print(f"{np.mean(shares):.0%} of the attention of the {len(shares)} words for co
 # place, the map points at the thing. Where every place knows everything, it points nowhere, and the captions are none the
 # worse.
 #
-# ## Stop it, resume it
-#
-# Below, a run is stopped in the middle of its first epoch, by the signal that a cluster's scheduler sends. A *new* task then
-# takes up where it ended: weights, Adam's moments, the order of the captions, dropout's random numbers. Beside it is a run that
-# nobody stopped.
-
-
-# %%
-class Stop(keras.callbacks.Callback):
-    def on_train_batch_end(self, batch, logs=None):
-        if self.model.global_step == 5:
-            signal.raise_signal(signal.SIGTERM)
-
-
-def train(ckpt_path=None, callbacks=()):
-    task = Captioner(units)
-    trainer = lk.Trainer(max_steps=8, seed=1, default_root_dir="runs/stopped", logger=False, callbacks=[*callbacks],
-                         enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0)  # fmt: skip
-    trainer.fit(task, data, ckpt_path=ckpt_path)
-    return task, trainer.run_dir
-
-
-whole, _ = train()
-stopped, folder = train(callbacks=[Stop()])
-resumed, _ = train(ckpt_path=folder)
-pairs = zip(whole.state_variables().values(), resumed.state_variables().values(), strict=True)
-same = [np.array_equal(a.numpy(), b.numpy()) for a, b in pairs]
-print(f"stopped after {stopped.global_step} updates, resumed, {resumed.global_step} in the end")
-print(f"{sum(same)} of {len(same)} arrays (weights, moments, random states) are equal to the last bit")
-
-# %% [markdown]
 # ## What is left of it
 #
 # The run's folder holds everything. `report.html` is a page to open in a browser, a single file: the curves, the captions of
 # all epochs, where the time went, and the whole configuration. A checkpoint is enough to describe a picture: the vocabulary
-# is in it, and the captions are not read again.
+# is in it, and the captions are not read again. A run that was stopped is resumed by `ckpt_path="last"`, in the middle of an
+# epoch, and ends with the same bits: [the notebook of DCGAN](../dcgan/dcgan.ipynb) shows it.
 
 # %%
 print(*sorted(path.name for path in trainer.run_dir.iterdir()), sep="\n")
