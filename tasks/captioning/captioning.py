@@ -60,7 +60,7 @@ from tasks.captioning.figures import light
 from tasks.captioning.model import PixelGrid
 
 tf.get_logger().setLevel("ERROR")  # several trainings in one notebook: TensorFlow would give advice on loops
-set_matplotlib_formats("jpeg", pil_kwargs={"quality": 85})  # photos as PNG would make the notebook large
+set_matplotlib_formats("jpeg", pil_kwargs={"quality": 80})  # photos as PNG would make the notebook large
 
 # %% [markdown]
 # ## Choose
@@ -72,9 +72,9 @@ set_matplotlib_formats("jpeg", pil_kwargs={"quality": 85})  # photos as PNG woul
 # %% tags=["parameters"]
 kept = Path(os.environ.get("LIGHTKERAS_DATA", "no folder"))
 source = "coco+flickr8k" if (kept / "flickr8k").is_dir() and (kept / "coco").is_dir() else "sample"
-epochs = 8
-units = 256
-scenes, scene_epochs = 3000, 6
+epochs = 7
+units = 192
+scenes, scene_epochs = 3000, 5
 
 # %% [markdown]
 # ## Look at the data
@@ -90,7 +90,7 @@ scenes, scene_epochs = 3000, 6
 options = {"max_images": scenes, "image_size": 48}
 if source != "sample":
     weights = kept / "pretrained" / "mobilenet_v2_imagenet_no_top.weights.h5"
-    options = {"encoder": "MobileNetV2", "features_dir": "features", "vocabulary_size": 1650}
+    options = {"encoder": "MobileNetV2", "features_dir": "features", "vocabulary_size": 1650, "max_length": 18}
     options |= {"encoder_weights": shutil.copy(weights, "mobilenet_v2.weights.h5")} if weights.exists() else {}
 data = CaptionData(source, **options)
 began = time.perf_counter()
