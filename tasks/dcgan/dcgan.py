@@ -25,7 +25,8 @@
 # - whether the generator copies its training images, and what lies between two of its pictures,
 # - that a run which is stopped in the middle ends with the same bits as one that is not.
 #
-# Change any cell and run it again. On two cores of a laptop all of it takes about ten minutes.
+# Change any cell and run it again. All of it takes about ten minutes on two cores that do nothing else. (The outputs below are
+# of two cores with much other work.)
 
 # %% [markdown]
 # ## Install
@@ -236,8 +237,7 @@ history = trainer.fit(task, data)
 
 # %% [markdown]
 # The first row of every epoch, one beneath the other: each column is one and the same noise. First there are spots, then
-# strokes, then digits. A column may also change from one digit into another: nobody tells the generator which it is to
-# write.
+# strokes, then digits. Some columns change from one digit into another: nobody tells the generator which it is to write.
 
 # %%
 samples = sorted((trainer.run_dir / "samples").glob("epoch_*.png"))
@@ -258,7 +258,8 @@ plt.show()
 # rises. Pictures can improve for hours while both curves go sideways.
 #
 # Two values help to read them. A discriminator that can only guess says 1/2 every time: its loss is $2 \ln 2 = 1.39$, the
-# generator's is $\ln 2 = 0.69$. The curves do not reach these: the discriminator stays ahead.
+# generator's is $\ln 2 = 0.69$. (The dotted lines.) Both curves come near them within a hundred updates, when the pictures are
+# spots. They are still there at the end, when the pictures are digits.
 
 # %%
 with (trainer.run_dir / "metrics.csv").open() as file:
@@ -284,10 +285,10 @@ plt.show()
 # ## What to watch instead
 #
 # - **The accuracies.** Both near 1 and staying there: the discriminator has won, and the generator learns nothing more. Both
-#   near 1/2: it cannot tell any more.
+#   near 1/2: it can only guess. In between, as here, the two are a match for each other.
 # - **The Fréchet distance** on the right above (Heusel et al. 2017): how far the mean and the covariance of the generated
-#   images are from those of held-out ones. Here both are shrunk to 8 x 8 pixels, so it costs next to nothing. It falls while
-#   the losses stand still. Its lowest value is not 0: two sets of real images are a small distance apart too.
+#   images are from those of held-out ones. Here both are shrunk to 8 x 8 pixels, so it costs little. It falls while the losses
+#   stand still. Its lowest value is not 0: two sets of real images are a small distance apart too.
 # - **Coverage** (Naeem et al. 2020): the share of held-out images that have a generated image near them. A generator that
 #   writes perfect ones and nothing else has a low coverage.
 # - **The nearest training image.** A generator can also win by copying. Then the distance to the nearest training image is
@@ -317,11 +318,13 @@ show(
 )
 
 # %% [markdown]
-# Nothing is copied: the generated digits are about as far from the training images as other people's digits are, or farther.
+# Nothing is copied: the generated images are farther from the training images than other people's digits are. Half of the
+# held-out digits have a generated one near them, so there is still much to learn.
 #
 # ## Use it
 #
-# New noise gives new digits.
+# New noise gives new digits. Most are read at once; some are no digits at all. The longer training of the whole task (see the
+# end) has fewer of these.
 
 # %%
 show(task.generate(60, seed=2))
