@@ -10,6 +10,9 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
+WIDTH = 512  # pixels of the page: the most that a picture is enlarged to
+ENLARGED = 12  # pixels of the page for one of a picture, at most
+
 
 def text(*parts: str) -> Markup:
     """Shows a text with its line breaks; the direction follows the script. Of several parts, the first is marked.
@@ -30,10 +33,11 @@ def picture(pixels: Any, alt: str, sharp: bool = False) -> Markup:
         alt: What it shows, in words, for people who do not see it.
         sharp: Whether pixels stay squares when the picture is enlarged; else it is compressed as a photo is.
     """
-    kind = "png" if sharp else "jpeg"
-    data = base64.b64encode(_encode(np.asarray(pixels), kind)).decode()
-    return Markup('<img class="lk-picture{}" alt="{}" src="data:image/{};base64,{}">').format(
-        " lk-sharp" if sharp else "", alt, kind, data
+    pixels, kind = np.asarray(pixels), "png" if sharp else "jpeg"
+    data = base64.b64encode(_encode(pixels, kind)).decode()
+    width = min(WIDTH, ENLARGED * pixels.shape[1]) if sharp else pixels.shape[1]
+    return Markup('<img class="lk-picture{}" alt="{}" width="{}" src="data:image/{};base64,{}">').format(
+        " lk-sharp" if sharp else "", alt, width, kind, data
     )
 
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 PIECE = "\u2581"  # SentencePiece's mark of a word's beginning
 END = "</s>"
+FREQUENT, LETTERS, WORDS = 300, 4, 15  # of the words that are named: ids that are looked at, letters, how many
 
 
 def page(task: "Translation") -> lk.demo.Page:
@@ -27,11 +28,19 @@ def page(task: "Translation") -> lk.demo.Page:
     }
     about = (
         f"The network knows {len(task.data.source_vocabulary):,} words or parts of words of the language it reads, "
-        f"and {len(task.data.target_vocabulary):,} of the other. It reads a word that it does not know as <unk>."
+        f"and {len(task.data.target_vocabulary):,} of the other. It reads a word that it does not know as <unk>. "
+        f"Some that it knows: {', '.join(_some_words(task))}."
     )
     note = "Then point at a word, or reach it with the tab key: it lights the words that it looked at."
     tool = lk.demo.Tool("Translate a sentence", fields, translate, button="Translate", note=note)
     return lk.demo.Page("Translation", about, [tool])
+
+
+def _some_words(task: "Translation") -> list[str]:
+    """Frequent words of the source language, of some length."""
+    vocabulary = task.data.source_vocabulary
+    labels = vocabulary.labels(range(lk.text.FIRST_WORD, min(FREQUENT, len(vocabulary))))
+    return [word for word in map(_readable, labels) if len(word) >= LETTERS and word.isalpha()][:WORDS]
 
 
 def _readable(label: str) -> str:
