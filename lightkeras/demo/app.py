@@ -10,7 +10,7 @@ import markupsafe
 
 from lightkeras.demo.fields import MOST_BYTES, Field, Number, Photo, Slider, Text
 from lightkeras.demo.page import Page, Tool
-from lightkeras.utils.checks import import_extra, lightkeras_error
+from lightkeras.utils.checks import import_extra
 
 AT_ONCE = 16  # people whose answers are computed; others wait
 SECONDS_KEPT = 24 * 3600  # of an uploaded photo, in a demo that runs on
@@ -34,7 +34,6 @@ def make_app(page: Page) -> Any:
 
     Raises:
         ImportError: Gradio is not installed.
-        TypeError: A field is of an unknown type.
     """
     gradio = import_gradio()
     api = import_extra("demo", "fastapi").FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
@@ -96,13 +95,13 @@ def _make_field(gradio: Any, field: Field) -> Any:
             )
         case Photo():
             return gradio.File(label=field.label, height=160)
-        case _:
-            raise lightkeras_error(TypeError)(f"Expected a field of `lk.demo`. Received: {field!r}")
 
 
 def _theme(gradio: Any) -> Any:
-    """Gradio's plainest theme, with fonts that the machine has: no request asks for others."""
-    return gradio.themes.Base(font=FONTS, font_mono=MONO, primary_hue="blue")
+    """Gradio's plainest theme, with fonts that the machine has, so that none is asked for, and darker buttons."""
+    plain = gradio.themes.Base(font=FONTS, font_mono=MONO, primary_hue="blue")
+    fills = {"": "*primary_600", "_dark": "*primary_600", "_hover": "*primary_700", "_hover_dark": "*primary_700"}
+    return plain.set(**{f"button_primary_background_fill{state}": fill for state, fill in fills.items()})
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import dataclasses
 import math
 import os
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from PIL import Image
 
@@ -21,16 +21,6 @@ MOST_NUMBER = 2**32 - 1
 def rejected(label: str, expected: str, received: Any) -> ArgumentError:
     """Returns the error whose sentence the page shows."""
     return ArgumentError(f"Expected “{label}” to be {expected}. Received: {received}")
-
-
-class Field(Protocol):
-    """One value of a page."""
-
-    label: str
-
-    def read(self, given: Any) -> Any:
-        """Returns the value for the task; raises ArgumentError with a sentence for the page."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,3 +124,7 @@ class Photo:
             return open_image(path, self.least_side)
         except ImageError as error:
             raise rejected(self.label, "a photo", error.reason.replace(str(path), path.name)) from error
+
+
+Field = Text | Slider | Number | Photo
+FIELDS = (Text, Slider, Number, Photo)

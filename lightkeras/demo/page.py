@@ -8,7 +8,7 @@ from typing import Any
 
 import markupsafe
 
-from lightkeras.demo.fields import Field
+from lightkeras.demo.fields import FIELDS, Field
 from lightkeras.demo.markup import problem, text
 from lightkeras.utils.checks import LightkerasError, require
 
@@ -34,6 +34,10 @@ class Tool:
     respond: Callable[..., "str | Iterator[str]"]
     button: str | None = "Run"
     note: str = ""
+
+    def __post_init__(self):
+        for field in self.fields.values():
+            require(isinstance(field, FIELDS), "fields", "fields of `lk.demo`", field, TypeError)
 
 
 @dataclasses.dataclass(frozen=True)

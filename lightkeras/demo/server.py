@@ -63,6 +63,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind((host, port))
+        opened.listen()  # whoever asks before the server is ready waits
     except OSError as error:
         opened.close()
         raise address_error(host, port, "demo", error) from error
@@ -73,8 +74,10 @@ def make_server(page: Page, host: str) -> Any:
     """Makes the server of a page, a `uvicorn.Server`: `run(sockets=[listen(...)])` answers until it is told to exit."""
     import_gradio()
     uvicorn = import_extra("demo", "uvicorn")
-    config = uvicorn.Config(Guarded(make_app(page), host), log_level="warning", access_log=False,
-                            timeout_graceful_shutdown=1)  # fmt: skip
+    config = uvicorn.Config(  # a factory: Gradio makes its locks in the loop that runs then
+        lambda: Guarded(make_app(page), host), factory=True, log_level="warning", access_log=False,
+        timeout_graceful_shutdown=1,
+    )  # fmt: skip
     return uvicorn.Server(config)
 
 
@@ -86,4 +89,7 @@ def serve(page: Page, host: str, opened: socket.socket) -> None:
     """
     server = make_server(page, host)
     print(f"{page.title}: {url_of(host, opened.getsockname()[1])}  (Ctrl-C ends)", flush=True)
-    server.run(sockets=[opened])
+    try:
+        server.run(sockets=[opened])
+    except KeyboardInterrupt:
+        print()
