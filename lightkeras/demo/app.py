@@ -44,8 +44,8 @@ def make_app(page: Page) -> Any:
     blocks.queue(api_open=False)
     return gradio.mount_gradio_app(
         api, blocks, "/", footer_links=[], run_history=False, show_error=False, max_file_size=2 * MOST_BYTES,
-        ssr_mode=False, pwa=False, mcp_server=False, theme=_theme(gradio), css=_file("style.css"),
-        head=f"<script>{_file('words.js')}</script>",
+        ssr_mode=False, pwa=False, mcp_server=False, theme=_theme(gradio), css=_file("demo.css"),
+        head=f"<script>{_file('demo.js')}</script>",
     )  # fmt: skip
 
 

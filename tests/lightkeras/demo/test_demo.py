@@ -310,7 +310,7 @@ def test_a_dropped_photo_is_described_word_by_word(visit, tmp_path):
     for width, theme in LOOKS:
         visitor.open(width, theme)
         visitor.put("input[type=file]", str(tmp_path / "photo.png"))
-        visitor.browser.wait("return document.querySelector('#tool-0').textContent.includes('photo.png')")
+        visitor.browser.wait("return document.querySelector('[aria-label=\"photo.png\"]') !== null")
         visitor.press()
         assert visitor.text(".lk-answer") == (best.text or "(an empty caption)")
         assert visitor.browser.run("return document.querySelectorAll('.lk-tile').length") == len(best.words) + 1

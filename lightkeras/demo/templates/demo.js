@@ -1,5 +1,5 @@
 "use strict";
-// A word that is pointed at or reached by the keyboard lights the words of the other row by their weights.
+// The direction of a box follows what is written. A word that is pointed at or reached by the keyboard lights the words of the other row by their weights.
 (() => {
   const light = (word) => {
     const box = word.closest(".lk-attention");
@@ -20,6 +20,9 @@
     const verb = row.dataset.kind === "looks" ? "looked at" : "was seen by";
     box.querySelector(".lk-note").textContent = `“${word.textContent}” ${verb}: ${listed.join(", ") || "no word in particular"}`;
   };
+  document.addEventListener("input", (at) => {
+    if (at.target.matches("textarea, input[type=text]")) at.target.dir = "auto";
+  });
   for (const event of ["pointerover", "focusin", "click"]) {
     document.addEventListener(event, (at) => {
       const word = at.target instanceof Element && at.target.closest(".lk-word");
