@@ -34,7 +34,7 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def address_error(host: str, port: int, page: str, error: OSError) -> OSError:
+def address_error(host: str, port: int, page: str, error: OSError) -> Exception:
     """Returns the error of a server that cannot listen: the address is in use, or none of this machine."""
     return lightkeras_error(OSError)(
         f"Expected {host}:{port} to be free for the {page}. Received: {error.strerror or error}. "

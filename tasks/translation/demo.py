@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 PIECE = "\u2581"  # SentencePiece's mark of a word's beginning
 END = "</s>"
-FREQUENT, LETTERS, WORDS = 300, 4, 15  # of the words that are named: ids that are looked at, letters, how many
+FREQUENT, LETTERS, WORDS = 300, 4, 15  # of the words that are named: ids among which they are, letters, about how many
 
 
 def page(task: "Translation") -> lk.demo.Page:
@@ -37,10 +37,11 @@ def page(task: "Translation") -> lk.demo.Page:
 
 
 def _some_words(task: "Translation") -> list[str]:
-    """Frequent words of the source language, of some length."""
+    """Frequent words of the source language, of some length, a few of all."""
     vocabulary = task.data.source_vocabulary
     labels = vocabulary.labels(range(lk.text.FIRST_WORD, min(FREQUENT, len(vocabulary))))
-    return [word for word in map(_readable, labels) if len(word) >= LETTERS and word.isalpha()][:WORDS]
+    words = [word for word in map(_readable, labels) if len(word) >= LETTERS and word.isalpha()]
+    return words[:: max(1, len(words) // WORDS)]
 
 
 def _readable(label: str) -> str:
