@@ -129,11 +129,11 @@ def trained_on_photos(gate, gigabytes: float, batch: int, root: str) -> None:
     folder, photos = Path(root, "own", "images"), 0
     folder.mkdir(parents=True)
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(Path(root, "photo.png"))
-    with (folder.parent / "captions.tsv").open("w") as file:
+    with (folder.parent / "captions.csv").open("w") as file:
         for texts in _sentences(gigabytes):
             for first in range(0, len(texts), CAPTIONS):
                 (folder / f"{photos}.png").symlink_to(Path(root, "photo.png"))
-                file.writelines(f"{photos}.png\t{text}\n" for text in texts[first : first + CAPTIONS])
+                file.writelines(f"{photos}.png,{text}\n" for text in texts[first : first + CAPTIONS])
                 photos += 1
     data = CaptionData(str(folder.parent), "small", image_size=8, batch_size=batch)
     _train(gate, root, lambda: Captioning(units=8, embedding_dim=8), data)
