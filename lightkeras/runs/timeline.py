@@ -6,7 +6,7 @@ start that has no end was killed. What a process made after the update that a la
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lightkeras.utils.paths import Folder
@@ -17,7 +17,7 @@ LATEST = 1e11  # seconds since the epoch: no calendar of Python's goes much furt
 
 START, TRACING, UPDATES, STALLS = "start", "tracing", "updates", "stalls"
 VALIDATION, SAVING, OTHER, LOST = "validation", "saving", "other", "lost"
-KINDS = (START, TRACING, UPDATES, STALLS, VALIDATION, SAVING, OTHER)
+KINDS: tuple[str, ...] = (START, TRACING, UPDATES, STALLS, VALIDATION, SAVING, OTHER)
 _OLD = {"start, with tracing and compiling": START, "checkpoints": SAVING, "samples": OTHER, "report": OTHER}
 
 
@@ -83,7 +83,7 @@ def read_ledger(run: Folder) -> dict[str, Any] | None:
     return summarize(read_events(run))
 
 
-def share_of_updates(seconds: dict[str, float]) -> float:
+def share_of_updates(seconds: Mapping[str, float]) -> float:
     """Returns the share of useful updates in seconds by kind."""
     everything = sum(seconds.values())
     return seconds[UPDATES] / everything if everything else 0.0
@@ -107,7 +107,8 @@ def _account(process: list[dict[str, Any]], until: float) -> dict[str, Any]:
 
 def _by_kind(event: dict[str, Any]) -> dict[str, float]:
     """Returns the seconds of an event by kind; earlier versions gave other names, and no updates."""
-    given, seconds = event.get("seconds", {}), dict.fromkeys(KINDS, 0.0)
+    given: dict[str, float] = event.get("seconds", {})
+    seconds = dict.fromkeys(KINDS, 0.0)
     for name, value in given.items():
         kind = _OLD.get(name, name)
         seconds[kind if kind in KINDS else OTHER] += value
