@@ -21,9 +21,7 @@ def main(arguments: list[str]) -> int:
     add("--without", type=int, nargs="+", default=[], metavar="ROW",
         help="rows of the batch: what the losses would have been without them")  # fmt: skip
     add("--save", metavar="FOLDER", help="new folder for inputs, activations and gradients (npz)")
-    add(
-        "--eager", action="store_true", help="run the update op by op: a `breakpoint()` in the task's code sees numbers"
-    )
+    add("--eager", action="store_true", help="run the update op by op: a breakpoint() in your code sees numbers")
     add_model_options(parser)
     options = parser.parse_args(arguments)
     folder = require_new_folder(options.save, options.run) if options.save else None

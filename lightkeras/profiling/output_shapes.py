@@ -1,4 +1,4 @@
-"""The calls of layers, and the shapes that layers give, noted while the steps of a task are traced for the first time."""
+"""The calls of layers, and the shapes that they give, noted while the steps of a task are traced."""
 
 import contextlib
 import weakref

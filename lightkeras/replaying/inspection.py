@@ -65,7 +65,8 @@ class Inspection:
 def inspect(
     run: str | os.PathLike, step: int, steps: int = 1, *, without: Iterable[int] = (), eager: bool = False,
     keep: bool = False, task: Any = None, data: Any = None, batch_size: int | None = None, shuffle: bool = True,
-    class_weight: dict[int, float] | None = None, validation_data: Any = None, trust: Iterable[str] = (), **trainer: Any,
+    class_weight: dict[int, float] | None = None, validation_data: Any = None, trust: Iterable[str] = (),
+    **trainer: Any,
 ) -> Inspection:  # fmt: skip
     """Executes a run again up to an update, looks at it and goes on: what `lightkeras replay` prints.
 

@@ -2,13 +2,13 @@
 
 import contextlib
 import dataclasses
+import json
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from lightkeras.checkpoint import Checkpoint
 from lightkeras.data.batched import BatchedDataset
 from lightkeras.data.brought import BroughtData, as_data_module
 from lightkeras.data.dataset import AddressedDataset
@@ -16,7 +16,7 @@ from lightkeras.data.module import DataModule
 from lightkeras.data.streamed import StreamedDataset
 from lightkeras.keras_models.accept import as_task
 from lightkeras.replaying.recorded import Arguments, Recorded, make_data, make_task
-from lightkeras.replaying.traveller import Arrived, Traveller
+from lightkeras.replaying.traveller import Arrived, Traveller, Unguarded
 from lightkeras.runs import state
 from lightkeras.task import TaskModule
 from lightkeras.trainer import Trainer
@@ -139,9 +139,20 @@ class Journey:
         """Raises before anything is executed if task, data or seed are not those of the run."""
         if self._known is None:
             return
-        now = state.identity(self.task, self.data, self.trainer.seed)
-        found = [f"{name}: {what}" for name, what in state.differences(now, {k: self._known.state[k] for k in now})]
-        if found:
+        self._require_equal(state.identity(self.task, self.data, self.trainer.seed))
+
+    def _require_same_data(self) -> None:
+        """Raises before the first update if the data, which is read by now, is not that of the run."""
+        require_readable(self.dataset)
+        if self._known is None:
+            return
+        now = {"data_state": self.data.state_dict(), "steps_per_epoch": self.task.steps_per_epoch}
+        self._require_equal(json.loads(json.dumps(now)))
+
+    def _require_equal(self, now: dict[str, Any]) -> None:
+        assert self._known is not None
+        then = {name: self._known.state[name] for name in now}
+        if found := [f"{name}: {what}" for name, what in state.differences(now, then)]:
             raise ArgumentError(
                 f"Expected task and data to be those of the run {self.recorded.folder}. Received: "
                 f"{'; '.join(found[:10])}"
@@ -151,7 +162,9 @@ class Journey:
 
     def travel(self, traveller: Traveller, path: str | None = None) -> None:
         """Executes the run until `traveller` has arrived: from another checkpoint, if a `path` is given."""
-        self.trainer.callbacks.append(traveller)
+        traveller.check = self._require_same_data
+        added = [traveller, Unguarded()]
+        self.trainer.callbacks += added
         allowed = self._changes() if self.start and path is None else []
         path = self.start.path if self.start and path is None else path
         try:
@@ -159,7 +172,8 @@ class Journey:
         except Arrived:
             return
         finally:
-            self.trainer.callbacks.remove(traveller)
+            for callback in added:
+                self.trainer.callbacks.remove(callback)
         raise ArgumentError(
             f"Expected the run to reach update {self.step} again. Received: it ended at update {self.task.global_step}"
         )

@@ -21,7 +21,7 @@ def has_keras_step(model: keras.Model) -> bool:
 
 def look_at_model(model: keras.Model, batch: Any, eagerly: bool, keep: bool) -> Look:
     """Looks at an update of a model that Keras' own `train_step` makes; changes nothing but states of layers."""
-    x, y, weight = batch = _with_weights(batch)
+    batch = _with_weights(batch)
     variables = model.trainable_variables
     shapes: dict[str, tuple] = {}
 

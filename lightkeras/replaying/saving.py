@@ -25,10 +25,10 @@ def require_new_folder(folder: str | os.PathLike, run: str | os.PathLike) -> pat
 
 
 def save(inspection: Inspection, folder: pathlib.Path) -> None:
-    """Writes `inputs.npz`, and for each update in the step `gradients.npz`, `activations.npz` and `rows.npz` (of several
-    with their number), `update.txt`, and `rows.png` where the data shows pictures.
+    """Writes all of it: the text, the arrays, and a picture where the data shows pictures.
 
-    Entries are named as in the batch, and by the paths of variables and layers.
+    There are `inputs.npz`, and for each update in the step `gradients.npz`, `activations.npz` and `rows.npz`, with a
+    number where there are several. Entries are named as in the batch, and by the paths of variables and layers.
     """
     folder.mkdir(parents=True)
     moment = inspection.moment

@@ -1,11 +1,13 @@
 """The callback that follows a run to an update, looks at it, and ends the run there."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from lightkeras.callbacks import Callback
+from lightkeras.callbacks.non_finite_guard import NonFiniteGuard
 from lightkeras.runs import state
 
 
@@ -28,6 +30,13 @@ class State:
     path: str
 
 
+class Unguarded(NonFiniteGuard):
+    """Lets a run go on at a loss that is not finite: it is what is looked at."""
+
+    def look(self) -> None:
+        """Does nothing."""
+
+
 class Traveller(Callback):
     """Follows a run to the moment before update `step`, or on to update `until`.
 
@@ -43,6 +52,7 @@ class Traveller(Callback):
         after: The values of the variables after it, by name.
         updates: The metrics of each of `count` updates.
         until: The last update that is made.
+        check: Called before the first update; raises if the run must not be executed.
     """
 
     order = 100
@@ -59,8 +69,11 @@ class Traveller(Callback):
         self.before: State | None = None
         self.after: dict[str, np.ndarray] = {}
         self.until = step - 1
+        self.check: Callable[[], None] | None = None
 
     def on_train_begin(self, logs=None):
+        if self.check:
+            self.check()
         if self.count is not None:
             last = self.step + self.count - 1
             self.until = self._end_of_interval(last) if self.to_row else last
