@@ -101,8 +101,8 @@ def _draw_rows(found: Inspection, look: Look, console: Console, width: int) -> I
     shown = order[: max(SHOWN_ROWS, len(far))]
     several = len(look.rows.losses) > 1
     columns = [f"{what} of {name}" if several else what for name in look.rows.losses for what in ("loss", "gradient")]
-    table = Table.grid(*_right("", "row", "example", *columns), Column(no_wrap=True, overflow="ellipsis"),
-                       padding=(0, 2, 0, 0))  # fmt: skip
+    text = Column(no_wrap=True, overflow="crop", ratio=1)
+    table = Table.grid(*_right("", "row", "example", *columns), text, padding=(0, 2, 0, 0), expand=True)
     table.add_row("", "row", "example", *columns, "")
     for row in shown:
         values = [

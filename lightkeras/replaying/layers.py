@@ -44,7 +44,7 @@ def noting_outputs() -> Iterator[dict[str, tf.Tensor]]:
     graph = None if tf.executing_eagerly() else internals.current_graph()
 
     def note(layer: keras.layers.Layer, outputs: Any) -> None:
-        tensors = [one for one in tf.nest.flatten(outputs) if tf.is_tensor(one) and one.dtype.is_floating]
+        tensors = [one for one in tf.nest.flatten(outputs) if isinstance(one, tf.Tensor) and one.dtype.is_floating]
         here = [one for one in tensors if graph is None or one.graph is graph]
         if not here or id(here[0]) in seen:  # a model returns what its last layer did
             return

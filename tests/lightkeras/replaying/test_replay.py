@@ -72,7 +72,8 @@ def toy(tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["text_generation", "translation", "captioning", "dcgan, alternating"])
 def test_a_task_is_executed_again_to_the_bit(name, data_folder, tmp_path):
-    run, states = trained(TASKS[name](), data_of(name, data_folder), tmp_path)
+    precision = "bf16-mixed" if name == "text_generation" else "32"
+    run, states = trained(TASKS[name](), data_of(name, data_folder), tmp_path, precision=precision)
     before = files_of(run)
     step = random.Random(name).randint(2, STEPS - 1)
     found = inspect(run, step, steps=2)
@@ -84,7 +85,7 @@ def test_a_task_is_executed_again_to_the_bit(name, data_folder, tmp_path):
         for loss, total in look.losses.items():
             known = look.rows.weights[loss] > 0
             of_rows = np.average(look.rows.losses[loss][known], weights=look.rows.weights[loss][known])
-            assert of_rows == pytest.approx(total, rel=2e-3)
+            assert of_rows == pytest.approx(total, rel=2e-3 if precision == "32" else 2e-2)
     assert len(found.looks) == (2 if "alternating" in name else 1)
     assert files_of(run) == before
 
@@ -120,19 +121,17 @@ def test_the_checkpoint_that_follows(toy, tmp_path):
         assert one.change == pytest.approx(np.linalg.norm(change), rel=1e-12)
 
 
-@pytest.mark.parametrize(
-    "how", [{"strategy": 2}, {"micro_batches": 2}, {"precision": "bf16-mixed"}], ids=["replicas", "micro", "bf16"]
-)
+@pytest.mark.parametrize("how", [{"strategy": 2}, {"micro_batches": 2}], ids=["replicas", "micro"])
 def test_however_the_run_is_cut(how, tmp_path):
     given = {"strategy": make_strategy(2)} if "strategy" in how else {}
     run, states = trained(Classifier(dropout=0.3), PointsData(), tmp_path, **{**how, **given})
     moment = lk.replay(run, 3, **given)
     assert_state(moment.task, states[2])
-    found = inspect(run, 6, **given)
+    found = inspect(run, 5, **given)
     assert found.compared.first is None and found.compared.rows >= 2
     (look,) = found.looks
     (record,) = found.updates
-    assert look.losses["loss"] == pytest.approx(record["loss"], rel=0.02 if "precision" in how else 0.3)
+    assert look.losses["loss"] == pytest.approx(record["loss"], rel=0.3)  # on one device: with other dropout
     assert [one.gradient is not None for one in found.variables] == [True] * 4
 
 
