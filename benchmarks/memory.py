@@ -3,7 +3,8 @@
 A pass in a shuffled order over rows of 16 KB: a mapped array (`np.load(file, mmap_mode="r")`), and a TFRecord file.
 These are made of zeros, with holes, and take no room on the disk. A text of random characters is encoded, and a small
 network trained on 1,000 batches of its windows; it takes twice its size. Pairs of sentences of random words are encoded
-and trained on in the same way; they take three times their size. All files are deleted afterwards.
+and trained on in the same way; they take three times their size. So are captions of random words, 50 to each photo
+of 64 pixels. All files are deleted afterwards.
 """
 
 import os
@@ -22,9 +23,11 @@ KINDS = {
     "TFRecord file": ("trained", {"kind": "records"}),
     "text": ("trained_on_text", {}),
     "translation": ("trained_on_pairs", {}),
+    "captioning": ("trained_on_photos", {}),
 }
 BLOCK, TEXT_BATCHES = 10**8, 1000  # characters that are written at once; batches of the second stretch
-WORDS = 30_000  # of the pairs of sentences
+WORDS = 30_000  # of the pairs of sentences and the captions
+CAPTIONS = 50  # of a photo
 
 
 def array(folder: Path, rows: int):
@@ -106,19 +109,46 @@ def trained_on_text(gate, gigabytes: float, batch: int, root: str) -> None:
 
 def trained_on_pairs(gate, gigabytes: float, batch: int, root: str) -> None:
     """Encodes pairs of sentences in the first stretch, and trains on them in both."""
-    import numpy as np
-
     from tasks.translation import Translation, TranslationData
 
-    draw = np.random.default_rng(0)
-    words = np.array(["".join(draw.choice(list("abcdefghijklmnopqrstuvwxyz"), 5)) for _ in range(WORDS)])
-    path, left = Path(root, "pairs.txt"), int(gigabytes * 1e9)
+    path = Path(root, "pairs.txt")
     with path.open("w") as file:
-        while left > 0:  # 24 words on each side, the frequent ones first in the list
-            drawn = words[(WORDS * draw.random((1000, 48)) ** 3).astype(int)]
-            left -= file.write("".join(f"{' '.join(row[:24])}\t{' '.join(row[24:])}\n" for row in drawn))
+        for texts in _sentences(gigabytes):
+            file.writelines(f"{first}\t{second}\n" for first, second in zip(texts[::2], texts[1::2], strict=True))
     data = TranslationData(str(path), vocabulary_size=1000, batch_size=batch)
     _train(gate, root, lambda: Translation(units=8, encoder_units=8, embedding_dim=8), data)
+
+
+def trained_on_photos(gate, gigabytes: float, batch: int, root: str) -> None:
+    """Encodes captions and photos in the first stretch, and trains on them in both."""
+    import numpy as np
+    from PIL import Image
+
+    from tasks.captioning import CaptionData, Captioning
+
+    folder, photos = Path(root, "own", "images"), 0
+    folder.mkdir(parents=True)
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(Path(root, "photo.png"))
+    with (folder.parent / "captions.csv").open("w") as file:
+        for texts in _sentences(gigabytes):
+            for first in range(0, len(texts), CAPTIONS):
+                (folder / f"{photos}.png").symlink_to(Path(root, "photo.png"))
+                file.writelines(f"{photos}.png,{text}\n" for text in texts[first : first + CAPTIONS])
+                photos += 1
+    data = CaptionData(str(folder.parent), "small", image_size=8, batch_size=batch)
+    _train(gate, root, lambda: Captioning(units=8, embedding_dim=8), data)
+
+
+def _sentences(gigabytes: float):
+    """Yields lists of 2,000 sentences of 24 random words, the frequent ones first in the list."""
+    import numpy as np
+
+    draw, left = np.random.default_rng(0), int(gigabytes * 1e9)
+    words = np.array(["".join(draw.choice(list("abcdefghijklmnopqrstuvwxyz"), 5)) for _ in range(WORDS)])
+    while left > 0:
+        texts = [" ".join(row) for row in words[(WORDS * draw.random((2000, 24)) ** 3).astype(int)]]
+        left -= sum(map(len, texts)) + len(texts)
+        yield texts
 
 
 def _train(gate, root: str, make_task: Callable, data) -> None:

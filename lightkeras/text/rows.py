@@ -36,8 +36,11 @@ class Rows:
 
     def lengths(self) -> np.ndarray:
         """Returns the length of every row: int32 (rows,)."""
-        bounds = self._bounds if self.in_memory else np.fromfile(self._bounds.path, np.int64)
-        return (bounds[1:] - bounds[:-1]).astype(np.int32)
+        return np.diff(self._bounds if self.in_memory else self._bounds.every()).astype(np.int32)
+
+    def values(self) -> np.ndarray:
+        """Returns the integers of all rows, in memory (values,)."""
+        return self._values if self.in_memory else self._values.every()
 
     def read(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the integers of some rows, one after the other (values,), and the length of each, int64 (rows,)."""
@@ -68,6 +71,10 @@ class FileIntegers:
 
     def __len__(self) -> int:
         return self.path.stat().st_size // self.dtype.itemsize
+
+    def every(self) -> np.ndarray:
+        """Returns all integers, in memory."""
+        return np.fromfile(self.path, self.dtype)
 
     def read(self, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Returns the integers of some stretches, one after the other."""
@@ -100,6 +107,7 @@ class RowsFile:
     """
 
     def __init__(self, folder: pathlib.Path, name: str, state: dict[str, Any] | None = None):
+        self._folder, self._name = folder, name
         self._values = IntegerFile(folder, name, state and state["values"])
         self._bounds = IntegerFile(folder, f"{name}-{BOUNDS}", state and state[BOUNDS])
         if state is None:
@@ -119,6 +127,11 @@ class RowsFile:
         """Puts all on the disk."""
         self._values.save()
         self._bounds.save()
+
+    def rows(self) -> Rows:
+        """Saves the rows and returns those so far."""
+        self.save()
+        return Rows.open(self._folder, self._name, self.state)
 
     def close(self) -> None:
         """Closes the files."""

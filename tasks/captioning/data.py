@@ -2,19 +2,18 @@
 
 import os
 import pathlib
-import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
 import lightkeras as lk
-from tasks.captioning.photos.annotations import Photo
 from tasks.captioning.photos.collection import PhotoCollection
 from tasks.captioning.photos.encoders import PIXELS, ROWS, Encoder, Network
 from tasks.captioning.photos.features import extract, feature_folder
+from tasks.captioning.photos.photo_list import Examples, PhotoList, References
 from tasks.captioning.photos.pixels import read_image
 from tasks.captioning.photos.sources import find_photos
 from tasks.captioning.photos.splits import SPLITS, split_photos
@@ -126,14 +125,14 @@ class CaptionData(lk.DataModule):
     def prepare_data(self) -> None:
         """Downloads official photos, and computes missing features."""
         if self.source != "sample":
-            extract([photo.path for photo in self.photos_on_disk()], self.encoder, self.feature_folder)
+            extract(self.photos_on_disk().paths, self.encoder, self.feature_folder)
 
     @property
     def feature_folder(self) -> pathlib.Path:
         """The folder of the features of these photos by this encoder."""
         return feature_folder(self.features_dir, self.source, self.image_folder, self.encoder)
 
-    def photos_on_disk(self) -> list[Photo]:
+    def photos_on_disk(self) -> PhotoList:
         """Finds the photos of any source but the sample, readable or not."""
         return find_photos(self.source, self.image_folder, self.max_images, self.skip_corrupt)
 
@@ -148,16 +147,18 @@ class CaptionData(lk.DataModule):
             self._pictures = SceneCollection(make_scenes(self.max_images or SCENES), self.encoder.size)
         else:
             self._pictures = PhotoCollection(self.photos_on_disk(), self.encoder, self.feature_folder)
-        self.input_shape = self._pictures.features.shape
-        parts = split_photos(self._usable(), self._pictures.splits, self.fractions, self.source)
+        self.input_shape, self._photos = self._pictures.features.shape, self._pictures.photos
+        parts = split_photos(self._usable(), self._photos.splits, self.fractions, self.source)
         self._splits = dict(zip(SPLITS, parts, strict=True))
-        self._captions = self._pictures.captions
-        self._make_captions()
+        self._examples = {name: Examples(self._photos, self._splits[name], name == "train") for name in SPLITS}
+        if self.vocabulary is None:
+            self._make_vocabulary()
+        self._word_ids = self.vocabulary.encode(self._photos.table.list)
         self.is_set_up = True
 
     def _usable(self) -> np.ndarray:
         """The numbers of the readable photos."""
-        reasons, count = self._pictures.features.unreadable, len(self._pictures.captions)
+        reasons, count = self._pictures.features.unreadable, len(self._photos)
         if reasons:
             named = lk.utils.listed([f"{self._pictures.name(i)} ({reason})" for i, reason in reasons.items()])
             if not self.skip_corrupt:
@@ -166,33 +167,41 @@ class CaptionData(lk.DataModule):
                     f"{len(reasons)} of {count} that are not: {named}"
                 )
             warnings.warn(f"Left out {len(reasons)} of {count} unreadable photos: {named}", stacklevel=3)
-        return np.array([i for i in range(count) if i not in reasons], np.int64)
+        return np.delete(np.arange(count), list(reasons))
 
-    def _make_captions(self) -> None:
-        """Encodes the captions of every split, (captions, caption_length), and notes the photo of each."""
-        kept = {"train": None, "validation": 1, "test": 1}  # captions of a photo
-        words = {
-            name: [[_words(text) for text in self._captions[i][: kept[name]]] for i in self._splits[name]]
-            for name in SPLITS
-        }
-        if self.vocabulary is None:
-            train = [sentence for sentences in words["train"] for sentence in sentences]
-            self.vocabulary = _vocabulary(train, self.vocabulary_size)
-            self.caption_length = min(self.max_length, max(map(len, train))) + 2
-            _report(train, self.vocabulary, self.max_length)
-        self._rows, self._ids = {}, {}
-        for name, photos in words.items():
-            self._rows[name] = np.repeat(np.arange(len(photos)), [len(sentences) for sentences in photos])
-            self._ids[name] = np.stack([self.encode_caption(s) for sentences in photos for s in sentences])
+    def _make_vocabulary(self) -> None:
+        """Makes the vocabulary of the training captions, and logs what is lost of them: cut captions, unknown words."""
+        table, train = self._photos.table, self._examples["train"].captions()
+        counts, lengths = lk.text.count_numbers(table.words, train, len(table.list)), table.words.lengths()[train]
+        used, total = np.flatnonzero(counts), len(lengths)
+        size, distinct = self.vocabulary_size, len(used)
+        expected = f"at most {distinct}, the number of different words in the training captions"
+        lk.utils.require(size is None or size <= distinct, "vocabulary_size", expected, size)
+        self.vocabulary = lk.text.WordVocabulary.from_counts(
+            {table.list[number]: int(counts[number]) for number in used.tolist()},
+            lk.text.FIRST_WORD + min(size or WORDS, distinct),
+        )
+        self.caption_length = min(self.max_length, int(lengths.max())) + 2
+        if cut := int((lengths > self.max_length).sum()):
+            lk.utils.logger.info(f"Cut {cut:,} of {total:,} training captions to {self.max_length} words")
+        if unknown := int(counts[self.vocabulary.encode(table.list) == lk.text.UNKNOWN].sum()):
+            words = f"{unknown:,} of {int(counts.sum()):,} words in the training captions"
+            lk.utils.logger.info(f"{words} are not in the vocabulary")
 
     def encode_caption(self, words: list[str]) -> np.ndarray:
         """Returns a caption's ids, int32 (caption_length,): start, words, end unless it is cut, padding."""
-        row = np.full(self.caption_length, lk.text.PAD, np.int32)
-        kept = words[: self.caption_length - 2]
-        row[0], row[1 : len(kept) + 1] = lk.text.START, self.vocabulary.encode(kept)
-        if len(kept) == len(words):
-            row[len(kept) + 1] = lk.text.END
-        return row
+        return self._marked(self.vocabulary.encode(words), np.array([len(words)]))[0]
+
+    def _marked(self, ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Returns captions as `encode_caption` does, of which the words' ids follow each other."""
+        room = self.caption_length - 2
+        marked = np.full((len(lengths), self.caption_length), lk.text.PAD, np.int32)
+        row, place = np.repeat(np.arange(len(lengths)), lengths), np.arange(len(ids))
+        place = place - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        kept, whole = place < room, np.flatnonzero(lengths <= room)
+        marked[:, 0], marked[row[kept], place[kept] + 1] = lk.text.START, ids[kept]
+        marked[whole, lengths[whole] + 1] = lk.text.END
+        return marked
 
     # ---- batches
 
@@ -209,22 +218,21 @@ class CaptionData(lk.DataModule):
         return self._batches("test", shuffle=False)
 
     def _batches(self, split: str, shuffle: bool) -> lk.AddressedDataset:
-        with tf.device("CPU"):  # so that they do not fill a GPU
-            rows, ids = tf.constant(self._rows[split]), tf.constant(self._ids[split])
-            photos = tf.constant(self._splits[split])
-        features = self._pictures.features
+        features, examples, words = self._pictures.features, self._examples[split], self._photos.table.words
 
         def read(numbers):
-            return self._scaled(features.read(numbers))
+            index, photo, caption = examples.find(numbers)
+            ids, lengths = words.read(caption)
+            return self._scaled(features.read(photo)), self._marked(self._word_ids[ids], lengths), index, photo
 
         def fetch(indices, epoch):
-            index = tf.gather(rows, indices)  # (batch,)
-            photo = tf.gather(photos, index)
-            inputs = tf.numpy_function(read, [photo], tf.float32, stateful=False)
-            inputs = tf.ensure_shape(inputs, (*indices.shape, *features.shape))
-            return {self.input_name: inputs, "caption": tf.gather(ids, indices), "index": index, "photo": photo}
+            kinds = (tf.float32, tf.int32, tf.int64, tf.int64)
+            shapes = (features.shape, (self.caption_length,), (), ())
+            found = tf.numpy_function(read, [indices], kinds, stateful=False)
+            found = [tf.ensure_shape(one, (*indices.shape, *shape)) for one, shape in zip(found, shapes, strict=True)]
+            return dict(zip((self.input_name, "caption", "index", "photo"), found, strict=True))
 
-        return lk.AddressedDataset.from_batches(fetch, len(self._ids[split]), self.batch_size, shuffle)
+        return lk.AddressedDataset.from_batches(fetch, len(examples), self.batch_size, shuffle)
 
     def _scaled(self, stored: np.ndarray) -> np.ndarray:
         """Stored values as float32; pixels from 0 to 255 scaled to [-1, 1]."""
@@ -233,14 +241,14 @@ class CaptionData(lk.DataModule):
 
     # ---- looking things up
 
-    def references(self, split: str) -> list[tuple[str, ...]]:
+    def references(self, split: str) -> Sequence[tuple[str, ...]]:
         """Returns all captions of each photo of a split, as they were written."""
         lk.utils.require_choice("split", split, SPLITS)
-        return [self._captions[i] for i in self._splits[split]]
+        return References(self._photos, self._splits[split])
 
     def references_at(self, photos) -> list[tuple[str, ...]]:
         """Returns all captions of the photos of a batch's `photo` (batch,), as they were written."""
-        return [self._captions[i] for i in np.asarray(photos).tolist()]
+        return list(map(self._photos.captions, np.asarray(photos).tolist()))
 
     def find_split(self, photo: int) -> str:
         """Returns the name of the split that has one of a batch's `photo`."""
@@ -328,26 +336,3 @@ class CaptionData(lk.DataModule):
         """Raises ValueError if the encoder is not that of the loaded run."""
         present, trained = self.encoder.settings, self._trained_encoder
         lk.utils.require(trained in (None, present), "encoder", f"as in training, {trained}", present)
-
-
-def _words(caption: str) -> list[str]:
-    return list(map(sys.intern, lk.metrics.tokenize_caption(caption).split()))  # one object per distinct word
-
-
-def _vocabulary(sentences: list[list[str]], size: int | None) -> lk.text.WordVocabulary:
-    distinct = len({word for sentence in sentences for word in sentence})
-    expected = f"at most {distinct}, the number of different words in the training captions"
-    lk.utils.require(size is None or size <= distinct, "vocabulary_size", expected, size)
-    return lk.text.WordVocabulary.from_tokens(sentences, max_size=lk.text.FIRST_WORD + min(size or WORDS, distinct))
-
-
-def _report(sentences: list[list[str]], vocabulary: lk.text.WordVocabulary, max_length: int) -> None:
-    """Logs the losses of the training captions, if there are any: cut captions, unknown words."""
-    cut = sum(len(sentence) > max_length for sentence in sentences)
-    if cut:
-        lk.utils.logger.info(f"Cut {cut:,} of {len(sentences):,} training captions to {max_length} words")
-    known = set(vocabulary.words)
-    unknown = sum(word not in known for sentence in sentences for word in sentence)
-    if unknown:
-        total = sum(map(len, sentences))
-        lk.utils.logger.info(f"{unknown:,} of {total:,} words in the training captions are not in the vocabulary")

@@ -1,14 +1,14 @@
 """Annotation files, which list the captions of each photo: COCO's JSON, Karpathy's JSON, and tables."""
 
-import collections
-import dataclasses
-import json
+import itertools
 import os
 import pathlib
 import re
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import lightkeras as lk
+from tasks.captioning.photos.json_lists import ListReader, missing_key
 from tasks.captioning.photos.tables import read_table
 
 SPLITS = {"train": "train", "restval": "train", "val": "validation", "test": "test", "none": None}  # Karpathy's names
@@ -16,30 +16,45 @@ _SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can escape half a character
 LONGEST = 255  # bytes of a file name
 COCO_PARTS = ("train2014", "val2014", "train2017", "val2017")  # official files, not splits
 TABLES = (".csv", ".tsv", ".txt", ".token")
+BLOCK = 1 << 13  # records that are read at a time
 
 
-@dataclasses.dataclass(frozen=True)
-class Photo:
-    """A photo and its captions.
+class Image(NamedTuple):
+    """A photo as a file lists it.
 
     Args:
-        path: The file.
-        captions: At least one.
+        key: What its captions name it by.
+        name: Its file, relative to the folder of the photos.
         split: "train", "validation", "test", "none" (for a photo that the author of the split left out), or None if no
             split is given.
         url: The official address, if it is given.
         size: (width, height) in pixels, if it is given.
     """
 
-    path: pathlib.Path
-    captions: tuple[str, ...]
+    key: Any
+    name: str
     split: str | None = None
     url: str | None = None
     size: tuple[int, int] | None = None
 
 
-def read_annotations(file: str | os.PathLike, folder: str | os.PathLike) -> list[Photo]:
-    """Reads the photos of a file, in its order, with their captions.
+class Caption(NamedTuple):
+    """A caption as a file lists it.
+
+    Args:
+        key: The key of its image.
+        text: At least a letter or a digit, without spaces around.
+    """
+
+    key: Any
+    text: str
+
+
+Record = Image | Caption
+
+
+def read_records(file: pathlib.Path, place: Any = None) -> Iterator[tuple[list[Record], Any]]:
+    """Yields the images and captions of a file, many at a time, and the place behind them; begins at such a place.
 
     - COCO's JSON: `images` with `id` and `file_name`, `annotations` with `image_id` and `caption`.
     - Karpathy's JSON: `images` with `filename`, perhaps `filepath`, and `sentences` with `raw`.
@@ -49,34 +64,29 @@ def read_annotations(file: str | os.PathLike, folder: str | os.PathLike) -> list
       `results.csv`).
 
     In JSON, an image may have a `split`: train, restval, val, test, none, or the name of an official COCO part, which
-    is no split. The photos themselves need not exist.
+    is no split. Of a table, an image may come several times.
 
     Args:
         file: `.json`, `.csv`, `.tsv`, `.txt` or `.token`, UTF-8.
-        folder: The folder of the photos, to which the file names are relative.
+        place: As above, in JSON's types; None for the start.
 
     Raises:
-        ValueError: Another format (the message names the missing key or the line), a caption of an image that is not
-            listed, an image without a caption, an image listed twice, a file name that leaves the folder.
+        ValueError: Another format (the message names the missing key or the line), a file name that leaves the folder.
     """
-    file, folder = pathlib.Path(file), pathlib.Path(folder)
+    return _read_json(file, place) if is_json(file) else _read_table(file, place)
+
+
+def is_json(file: pathlib.Path) -> bool:
+    """Returns whether annotations are JSON, or else a table.
+
+    Raises:
+        ValueError: The name has another suffix.
+    """
     lk.utils.require_choice("suffix of the annotations", file.suffix.lower(), (".json", *TABLES))
-    photos = _read_json(file, folder) if file.suffix.lower() == ".json" else _read_table(file, folder)
-    lk.utils.require(bool(photos), "annotations", "a file with captions", str(file))
-    names = [str(photo.path.relative_to(folder)) for photo in photos]
-    twice = [name for name, count in collections.Counter(names).items() if count > 1]
-    _reject(twice, f"every image of {file} to be listed once", "listed more often")
-    empty = [name for name, photo in zip(names, photos, strict=True) if not photo.captions]
-    _reject(empty, f"every image of {file} to have a caption", "without one")
-    return photos
+    return file.suffix.lower() == ".json"
 
 
-def _reject(names: list[str], expected: str, what: str) -> None:
-    if names:
-        raise lk.utils.ArgumentError(f"Expected {expected}. Received: {len(names)} {what}: {lk.utils.listed(names)}")
-
-
-def _inside(folder: pathlib.Path, name: str, file: pathlib.Path) -> pathlib.Path:
+def _inside(name: str, file: pathlib.Path) -> str:
     path = pathlib.PurePath(name)
     if not name or path.is_absolute() or ".." in path.parts:
         raise lk.utils.ArgumentError(
@@ -84,50 +94,41 @@ def _inside(folder: pathlib.Path, name: str, file: pathlib.Path) -> pathlib.Path
         )
     if "\0" in name or any(len(part.encode(errors="replace")) > LONGEST for part in path.parts):
         raise lk.utils.ArgumentError(f"Expected the file names in {file} to be possible. Received: {name[:80]!r}")
-    return folder / path
+    return str(path)
 
 
-# ---- tables
-
-
-def _read_table(file: pathlib.Path, folder: pathlib.Path) -> list[Photo]:
-    captions = collections.defaultdict(list)
-    for name, caption in read_table(file):
-        captions[name].append(caption)
-    return [Photo(_inside(folder, name, file), _clean(texts)) for name, texts in captions.items()]
-
-
-def _clean(texts: list[str]) -> tuple[str, ...]:
+def _captions(key: Any, texts: list[str]) -> list[Record]:
     """The captions that have a letter or a digit."""
-    return tuple(text.strip() for text in texts if any(map(str.isalnum, text)))
+    return [Caption(key, text.strip()) for text in texts if any(map(str.isalnum, text))]
+
+
+def _read_table(file: pathlib.Path, place: Any) -> Iterator[tuple[list[Record], Any]]:
+    for rows, behind in read_table(file, place):
+        records = []
+        for name, same in itertools.groupby(rows, key=lambda row: row[0]):
+            records += [Image(name, _inside(name, file)), *_captions(name, [text for _, text in same])]
+        yield records, behind
 
 
 # ---- JSON
 
 
-def _read_json(file: pathlib.Path, folder: pathlib.Path) -> list[Photo]:
-    text = lk.text.read_text(file)
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise lk.utils.ArgumentError(f"Expected {file} to be JSON. Received: {error}") from error
-    images = _list(document, "images", file)
-    if any("sentences" in image for image in images):
-        return [_karpathy_photo(image, folder, file) for image in images]
-    return _coco_photos(images, _list(document, "annotations", file), folder, file)
-
-
-def _list(document: Any, key: str, file: pathlib.Path) -> list[dict]:
-    if not isinstance(document, dict) or key not in document:
-        there = ", ".join(document) if isinstance(document, dict) else f"a {type(document).__name__}"
-        raise lk.utils.ArgumentError(
-            f'Expected {file} to have the key "{key}" (COCO: "images" and "annotations"; Karpathy: "images" with '
-            f'"sentences"). Received: {there or "no keys"}'
-        )
-    entries = document[key]
-    good = isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)
-    lk.utils.require(good, key, f"a list of objects in {file}", type(entries).__name__)
-    return entries
+def _read_json(file: pathlib.Path, place: Any) -> Iterator[tuple[list[Record], Any]]:
+    where, form = place or (None, None)
+    with file.open(encoding="utf-8", newline="") as opened:
+        reader = ListReader(opened, file, ("images", "annotations"), where)
+        entries = iter(reader)
+        while block := list(itertools.islice(entries, BLOCK)):
+            records = []
+            for key, entry in block:
+                lk.utils.require(isinstance(entry, dict), key, f"a list of objects in {file}", type(entry).__name__)
+                if form is None and key == "images":
+                    form = "Karpathy" if "sentences" in entry else "COCO"
+                records += _READERS[key, form if key == "images" else None](entry, file)
+            yield records, [reader.place(), form]
+        for key in ("images",) if form == "Karpathy" else ("images", "annotations"):
+            if key not in reader.keys:
+                raise lk.utils.ArgumentError(missing_key(file, ", ".join(reader.keys) or "no keys", key))
 
 
 def _get(entry: dict, key: str, kind: type | tuple[type, ...], where: str) -> Any:
@@ -149,29 +150,27 @@ def _split(image: dict, file: pathlib.Path) -> str | None:
     return SPLITS[name] or "none"
 
 
-def _karpathy_photo(image: dict, folder: pathlib.Path, file: pathlib.Path) -> Photo:
+def _karpathy_image(image: dict, file: pathlib.Path) -> list[Record]:
     where = f"every image in {file}"
     place = _get(image, "filepath", str, where) if image.get("filepath") else ""
     name = os.path.join(place, _get(image, "filename", str, where))
     texts = [_get(s, "raw", str, f"every sentence in {file}") for s in _get(image, "sentences", list, where)]
-    return Photo(_inside(folder, name, file), _clean(texts), _split(image, file))
+    return [Image(name, _inside(name, file), _split(image, file)), *_captions(name, texts)]
 
 
-def _coco_photos(images: list[dict], annotations: list[dict], folder: pathlib.Path, file: pathlib.Path) -> list[Photo]:
-    captions = collections.defaultdict(list)
-    for entry in annotations:
-        where = f"every annotation in {file}"
-        captions[_get(entry, "image_id", (int, str), where)].append(_get(entry, "caption", str, where))
-    ids = [_get(image, "id", (int, str), f"every image in {file}") for image in images]
-    known = set(ids)
-    missing = [str(number) for number in captions if number not in known]
-    _reject(missing, f"every caption in {file} to have its image in `images`", "image ids without")
-    return [_coco_photo(image, captions[number], folder, file) for number, image in zip(ids, images, strict=True)]
-
-
-def _coco_photo(image: dict, texts: list[str], folder: pathlib.Path, file: pathlib.Path) -> Photo:
+def _coco_image(image: dict, file: pathlib.Path) -> list[Record]:
     where = f"every image in {file}"
-    path = _inside(folder, _get(image, "file_name", str, where), file)
+    name = _inside(_get(image, "file_name", str, where), file)
     sides = {"width", "height"} <= set(image)
     size = (_get(image, "width", int, where), _get(image, "height", int, where)) if sides else None
-    return Photo(path, _clean(texts), _split(image, file), image.get("coco_url"), size)
+    key = _get(image, "id", (int, str), where)
+    return [Image(key, name, _split(image, file), image.get("coco_url"), size)]
+
+
+def _coco_caption(entry: dict, file: pathlib.Path) -> list[Record]:
+    where = f"every annotation in {file}"
+    return _captions(_get(entry, "image_id", (int, str), where), [_get(entry, "caption", str, where)])
+
+
+_READERS = {("images", "Karpathy"): _karpathy_image, ("images", "COCO"): _coco_image,
+            ("annotations", None): _coco_caption}  # fmt: skip

@@ -4,9 +4,9 @@ import pathlib
 
 import numpy as np
 
-from tasks.captioning.photos.annotations import Photo
 from tasks.captioning.photos.encoders import Encoder
 from tasks.captioning.photos.features import Features
+from tasks.captioning.photos.photo_list import PhotoList
 from tasks.captioning.photos.pixels import read_image
 
 
@@ -19,20 +19,17 @@ class PhotoCollection:
         folder: The folder of their features.
 
     Attributes:
-        captions: The captions of each photo.
-        splits: The split that each photo carries, or None.
+        photos: The photos.
         features: What a batch reads: has `shape`, `dtype`, `unreadable` and `read(indices)`.
     """
 
-    def __init__(self, photos: list[Photo], encoder: Encoder, folder: pathlib.Path):
-        self._paths = [photo.path for photo in photos]
-        self.captions, self.splits = [photo.captions for photo in photos], [photo.split for photo in photos]
-        self.features = Features(folder, self._paths, encoder)
+    def __init__(self, photos: PhotoList, encoder: Encoder, folder: pathlib.Path):
+        self.photos, self.features = photos, Features(folder, photos.paths, encoder)
 
     def image(self, index: int, size: int) -> np.ndarray:
         """Reads a photo as uint8 (size, size, 3)."""
-        return read_image(self._paths[index], size)
+        return read_image(self.photos.paths[index], size)
 
     def name(self, index: int) -> str:
         """Returns the file of a photo."""
-        return str(self._paths[index])
+        return str(self.photos.paths[index])

@@ -27,7 +27,7 @@ import math
 import os
 import pathlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -139,14 +139,16 @@ def _computed(network: Network, encoder: Encoder, rows: list[np.ndarray | str]) 
     return kept
 
 
-def _shards(folder: pathlib.Path, paths: list[pathlib.Path]) -> list[Shard]:
-    return [Shard(folder, i, tuple(paths[i * PHOTOS : (i + 1) * PHOTOS])) for i in range(-(-len(paths) // PHOTOS))]
+def _shards(folder: pathlib.Path, paths: Sequence[pathlib.Path], numbers: Iterable[int] | None = None):
+    """Yields all shards, or those of some numbers."""
+    for number in range(-(-len(paths) // PHOTOS)) if numbers is None else numbers:
+        yield Shard(folder, number, tuple(paths[number * PHOTOS : (number + 1) * PHOTOS]))
 
 
 # ---- computing
 
 
-def extract(paths: list[pathlib.Path], encoder: Encoder, folder: str | os.PathLike) -> int:
+def extract(paths: Sequence[pathlib.Path], encoder: Encoder, folder: str | os.PathLike) -> int:
     """Computes the features that `folder` lacks, and returns the number of photos that it computed.
 
     Verifies the checksums of existing features, and waits for another process that computes in this folder. Memory does
@@ -162,18 +164,18 @@ def extract(paths: list[pathlib.Path], encoder: Encoder, folder: str | os.PathLi
     with lk.utils.locked(folder / ".lock", message=waiting):
         if (folder / MANIFEST).exists():
             read_manifest(folder, encoder)
-        missing = [shard for shard in _shards(folder, paths) if not shard.is_whole()]
+        missing = [shard.number for shard in _shards(folder, paths) if not shard.is_whole()]
+        total = sum(min(PHOTOS, len(paths) - number * PHOTOS) for number in missing)
         if missing:
-            _compute(missing, encoder, folder)
-    return sum(len(shard.paths) for shard in missing)
+            _compute(_shards(folder, paths, missing), total, encoder, folder)
+    return total
 
 
-def _compute(shards: list[Shard], encoder: Encoder, folder: pathlib.Path) -> None:
+def _compute(shards: Iterable[Shard], total: int, encoder: Encoder, folder: pathlib.Path) -> None:
     network = encoder.build()
     manifest = {"settings": encoder.settings, "layer": network.layer, "shape": list(network.shape)}
     if not (folder / MANIFEST).exists():
         lk.utils.write_json(folder / MANIFEST, manifest)
-    total = sum(len(shard.paths) for shard in shards)
     shown = _progress(f"Features of {total:,} photos ({encoder.label})", total, folder)
     with shown as advance, concurrent.futures.ThreadPoolExecutor() as pool:
         for shard in shards:
@@ -251,28 +253,31 @@ class Features:
         ValueError: Features are missing or belong to another encoder, or a photo has changed since.
     """
 
-    def __init__(self, folder: str | os.PathLike, paths: list[pathlib.Path], encoder: Encoder):
-        folder = pathlib.Path(folder)
-        if not (folder / MANIFEST).exists():
+    def __init__(self, folder: str | os.PathLike, paths: Sequence[pathlib.Path], encoder: Encoder):
+        self._folder = pathlib.Path(folder)
+        if not (self._folder / MANIFEST).exists():
             raise lk.utils.ArgumentError(
                 f"Expected {folder} to have features: call `prepare_data()` first. Received: none"
             )
-        self.shape = tuple(read_manifest(folder, encoder)["shape"])
-        self.dtype = encoder.dtype
-        shards = _shards(folder, paths)
-        notes = [shard.written() for shard in shards]
-        if None in notes:
+        self.shape = tuple(read_manifest(self._folder, encoder)["shape"])
+        self.dtype, self.unreadable = encoder.dtype, {}
+        row = HEADER + math.prod(self.shape) * self.dtype.itemsize + FOOTER
+        count, missing, wrong = -(-len(paths) // PHOTOS), 0, []
+        for shard in _shards(self._folder, paths):
+            note = shard.written()
+            if note is None:
+                missing += 1
+                continue
+            wrong += [str(shard.records)] * (note["bytes"] != row * len(shard.paths))
+            reasons = enumerate(map(note["unreadable"].get, map(str, shard.paths)), shard.number * PHOTOS)
+            self.unreadable |= {i: reason for i, reason in reasons if reason is not None}
+        if missing:
             raise lk.utils.ArgumentError(
                 f"Expected {folder} to have the features of all {len(paths)} photos as they are now: call "
-                f"`prepare_data()` first. Received: {notes.count(None)} of {len(notes)} files that are missing or old"
+                f"`prepare_data()` first. Received: {missing} of {count} files that are missing or old"
             )
-        row = HEADER + math.prod(self.shape) * self.dtype.itemsize + FOOTER
-        wrong = [str(s.records) for s, note in zip(shards, notes, strict=True) if note["bytes"] != row * len(s.paths)]
-        expected = f"of {row} bytes for each photo, as the shape {self.shape} in {folder / MANIFEST} says"
+        expected = f"of {row} bytes for each photo, as the shape {self.shape} in {self._folder / MANIFEST} says"
         lk.utils.require(not wrong, "features", expected, wrong[:1])
-        self._files = [shard.records for shard in shards]
-        reasons = {path: reason for note in notes for path, reason in note["unreadable"].items()}
-        self.unreadable = {i: reasons[str(path)] for i, path in enumerate(paths) if str(path) in reasons}
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Reads the features of the photos with the numbers `indices` (rows,): (rows, slots, channels)."""
@@ -283,9 +288,10 @@ class Features:
 
     def _read_into(self, row: np.ndarray, index: int) -> None:
         shard, place = divmod(index, PHOTOS)
-        with open(self._files[shard], "rb", buffering=0) as file:  # opened each time: there may be many shards
+        path = Shard(self._folder, shard, ()).records
+        with open(path, "rb", buffering=0) as file:  # opened each time: there may be many shards
             file.seek(place * (HEADER + row.nbytes + FOOTER) + HEADER)
             if file.readinto(row) != row.nbytes:
                 raise lk.utils.lightkeras_error(OSError)(
-                    f"Expected {self._files[shard]} to have a record {place}. Received: the end of the file"
+                    f"Expected {path} to have a record {place}. Received: the end of the file"
                 )

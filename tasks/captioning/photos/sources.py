@@ -1,20 +1,23 @@
 """The sources of captioned photos: official COCO files, folders in `LIGHTKERAS_DATA`, files of your own."""
 
 import concurrent.futures
-import dataclasses
-import hashlib
 import http.client
 import io
+import itertools
 import os
 import pathlib
 import sys
 import urllib.request
 import warnings
+from collections.abc import Callable
 
+import numpy as np
 from rich import progress
 
 import lightkeras as lk
-from tasks.captioning.photos.annotations import TABLES, Photo, read_annotations
+from tasks.captioning.photos.annotations import TABLES
+from tasks.captioning.photos.encoding import SPLITS, is_first, open_table
+from tasks.captioning.photos.photo_list import Photo, PhotoList
 from tasks.captioning.photos.tables import find_layout
 
 COCO = "http://images.cocodataset.org"
@@ -54,7 +57,7 @@ SUBSETS = {  # in `LIGHTKERAS_DATA`
 BOTH = "coco+flickr8k"
 
 
-def find_photos(source: str, image_folder: str | None, max_images: int | None, skip_missing: bool) -> list[Photo]:
+def find_photos(source: str, image_folder: str | None, max_images: int | None, skip_missing: bool) -> PhotoList:
     """Finds the photos of a source; all of them exist. Their order is fixed and independent of their contents.
 
     `max_images` takes the first of that order. Photos with the split "none" are left out.
@@ -71,34 +74,49 @@ def find_photos(source: str, image_folder: str | None, max_images: int | None, s
     """
     if source in EDITIONS:
         return _downloaded(source, max_images)
-    photos = [photo for photo in _listed(source, image_folder) if photo.split != "none"]
-    chosen = _in_order(photos)[:max_images]
-    missing = [str(photo.path) for photo in chosen if not photo.path.is_file()]
-    if missing and not skip_missing:
+    photos = _listed(source, image_folder)
+    chosen = photos.chosen(photos.splits != SPLITS.index("none")).in_order()[:max_images]
+    is_there = np.fromiter((path.is_file() for path in chosen.paths), bool, len(chosen))
+    missing = chosen.chosen(~is_there).paths
+    if len(missing) and not skip_missing:
         raise lk.utils.ArgumentError(
             f"Expected every photo to exist, or skip_corrupt=True to leave the others out. Received: "
-            f"{len(missing)} of {len(chosen)} missing: {lk.utils.listed(missing)}"
+            f"{len(missing)} of {len(chosen)} missing: {lk.utils.listed(list(map(str, missing)))}"
         )
-    if missing:
+    if len(missing):
         warnings.warn(f"Left out {len(missing)} of {len(chosen)} photos that are missing", stacklevel=2)
-    there = [photo for photo in chosen if photo.path.is_file()]
-    lk.utils.require(bool(there), "source", "photos with captions", source)
-    return there
+    lk.utils.require(bool(is_there.any()), "source", "photos with captions", source)
+    return chosen.chosen(is_there)
 
 
-def _in_order(photos: list[Photo]) -> list[Photo]:
-    """Sorts by a hash of the name: the first thousand stay the first if more are requested."""
-    return sorted(photos, key=lambda photo: hashlib.sha256(photo.path.name.encode()).digest())
+def _listed(source: str, image_folder: str | None) -> PhotoList:
+    def find_folder(file: pathlib.Path, some: list[pathlib.Path]) -> pathlib.Path:
+        return _image_folder(file, image_folder if source != BOTH else None, some)
+
+    if source != BOTH:
+        file = _subset(source) if source in SUBSETS else _annotation_file(lk.utils.local_path(source))
+        return open_photos([file], find_folder)
+    photos = open_photos(list(map(_subset, SUBSETS)), find_folder)
+    is_coco = photos.numbers < photos.table.bounds[1]  # few photos without a split: all are for training
+    photos.table.keys["split"][photos.numbers[is_coco]] = SPLITS.index("train")
+    return photos.chosen(slice(None))
 
 
-def _listed(source: str, image_folder: str | None) -> list[Photo]:
-    if source == BOTH:  # COCO's photos are few and carry no split: all are for training
-        coco = [dataclasses.replace(photo, split="train") for photo in _listed("coco", None)]
-        return coco + _listed("flickr8k", None)
-    file = _subset(source) if source in SUBSETS else _annotation_file(lk.utils.local_path(source))
-    photos = read_annotations(file, "")
-    folder = _image_folder(file, image_folder, [photo.path for photo in photos[:SOME]])
-    return [dataclasses.replace(photo, path=folder / photo.path) for photo in photos]
+def open_photos(
+    files: list[pathlib.Path], find_folder: Callable[[pathlib.Path, list[pathlib.Path]], pathlib.Path]
+) -> PhotoList:
+    """Reads annotation files, each image once; see `read_records` and `open_table`.
+
+    Args:
+        files: The files.
+        find_folder: Finds the folder of the photos of a file, of which some photos are named.
+    """
+    table = open_table(files)
+    numbers = np.flatnonzero(is_first(table.keys["key"]))
+    bare = PhotoList(table, [pathlib.Path()] * len(files), numbers)
+    starts = np.searchsorted(numbers, table.bounds).tolist()
+    some = [bare.paths[start : min(start + SOME, end)] for start, end in itertools.pairwise(starts)]
+    return PhotoList(table, list(map(find_folder, files, some)), numbers)
 
 
 def _subset(source: str) -> pathlib.Path:
@@ -158,20 +176,20 @@ def _image_folder(file: pathlib.Path, given: str | None, some: list[pathlib.Path
 # ---- official photos
 
 
-def _downloaded(source: str, max_images: int | None) -> list[Photo]:
+def _downloaded(source: str, max_images: int | None) -> PhotoList:
     annotations, archive = EDITIONS[source]
     captions = lk.data.find_data("download", annotations)
     own = captions.parent.parent / archive.name  # from an earlier download, or the user's
     if max_images is None or own.is_dir():
         folder = lk.data.find_data("download", archive)
-        return _in_order(read_annotations(captions, folder))[:max_images]
+        return open_photos([captions], lambda file, some: folder).in_order()[:max_images]
     folder = lk.utils.cache_folder() / "coco" / f"{archive.name}_some"
-    photos = _in_order(read_annotations(captions, folder))[:max_images]
+    photos = open_photos([captions], lambda file, some: folder).in_order()[:max_images]
     _fetch_each(photos, folder)
     return photos
 
 
-def _fetch_each(photos: list[Photo], folder: pathlib.Path) -> None:
+def _fetch_each(photos: PhotoList, folder: pathlib.Path) -> None:
     """Downloads single photos, except those that exist."""
     folder.mkdir(parents=True, exist_ok=True)
     missing = [photo for photo in photos if not photo.path.exists()]

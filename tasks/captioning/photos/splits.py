@@ -9,13 +9,13 @@ SPLITS = ("train", "validation", "test")
 
 
 def split_photos(
-    usable: np.ndarray, splits: list[str | None] | None, fractions: tuple[float, float], source: str = "photos"
+    usable: np.ndarray, splits: np.ndarray, fractions: tuple[float, float], source: str = "photos"
 ) -> list[np.ndarray]:
     """Splits photos by the split that they carry, or else by a fixed permutation.
 
     Args:
         usable: The numbers of the photos, (photos,).
-        splits: The split that each photo carries, by its number; None if there are none.
+        splits: The split that each photo carries: 0 for none, 1 to 3 for one of `SPLITS` (all photos,).
         fractions: Shares of the photos for validation and test, for photos that carry no split.
         source: Where they come from, for the message of an error.
 
@@ -25,12 +25,12 @@ def split_photos(
     Raises:
         ValueError: Some photos carry a split and others do not, or a split has no photo.
     """
-    carried = [] if splits is None else [splits[i] for i in usable]
-    if any(carried):
-        without = sum(split is None for split in carried)
+    carried = splits[usable]
+    if carried.any():
+        without = int((carried == 0).sum())
         expected = "given for all photos or for none"
         lk.utils.require(not without, "split", expected, f"{without} of {len(carried)} photos of {source} without")
-        parts = [usable[[split == name for split in carried]] for name in SPLITS]
+        parts = [usable[carried == number] for number in (1, 2, 3)]
     else:
         order = usable[np.random.Generator(np.random.Philox(key=KEY)).permutation(len(usable))]
         val, test = (max(1, round(len(usable) * fraction)) for fraction in fractions)

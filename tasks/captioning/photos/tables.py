@@ -1,11 +1,11 @@
 """Tables of image files and captions: CSV, and the files of Flickr8k and Flickr30k."""
 
 import csv
-import io
+import itertools
 import pathlib
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import lightkeras as lk
 
@@ -13,6 +13,7 @@ NAMES = ("image", "image_name", "image_file", "file", "file_name", "filename", "
 NUMBERED = re.compile(r"[^\t]+#\d+\t")  # Flickr8k.token.txt: a.jpg#0<tab>caption
 WITHOUT_DELIMITER = re.compile(r"\s*(\d+)\s+(\S.*)")  # one line of Flickr30k's results.csv: a.jpg| 4   caption
 WORDS = {2: "two", 3: "three"}
+BLOCK = 1 << 13  # rows that are read at a time
 
 
 class Layout(NamedTuple):
@@ -42,31 +43,45 @@ def _names(cells: list[str]) -> list[str]:
     return [cell.strip().strip('"').lower() for cell in cells]
 
 
-def read_table(file: pathlib.Path) -> Iterator[tuple[str, str]]:
-    """Yields the image file and the caption of every row.
+def read_table(file: pathlib.Path, place: Any = None) -> Iterator[tuple[list[tuple[str, str]], Any]]:
+    """Yields the image file and the caption of rows, many at a time, and the place behind them; begins at such a place.
 
     Raises:
         ValueError: No such table; the message names the line.
     """
-    text = lk.text.read_text(file)
-    first = next((line for line in lk.text.split_lines(text) if line.strip()), "")
-    plain = "\t" if "\t" in first and file.suffix.lower() != ".csv" else ","
-    layout, repaired = find_layout(first) or Layout(plain, 2, []), []
-    for line, row in _rows(text, layout.delimiter, file):
-        if layout.header and _names(row) == layout.header:  # in the middle too, where files were joined
-            continue
-        cells = _cells(row, layout)
-        repaired += [line] * (len(row) < len(cells))
-        if len(cells) != layout.columns:
-            raise lk.utils.ArgumentError(
-                f"Expected {WORDS[layout.columns]} columns in {file}, from an image file to a caption (in quotes where "
-                f"it has a comma). Received: {len(cells)} in line {line}"
-            )
-        name = re.sub(r"#\d+$", "", cells[0]) if layout.delimiter == "\t" else cells[0]
-        yield name.strip(), cells[-1]
+    layout, (position, line, repaired, first) = _layout(file), place or (0, 0, 0, 0)
+    with file.open(encoding="utf-8-sig", newline="" if layout.delimiter == "," else None) as opened:
+        opened.seek(position)
+        rows = _rows(iter(opened.readline, ""), layout.delimiter, file, line)
+        while block := list(itertools.islice(rows, BLOCK)):
+            found = []
+            for line, row in block:
+                if layout.header and _names(row) == layout.header:  # in the middle too, where files were joined
+                    continue
+                cells = _cells(row, layout)
+                if len(row) < len(cells):
+                    repaired, first = repaired + 1, first or line
+                found.append(_read_cells(cells, layout, file, line))
+            yield found, [opened.tell(), line, repaired, first]
     if repaired:
-        lk.utils.logger.info("Read %d lines of %s that lack a delimiter, the first is line %d", len(repaired), file,
-                             repaired[0])  # fmt: skip
+        lk.utils.logger.info("Read %d lines of %s that lack a delimiter, the first is line %d", repaired, file, first)
+
+
+def _layout(file: pathlib.Path) -> Layout:
+    with file.open(encoding="utf-8-sig") as opened:
+        first = next((line for line in iter(opened.readline, "") if line.strip()), "").removesuffix("\n")
+    plain = "\t" if "\t" in first and file.suffix.lower() != ".csv" else ","
+    return find_layout(first) or Layout(plain, 2, [])
+
+
+def _read_cells(cells: list[str], layout: Layout, file: pathlib.Path, line: int) -> tuple[str, str]:
+    if len(cells) != layout.columns:
+        raise lk.utils.ArgumentError(
+            f"Expected {WORDS[layout.columns]} columns in {file}, from an image file to a caption (in quotes where "
+            f"it has a comma). Received: {len(cells)} in line {line}"
+        )
+    name = re.sub(r"#\d+$", "", cells[0]) if layout.delimiter == "\t" else cells[0]
+    return name.strip(), cells[-1]
 
 
 def _cells(row: list[str], layout: Layout) -> list[str]:
@@ -78,16 +93,17 @@ def _cells(row: list[str], layout: Layout) -> list[str]:
     return row
 
 
-def _rows(text: str, delimiter: str, file: pathlib.Path) -> Iterator[tuple[int, list[str]]]:
-    """Yields the rows that are not empty, each with the line in which it ends."""
+def _rows(lines: Iterator[str], delimiter: str, file: pathlib.Path, before: int = 0) -> Iterator[tuple[int, list[str]]]:
+    """Yields the rows that are not empty, each with the line in which it ends; `before` lines were read already."""
     if delimiter != ",":
-        lines = enumerate(lk.text.split_lines(text), 1)
-        yield from ((number, line.split(delimiter)) for number, line in lines if line.strip())
+        cut = enumerate((line.removesuffix("\n") for line in lines), before + 1)
+        yield from ((number, line.split(delimiter)) for number, line in cut if line.strip())
         return
-    rows = csv.reader(io.StringIO(text, newline=""), strict=True)  # or an open quote eats rows
+    rows = csv.reader(lines, strict=True)  # or an open quote eats rows
     try:
         for row in rows:
             if row:
-                yield rows.line_num, row
+                yield before + rows.line_num, row
     except csv.Error as error:
-        raise lk.utils.ArgumentError(f"Expected {file} to be CSV. Received: {error} in line {rows.line_num}") from error
+        line = before + rows.line_num
+        raise lk.utils.ArgumentError(f"Expected {file} to be CSV. Received: {error} in line {line}") from error

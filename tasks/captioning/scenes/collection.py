@@ -1,7 +1,12 @@
 """Drawn scenes with their captions and pixels."""
 
+import pathlib
+
 import numpy as np
 
+from tasks.captioning.photos.annotations import Caption, Image
+from tasks.captioning.photos.encoding import encode_in_memory
+from tasks.captioning.photos.photo_list import PhotoList
 from tasks.captioning.scenes.scene import Scene
 
 
@@ -14,14 +19,16 @@ class SceneCollection:
 
     Attributes:
         scenes: The scenes.
-        captions: The captions of each scene.
-        splits: None, as no scene carries a split.
+        photos: The names and captions of the scenes.
         features: The collection itself: it has `shape`, `dtype`, `unreadable` and `read(indices)`.
     """
 
     def __init__(self, scenes: list[Scene], size: int):
-        self.scenes, self.features = scenes, self
-        self.captions, self.splits, self.unreadable = [scene.captions() for scene in scenes], None, {}
+        self.scenes, self.features, self.unreadable = scenes, self, {}
+        captions = [Caption(i, text) for i, scene in enumerate(scenes) for text in scene.captions()]
+        named = [Image(i, f"scene {i}") for i in range(len(scenes))]
+        table = encode_in_memory([pathlib.Path("scenes.json")], [(0, [*named, *captions])])
+        self.photos = PhotoList(table, [pathlib.Path()], np.arange(len(scenes)))
         self._pixels = np.stack([scene.draw(size) for scene in scenes])  # (scenes, size, size, 3)
         self.shape, self.dtype = self._pixels.shape[1:], self._pixels.dtype
 
@@ -35,4 +42,4 @@ class SceneCollection:
 
     def name(self, index: int) -> str:
         """Returns the name of a scene."""
-        return f"scene {index}"
+        return str(self.photos.paths[index])

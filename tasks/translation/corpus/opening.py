@@ -39,7 +39,7 @@ def open_corpus(parts: list[Part], cleaning: str, vocabulary: str, skip_bad_line
     """
     cache = cache_of(parts, cleaning, vocabulary, skip_bad_lines)
     if cache:
-        corpus, faults = cache.open()
+        corpus, faults = cache.open_corpus()
     else:
         faults = [find_faults(part, skip_bad_lines) for part in parts]
         blocks = (pairs for part in parts for pairs, _ in read_pairs(part))

@@ -33,14 +33,11 @@ class Pairs(Sequence):
 
     def texts(self, number: int, places) -> list[str]:
         """Returns the sources (`number` 0) or targets (1) of some places (n,)."""
-        values, lengths = self.corpus.texts[self.sides[number]].read(self.rows[np.asarray(places, np.int64)])
-        joined, ends = values.tobytes(), np.cumsum(lengths).tolist()
-        return [joined[start:end].decode() for start, end in zip([0, *ends], ends, strict=False)]
+        return lk.text.read_texts(self.corpus.texts[self.sides[number]], self.rows[np.asarray(places, np.int64)])
 
     def every_text(self, number: int, places: np.ndarray) -> Iterator[str]:
-        """Yields the sources or targets of some places (n,), one after the other."""
-        for part in lk.text.cut(places):
-            yield from self.texts(number, part)
+        """Returns the sources or targets of some places (n,), one after the other."""
+        return lk.text.every_text(self.corpus.texts[self.sides[number]], self.rows[places])
 
     def hashes(self, number: int, kind: str = "text") -> np.ndarray:
         """Returns a hash of each source or target, or of its letters: uint64 (pairs,)."""
@@ -49,10 +46,9 @@ class Pairs(Sequence):
     def count_words(self, number: int, places: np.ndarray) -> dict[str, int]:
         """Counts the words of the sources or targets of some places (n,)."""
         side = self.sides[number]
-        words, counts = self.corpus.lists[side], np.zeros(len(self.corpus.lists[side]), np.int64)
-        for part in lk.text.cut(places):
-            numbers, _ = self.corpus.words[side].read(self.rows[part])
-            counts += np.bincount(numbers, minlength=len(counts))
+        words, chosen = self.corpus.lists[side], np.zeros(len(self.corpus.keys), bool)
+        chosen[self.rows[places]] = True
+        counts = lk.text.count_numbers(self.corpus.words[side], chosen, len(words))
         return {words[number]: int(counts[number]) for number in np.flatnonzero(counts).tolist()}
 
     @functools.cached_property

@@ -9,6 +9,7 @@ import pytest
 import lightkeras as lk
 from lightkeras.text import file_cache
 from lightkeras.text import files as text_files
+from lightkeras.text.rows import row_paths
 
 TEXT = "Zwölf Boxkämpfer jagen Viktor — quer über den Sylter Deich. 🥊\r\n"  # characters of 1 to 4 bytes
 
@@ -158,7 +159,7 @@ def test_rows_of_a_file_that_was_cut_since_it_was_opened_are_refused(tmp_path):
     rows = lk.text.Rows.open(tmp_path, "rows", file.state)
     values, lengths = rows.read(np.array([2, 1, 0]))
     assert values.tolist() == [4, 5, 6, 7, 8, 0, 1, 2, 3] and lengths.tolist() == [5, 0, 4]
-    (path, _) = lk.text.row_paths(tmp_path, "rows", file.state)
+    (path, _) = row_paths(tmp_path, "rows", file.state)
     os.truncate(path, path.stat().st_size - 1)
     with pytest.raises(ValueError, match=f"Expected {path} to have 5 bytes from 4 on, as when it was encoded. .*: 4"):
         rows.read(np.array([2]))

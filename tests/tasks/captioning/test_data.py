@@ -15,10 +15,12 @@ import pytest
 from helpers.photos import grey, own
 
 import lightkeras as lk
+from lightkeras.text import rows_cache
 from tasks.captioning import CaptionData
+from tasks.captioning.photos import annotations, encoding, json_lists, tables
 from tasks.captioning.photos import sources as sources_module
-from tasks.captioning.photos.annotations import Photo, read_annotations
-from tasks.captioning.photos.sources import find_photos
+from tasks.captioning.photos.photo_list import Photo
+from tasks.captioning.photos.sources import find_photos, open_photos
 from tasks.captioning.scenes import BACKGROUND, COLOURS, RELATIONS, SHAPES, make_scenes
 
 DATA = os.environ.get("LIGHTKERAS_DATA", "")
@@ -59,6 +61,10 @@ KARPATHY = {
 def written(path, document):
     path.write_text(document if isinstance(document, str) else json.dumps(document), encoding="utf-8")
     return path
+
+
+def read_annotations(file, folder):
+    return list(open_photos([pathlib.Path(file)], lambda file, some: pathlib.Path(folder)))
 
 
 def test_coco(tmp_path):
@@ -434,6 +440,68 @@ def test_features_have_a_folder_for_each_source_and_setting(tmp_path):
     assert folders[0].name.startswith("a-small-")
 
 
+# ---- annotations larger than memory
+
+
+def as_karpathy(coco):
+    texts = {image["id"]: [] for image in coco["images"]}
+    for one in coco["annotations"]:
+        texts[one["image_id"]].append({"raw": one["caption"]})
+    images = [{"filename": image["file_name"], "sentences": texts[image["id"]]} for image in coco["images"]]
+    return json.dumps({"images": images})
+
+
+def as_table(coco):
+    """The second captions after all first ones."""
+    rows = [f'{one["image_id"]}.png,"{one["caption"]}"' for one in coco["annotations"]]
+    return "\ufeffimage,caption\r\n" + "\r\n".join([*rows[::2], "", *rows[1::2]])
+
+
+def with_captions_first(coco):
+    return json.dumps({"info": {"a": [1, "é"]}, "annotations": coco["annotations"], "images": coco["images"]}, indent=1)
+
+
+FORMS = {"a.json": with_captions_first, "b.json": as_karpathy, "c.csv": as_table}
+
+
+def all_of(data):
+    parts = {split: (data.names(split), list(data.references(split))) for split in ("train", "validation", "test")}
+    made = [rows(one) for one in (data.train_dataset(), data.test_dataset())]
+    return parts, [{name: value.tolist() for name, value in one.items()} for one in made], data.state_dict()
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_annotations_on_the_disk_give_what_those_in_memory_give(tmp_path, monkeypatch, name):
+    folder = tmp_path / "own"
+    own(folder)
+    coco = json.loads((folder / "captions.json").read_text())
+    for one in coco["annotations"]:
+        one["caption"] += " été"
+    (folder / "captions.json").unlink()
+    (folder / name).write_text(FORMS[name](coco), encoding="utf-8", newline="")
+    expected = all_of(data_of(str(folder), batch_size=7))
+    for module, changed_name, value in (
+        (encoding, "IN_MEMORY", 0), (rows_cache, "SAVE_BLOCKS", 1), (annotations, "BLOCK", 4), (tables, "BLOCK", 4),
+        (json_lists, "CHUNK", 7),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, changed_name, value)
+    encode, calls = encoding.Encoder.encode, []
+
+    def cut(encoder, records, part=0):
+        calls.append(len(records))
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return encode(encoder, records, part)
+
+    monkeypatch.setattr(encoding.Encoder, "encode", cut)
+    with pytest.raises(KeyboardInterrupt):
+        data_of(str(folder))
+    data = data_of(str(folder), batch_size=7)
+    assert all_of(data) == expected and not data.photos_on_disk().table.texts.in_memory
+    records = sum(len(block) for file in [folder / name] for block, _ in annotations.read_records(file))
+    assert sum(calls) - calls[5] == records  # nothing was encoded twice
+
+
 # ---- state
 
 
@@ -669,7 +737,7 @@ def test_some_photos_come_one_by_one(coco):
     assert len(some) == 5 and len(coco.requests) == 6
     assert all((coco.root / "train2014" / p.path.name).read_bytes() == p.path.read_bytes() for p in some)
     more = find_photos("download", None, 7, False)
-    assert more[:5] == some and len(coco.requests) == 8
+    assert list(more[:5]) == list(some) and len(coco.requests) == 8
     data = CaptionData("download", "small", image_size=8, max_images=7)
     data.prepare_data()
     data.setup("fit")

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lightkeras as lk
+from lightkeras.text import rows_cache
 from tasks.translation import TranslationData, grammar
 from tasks.translation.corpus import (
     Pairs,
@@ -146,7 +147,7 @@ def test_aligned_files_of_different_lengths_are_refused(tmp_path):
 def large(monkeypatch, tmp_path):
     """Every corpus is larger than memory: blocks of a few lines, a state after each."""
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    for module, name, value in ((encoding, "IN_MEMORY", 0), (encoding, "SAVE_BLOCKS", 1), (reading, "BLOCK", 4)):
+    for module, name, value in ((encoding, "IN_MEMORY", 0), (rows_cache, "SAVE_BLOCKS", 1), (reading, "BLOCK", 4)):
         monkeypatch.setattr(module, name, value)
 
 
@@ -200,7 +201,7 @@ def test_a_damaged_corpus_is_encoded_again(large, tmp_path):
     path = many(tmp_path)
     expected = list(made(path, min_count=1).pairs)
     (folder,) = (tmp_path / "keras" / "datasets" / "texts").glob("pairs-*")
-    for name in ("keys", "list-1.txt", "word_rows-0.uint8", "index.json"):
+    for name in ("keys.uint8", "list-1.uint8", "words-0.uint8", "index.json"):
         content = (folder / name).read_bytes()
         (folder / name).write_bytes(content[: len(content) // 2])
         assert list(made(path, min_count=1).pairs) == expected
