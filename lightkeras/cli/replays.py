@@ -13,17 +13,7 @@ from lightkeras.trainer import Trainer
 
 def main(arguments: list[str]) -> int:
     """Runs `replay` with its options; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="lightkeras replay", allow_abbrev=False, description=main.__doc__)
-    add = parser.add_argument
-    add("run", metavar="RUN", help="the run's folder; nothing in it changes")
-    add("--step", type=int, required=True, metavar="K", help="the update, counted from 1 as in metrics.csv")
-    add("--steps", type=int, default=1, metavar="N", help="updates that are shown, from K on")
-    add("--without", type=int, nargs="+", default=[], metavar="ROW",
-        help="rows of the batch: what the losses would have been without them")  # fmt: skip
-    add("--save", metavar="FOLDER", help="new folder for inputs, activations and gradients (npz)")
-    add("--eager", action="store_true", help="run the update op by op: a breakpoint() in your code sees numbers")
-    add_model_options(parser)
-    options = parser.parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     folder = require_new_folder(options.save, options.run) if options.save else None
     given = read_model_options(options)
     found = inspect(
@@ -35,6 +25,21 @@ def main(arguments: list[str]) -> int:
         save(found, folder)
         print(f"Saved: {folder}")
     return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Makes the parser of `replay`."""
+    parser = argparse.ArgumentParser(prog="lightkeras replay", allow_abbrev=False, description=__doc__)
+    add = parser.add_argument
+    add("run", metavar="RUN", help="the run's folder; nothing in it changes")
+    add("--step", type=int, required=True, metavar="K", help="the update, counted from 1 as in metrics.csv")
+    add("--steps", type=int, default=1, metavar="N", help="updates that are shown, from K on")
+    add("--without", type=int, nargs="+", default=[], metavar="ROW",
+        help="rows of the batch: what the losses would have been without them")  # fmt: skip
+    add("--save", metavar="FOLDER", help="new folder for inputs, activations and gradients (npz)")
+    add("--eager", action="store_true", help="run the update op by op: a breakpoint() in your code sees numbers")
+    add_model_options(parser)
+    return parser
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:

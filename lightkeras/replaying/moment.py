@@ -82,7 +82,8 @@ def replay(
     recorded.require_step(step)
     brought = {"validation_data": validation_data, "batch_size": batch_size, "class_weight": class_weight}
     journey = Journey(recorded, step, task, as_given(data, shuffle=shuffle, **brought), trust, trainer)
-    journey.travel(Traveller(step, None, journey.data))
+    with quietly():
+        journey.travel(Traveller(step, None, journey.data))
     return journey.moment()
 
 

@@ -75,6 +75,8 @@ class Traveller(Callback):
         if self.check:
             self.check()
         if self.count is not None:
+            if total := self.model.total_steps:
+                self.count = min(self.count, total - self.step + 1)
             last = self.step + self.count - 1
             self.until = self._end_of_interval(last) if self.to_row else last
 
