@@ -26,8 +26,8 @@ _HOMES = {
     "lightkeras.verifier": ("check",),
 }
 _MODULES = (
-    "callbacks", "checkpoint", "data", "decoding", "distribution", "export", "layers", "losses", "metrics", "random",
-    "report", "schedules", "text", "tuning", "utils", "verifier",
+    "callbacks", "checkpoint", "data", "decoding", "demo", "distribution", "export", "layers", "losses", "metrics",
+    "random", "report", "schedules", "text", "tuning", "utils", "verifier",
 )  # fmt: skip
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -4,6 +4,7 @@ from lightkeras import callbacks as callbacks
 from lightkeras import checkpoint as checkpoint
 from lightkeras import data as data
 from lightkeras import decoding as decoding
+from lightkeras import demo as demo
 from lightkeras import distribution as distribution
 from lightkeras import export as export
 from lightkeras import layers as layers

@@ -33,7 +33,7 @@ FLOORS = (  # a file imports from its own floor and the floors below it
     ("checkpoint", "data", "decoding", "distribution", "layers", "metrics", "random", "text"),
     ("losses", "profiling", "schedules", "training"),
     ("runs",),
-    ("export", "report"),
+    ("demo", "export", "report"),
     ("task",),
     ("keras_models",),
     ("callbacks",),

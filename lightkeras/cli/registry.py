@@ -15,6 +15,7 @@ COMMANDS = {
     "validate": "evaluate a trained task on its validation data",
     "test": "evaluate a trained task on its test data",
     "predict": "use a trained task",
+    "demo": "open a web page to try a trained task",
     "export": "export a trained task for programs without lightkeras and Keras",
     "check": "check that a task trains the same however the run is split: replicas, micro-batches, resume, ...",
     "tune": "search for the arguments that give the best score",

@@ -17,7 +17,7 @@ from lightkeras.replaying.looks import Look, look_at_step
 from lightkeras.replaying.moment import Journey, Moment, as_given, quietly
 from lightkeras.replaying.plain_looks import has_keras_step, look_at_model
 from lightkeras.replaying.recorded import Recorded
-from lightkeras.replaying.traveller import State, Traveller
+from lightkeras.replaying.traveller import Traveller
 from lightkeras.replaying.without import leaving_out, require_rows
 from lightkeras.runs import state
 from lightkeras.task import TaskModule
@@ -98,7 +98,6 @@ def inspect(
     subject = _subject(journey, traveller)
     rates = {**subject.optimizers.learning_rates(), **subject.optimizers.loss_scaling()}
     before = traveller.before
-    assert before is not None
     looks = _look(subject, moment, eager, keep)
     variables = _compare_variables(subject, before, traveller.after, looks)
     state.restore(subject, before)
@@ -114,7 +113,6 @@ def _travel_without(
 ) -> list[dict[str, Any]]:
     """Returns the metrics of the same updates without some examples of the first."""
     before, other = traveller.before, Traveller(traveller.step, steps, journey.data, to_row=False)
-    assert before is not None
     with tempfile.TemporaryDirectory() as folder, leaving_out(journey.data, moment.epoch, examples), quietly():
         path = save_checkpoint(folder, traveller.step - 1, before.arrays, before.state)
         journey.travel(other, path)
@@ -124,7 +122,6 @@ def _travel_without(
 def _subject(journey: Journey, traveller: Traveller) -> Any:
     """Returns a task on one device in the state before the update."""
     task, before = journey.task, traveller.before
-    assert before is not None
     if isinstance(task, TaskModule) and num_replicas(task.distribute_strategy) > 1:
         task = _copy_to_one_device(journey)
     state.restore(task, before)
@@ -151,7 +148,7 @@ def _look(subject: Any, moment: Moment, eager: bool, keep: bool) -> list[Look]:
     return []
 
 
-def _compare_variables(subject: Any, before: State, after: dict[str, np.ndarray], looks: list[Look]) -> list:
+def _compare_variables(subject: Any, before: Any, after: dict[str, np.ndarray], looks: list[Look]) -> list:
     trained = {id(variable) for variable in getattr(subject, "model", subject).trainable_variables}
     gradients = {path: gradient for look in looks for path, gradient in look.gradients.items()}
     found = []

@@ -69,7 +69,8 @@ def summarize(output: tf.Tensor) -> tf.Tensor:
 
 def to_statistics(summaries: dict[str, Any], shapes: dict[str, tuple]) -> list[LayerStatistics]:
     """Reads the results of `summarize`."""
-    return [
-        LayerStatistics(name, shapes[name], *map(float, np.asarray(summary)[:4]), int(np.asarray(summary)[4]))
-        for name, summary in summaries.items()
-    ]
+    found = []
+    for name, summary in summaries.items():
+        mean, std, least, greatest, bad = np.asarray(summary).tolist()
+        found.append(LayerStatistics(name, shapes[name], mean, std, least, greatest, int(bad)))
+    return found

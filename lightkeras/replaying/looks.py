@@ -63,11 +63,11 @@ def look_at_step(task: TaskModule, batch: Any, addresses: Any, eagerly: bool, ke
 @contextlib.contextmanager
 def _replaced(task: TaskModule, minimize: Callable) -> Iterator[None]:
     """Puts a function in the place of the method `minimize`; Keras does not see it."""
-    vars(task)["minimize"] = minimize
+    task.__dict__["minimize"] = minimize
     try:
         yield
     finally:
-        del vars(task)["minimize"]
+        del task.__dict__["minimize"]
 
 
 class _Looker:

@@ -166,7 +166,7 @@ class Journey:
         traveller.check = self._require_same_data
         added = [traveller, Unguarded()]
         self.trainer.callbacks += added
-        allowed = self._changes() if self.start and path is None else []
+        allowed = self._changes() if path is None else []
         path = self.start.path if self.start and path is None else path
         try:
             self.trainer.fit(self.task, self.data, path, allow_changes=allowed)
@@ -181,9 +181,9 @@ class Journey:
 
     def _changes(self) -> list[str]:
         """Lists the arguments with which the run was resumed after the checkpoint."""
-        now, then = (
-            {part: one.state[part] for part in ("task", "data")} for one in (self._known or self.start, self.start)
-        )
+        if self.start is None or self._known is None:
+            return []
+        now, then = ({part: one.state[part] for part in ("task", "data")} for one in (self._known, self.start))
         return [name for name, _ in state.differences(now, then)]
 
     @property

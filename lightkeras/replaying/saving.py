@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -32,21 +33,23 @@ def save(inspection: Inspection, folder: pathlib.Path) -> None:
     """
     folder.mkdir(parents=True)
     moment = inspection.moment
-    inputs = {name: np.asarray(one) for name, one in named_entries(moment.batch).items()}
+    inputs: dict[str, Any] = {name: np.asarray(one) for name, one in named_entries(moment.batch).items()}
     numbers = {} if moment.examples is None else {"example": moment.examples}
-    np.savez(folder / "inputs.npz", **inputs, **numbers)
+    _write(folder / "inputs.npz", {**inputs, **numbers})
     for number, look in enumerate(inspection.looks, 1):
         behind = "" if len(inspection.looks) == 1 else f"_{number}"
-        np.savez(folder / f"gradients{behind}.npz", **look.gradients)
-        np.savez(folder / f"activations{behind}.npz", **look.activations)
+        _write(folder / f"gradients{behind}.npz", look.gradients)
+        _write(folder / f"activations{behind}.npz", look.activations)
         rows = look.rows
         named = {"losses": rows.losses, "gradient_norms": rows.norms, "weights": rows.weights}
-        np.savez(
-            folder / f"rows{behind}.npz",
-            **{f"{what}/{name}": values for what, of in named.items() for name, values in of.items()},
-        )  # fmt: skip
+        arrays = {f"{what}/{name}": values for what, of in named.items() for name, values in of.items()}
+        _write(folder / f"rows{behind}.npz", arrays)
     (folder / "update.txt").write_text(write_inspection(inspection) + "\n", encoding="utf-8")
     pictures = {row: some[0] for row, shown in enumerate(inspection.examples) if (some := pictures_of(shown))}
     if pictures:
         far = set(order_of_rows(inspection.looks[0])[1]) if inspection.looks else set()
         save_grid(folder / "rows.png", pictures, far)
+
+
+def _write(path: pathlib.Path, arrays: dict[str, Any]) -> None:
+    np.savez(path, **arrays)

@@ -66,7 +66,7 @@ class Traveller(Callback):
         self.cuts = tuple(range(step - 1, step + (count or 0)))
         self.records: list[dict[str, Any]] = []
         self.updates: list[dict[str, Any]] = []
-        self.before: State | None = None
+        self.before: Any = None  # a State
         self.after: dict[str, np.ndarray] = {}
         self.until = step - 1
         self.check: Callable[[], None] | None = None

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from helpers.pages import ROOT, Command, blocks
+from lightkeras.cli import commands as cli_commands
 from lightkeras.cli.main import main as lightkeras
 from lightkeras.cli.registry import COMMANDS, benchmarks
 from lightkeras.cli.replays import make_parser
@@ -143,6 +144,9 @@ def run_lightkeras(words: list[str], command: Command, done: set[str]) -> None:
     if words[0] == "replay" and words[2:] != ["--step", "311"]:
         make_parser().parse_args(words[1:])  # tests/lightkeras/replaying/test_replay.py tries the options
         return
+    if words[0] == "demo" and not command.marked:
+        make_page(words)
+        return
     if words[0] == "bench":
         parse_benchmark(*words[1:])  # tests/benchmarks/test_harness.py runs all of them
         return
@@ -163,6 +167,16 @@ def run_lightkeras(words: list[str], command: Command, done: set[str]) -> None:
     if command.out:
         Path(command.out).write_text(output.getvalue(), encoding="utf-8")
     done.add(" ".join(words))
+
+
+def make_page(words: list[str]) -> None:
+    """Makes the page of a demo; tests/lightkeras/demo/test_demo.py serves those of all tasks."""
+    pages = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli_commands, "serve", lambda page, host, opened: pages.append(page))
+        patch.setattr(cli_commands, "import_gradio", lambda: None)
+        call(*words, *["--port", "0"])
+    assert len(pages) == 1
 
 
 def shortened(words: list[str]) -> list[str]:
