@@ -17,6 +17,7 @@ from benchmarks.peers.tutorials import train as tutorial_peers
 from lightkeras.profiling.update import count_batch
 from lightkeras.runs import state as run_state
 from lightkeras.training.loop import Loop, StepsPerCall
+from lightkeras.training.per_example import as_metrics
 
 SIZES = shapes.SIZES["tiny"]
 
@@ -165,7 +166,7 @@ def dcgan_noise(task, batch):
 
 def dcgan_losses(task, batch):
     with in_step(batch):
-        sums = task.adversarial_losses(batch, training=True)
+        sums = as_metrics(task.adversarial_losses(batch, training=True), batch)
     return [mean(sums, "generator_loss"), mean(sums, "discriminator_loss")]
 
 
