@@ -316,7 +316,7 @@ for number, (words, _) in enumerate(captions):
 # %% [markdown]
 # So few photos teach the common scenes: dogs, grass, beaches, snow, shirts. What is rare (a handstand, a climber, a bicycle in
 # the air) is described as something common. With more epochs and a wider network, [the whole task](README.md#photos) reaches
-# 0.351 on these photos; Flickr8k has six times as many.
+# 0.351 on the same test photos.
 #
 # ## Where it looked
 #
