@@ -40,7 +40,7 @@ FLOORS = (  # a file imports from its own floor and the floors below it
     ("trainer_arguments",),
     ("trainer",),
     ("configuration",),
-    ("preview", "tuning", "verifier"),
+    ("preview", "replaying", "tuning", "verifier"),
     ("cli",),
     ("__main__",),
 )

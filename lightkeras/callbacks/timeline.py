@@ -1,12 +1,9 @@
 """When the run was started, killed and resumed, and where its time went."""
 
 import contextlib
-import platform
 import signal
 import time
 
-import keras
-import numpy as np
 import tensorflow as tf
 
 from lightkeras.callbacks.callback import Callback
@@ -15,7 +12,7 @@ from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.distribution.replicas import num_replicas
 from lightkeras.runs import timeline
 from lightkeras.utils.paths import RemotePath
-from lightkeras.version import __version__
+from lightkeras.utils.versions import describe_platform, describe_processor, describe_versions
 
 
 class Timeline(Callback):
@@ -33,11 +30,9 @@ class Timeline(Callback):
 
     def _facts(self) -> dict:
         monitor = next((c.monitor for c in self.run.callbacks.callbacks if isinstance(c, ModelCheckpoint)), None)
-        versions = {"lightkeras": __version__, "tensorflow": tf.__version__, "keras": keras.__version__,
-                    "numpy": np.__version__, "python": platform.python_version()}  # fmt: skip
         kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
         return {
-            "versions": versions, "platform": platform.platform(terse=True),
+            "versions": describe_versions(), "platform": describe_platform(), "processor": describe_processor(),
             "devices": f"{num_replicas(self.model.distribute_strategy)} {kind}", "unit": self.model.unit,
             "monitor": [monitor or self.model.monitor[0], self.model.monitor[1]],
             "steps_per_epoch": self.run.steps_per_epoch, "total_steps": self.model.total_steps,

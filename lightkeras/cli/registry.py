@@ -23,6 +23,7 @@ COMMANDS = {
     "find_batch_size": "find the largest batch that fits into memory",
     "report": "make the page of a run, or of several side by side: report RUN [RUN ...]",
     "watch": "show the page of a run in the browser while it trains: watch RUN",
+    "replay": "execute an update of a run again and look at it: replay RUN --step K",
     "launch": "run a command in several workers on this machine: launch --workers 2 fit ...",
     "bench": "measure speed",
 }

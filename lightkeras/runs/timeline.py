@@ -60,6 +60,7 @@ FIELDS: dict[str, Callable[[Any], bool]] = {  # others, and those of another kin
     "event": lambda value: value in EVENTS, "time": _is_number, "elapsed": _is_number, "step": _is_count,
     "steps_per_epoch": _is_count, "total_steps": _is_count, "seconds": _is_dict_of(_is_number),
     "speeds": _is_dict_of(_is_number), "versions": _is_dict_of(_is_text), "why": _is_text, "platform": _is_text,
+    "processor": _is_text,
     "devices": _is_text, "unit": _is_text,
     "monitor": lambda value: isinstance(value, list) and len(value) == 2 and all(map(_is_text, value)),
 }  # fmt: skip

@@ -159,25 +159,23 @@ class DCGAN(lk.TaskModule):
         return lk.random.normal(batch, self.hparams.noise_dim)
 
     def adversarial_losses(self, batch, training):
-        """Sums of both losses and both accuracies, from one forward pass of each network."""
+        """Both losses and both accuracies of every image, from one forward pass of each network."""
         weight = batch["weight"]
         images = self.generator(self.noise(batch), weight, training=training)
         real = self.discriminator(batch["image"], training=training)  # (batch,)
         fake = self.discriminator(images, training=training)  # (batch,)
         discriminator, generator = LOSSES[self.hparams.loss](real, fake, self.hparams.label_smoothing)
-        values = {
+        return {
             "generator_loss": generator,
             "discriminator_loss": discriminator,
             "real_accuracy": tf.cast(real > 0, tf.float32),
             "fake_accuracy": tf.cast(fake < 0, tf.float32),
         }
-        examples = tf.reduce_sum(weight)
-        return {name: (tf.reduce_sum(value * weight), examples) for name, value in values.items()}
 
     def discriminator_losses(self, batch, training):
         """The discriminator's part of `adversarial_losses`."""
-        sums = self.adversarial_losses(batch, training)
-        return {name: sums[name] for name in sums if name != "generator_loss"}
+        values = self.adversarial_losses(batch, training)
+        return {name: values[name] for name in values if name != "generator_loss"}
 
     def generator_losses(self, batch, training):
         """The generator's part of `adversarial_losses`."""

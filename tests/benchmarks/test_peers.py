@@ -16,6 +16,7 @@ from lightkeras.data.addressing import address_spec
 from lightkeras.profiling.flops import count_flops
 from lightkeras.random.keys import keyed_draws
 from lightkeras.runs import state as run_state
+from lightkeras.training.per_example import as_metrics
 
 SIZES = shapes.SIZES["tiny"]
 
@@ -151,7 +152,7 @@ def dcgan_noise(task, batch):
 
 def dcgan_losses(task, batch):
     with in_step(batch):
-        sums = task.adversarial_losses(batch, training=True)
+        sums = as_metrics(task.adversarial_losses(batch, training=True), batch)
     return [mean(sums, "generator_loss"), mean(sums, "discriminator_loss")]
 
 
