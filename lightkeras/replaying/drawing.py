@@ -115,6 +115,8 @@ def _draw_rows(found: Inspection, look: Look, console: Console, width: int) -> I
     yield table
     if len(order) > len(shown):
         yield f"... and {len(order) - len(shown)} more, with smaller gradients."
+    if look.origin:
+        yield Text(str(look.origin), "bold")
     if look.rows.alone:
         yield "Each row with copies of itself in place of the others: the loss of the batch is not finite."
     if not far:
