@@ -1,4 +1,4 @@
-"""When the run was started, killed and resumed, and where its time went."""
+"""When the run was started, killed and resumed, and what its time went into."""
 
 import contextlib
 import signal
@@ -16,7 +16,7 @@ from lightkeras.utils.versions import describe_platform, describe_processor, des
 
 
 class Timeline(Callback):
-    """Writes `timeline.jsonl`: see `lightkeras.runs.timeline`. In a remote folder, starts and ends only."""
+    """Writes `timeline.jsonl`: see `lightkeras.runs.timeline`. In a remote folder, starts, saves and ends only."""
 
     order = 95
     writes_files = chief_only = True
@@ -45,6 +45,10 @@ class Timeline(Callback):
     def on_epoch_end(self, epoch, logs=None):
         self._progress()
 
+    def before_save(self):
+        """Writes what is in the checkpoint: a later process may start from it."""
+        self._add("progress", **self._spent())
+
     def _progress(self) -> None:
         now = time.time()
         since = max(1.0, (now - self.run.began) / 1000)
@@ -52,7 +56,7 @@ class Timeline(Callback):
             self._add("progress", **self._spent())
 
     def _spent(self) -> dict:
-        return {"seconds": dict(self.run.seconds), "elapsed": time.time() - self.run.began, "speeds": self._speeds}
+        return {"seconds": self.run.seconds, "speeds": self._speeds}
 
     def on_train_end(self, logs=None):
         self._add("end", why=self._why(), **self._spent())

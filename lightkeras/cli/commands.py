@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from lightkeras.checkpoint import Checkpoint
-from lightkeras.cli.exports import add_export_options, check_export_options, show_export
+from lightkeras.cli.exports import add_export_options, check_export_options, read_trial_data, show_export
 from lightkeras.cli.parsing import Command, make_parser, make_training_parser, parse, print_config, run_of_config
 from lightkeras.cli.predictions import save_predictions
 from lightkeras.configuration import Parser, add_part, instantiate, read_part
@@ -144,6 +144,7 @@ def _export(command: Command) -> int:
     config = parse(parser, command)
     check_export_options(config)
     task = run_state.load_task(_open_checkpoint(command), command.task_class, command.trust)
+    read_trial_data(task)
     return show_export(config, task.export(config.out, config.format))
 
 
