@@ -100,7 +100,7 @@ def _draw_rows(found: Inspection, look: Look, console: Console, width: int) -> I
     order, far = order_of_rows(look)
     shown = order[: max(SHOWN_ROWS, len(far))]
     several = len(look.rows.losses) > 1
-    columns = [f"{what} of {name}" if several else what for name in look.rows.losses for what in ("loss", "gradient")]
+    columns = [one for name in look.rows.losses for one in (name.replace("_", " ") if several else "loss", "gradient")]
     text = Column(no_wrap=True, overflow="crop", ratio=1)
     table = Table.grid(*_right("", "row", "example", *columns), text, padding=(0, 2, 0, 0), expand=True)
     table.add_row("", "row", "example", *columns, "")
@@ -115,6 +115,8 @@ def _draw_rows(found: Inspection, look: Look, console: Console, width: int) -> I
     yield table
     if len(order) > len(shown):
         yield f"... and {len(order) - len(shown)} more, with smaller gradients."
+    if look.origin:
+        yield Text(str(look.origin), "bold")
     if look.rows.alone:
         yield "Each row with copies of itself in place of the others: the loss of the batch is not finite."
     if not far:

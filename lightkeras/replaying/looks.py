@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from lightkeras.random.keys import keyed_draws, named_draws_only, split_draws
 from lightkeras.replaying.layers import LayerStatistics, noting_outputs, summarize, to_statistics
+from lightkeras.replaying.origin import Origin, find_in_data, find_in_passes, find_in_weights
 from lightkeras.replaying.rows import RowValues, compute_rows, reweigh
 from lightkeras.task import TaskModule
 from lightkeras.training import keras_metrics, logged, step
@@ -29,6 +30,7 @@ class Look:
         layers: What the layers return, in their order.
         gradients: The mean gradients by the path of the variable, before clipping.
         activations: What the layers return, by name; empty unless it is kept.
+        origin: Where the first NaN or infinity arises; None where there is none.
     """
 
     losses: dict[str, float]
@@ -36,6 +38,7 @@ class Look:
     layers: list[LayerStatistics]
     gradients: dict[str, np.ndarray]
     activations: dict[str, np.ndarray]
+    origin: Origin | None
 
 
 def look_at_step(task: TaskModule, batch: Any, addresses: Any, eagerly: bool, keep: bool) -> list[Look]:
@@ -133,7 +136,22 @@ class _Looker:
             {name: float(value) for name, value in losses.items()}, rows, to_statistics(summaries, shapes),
             {path: np.asarray(one) for path, one in gradients.items()},
             {name: np.asarray(one) for name, one in outputs.items()},
+            None if are_finite([*losses.values(), *gradients.values()]) else self._find_origin(batch, list(losses)),
         )  # fmt: skip
+
+    def _find_origin(self, batch: Any, names: list[str]) -> Origin | None:
+        def forward() -> list[tf.Tensor]:
+            raw = _named(self._raw(batch))
+            return [sums.total for sums in as_metrics({name: raw[name] for name in names}, batch, self.task).values()]
+
+        owners = {loss_name(name): name for name in self.task.optimizers}
+        variables = [variable for name in names for variable in self.task.optimizers.variables(owners[name])]
+        known = find_in_data(batch) or find_in_weights(self.task.weights)
+        if known:
+            return known
+        states = {one: [tf.constant(value) for value in one.initial] for one in self.task.train_sums.watched}
+        with self._kept(), self.within_part(0), keras_metrics.updating(batch, states):
+            return find_in_passes(forward, variables)
 
     def _raw(self, batch: Any) -> Any:
         """Returns what the loss function returns, before anything is added up."""
@@ -184,6 +202,11 @@ class _Looker:
             return found
 
         return values_of_row
+
+
+def are_finite(values: list[Any]) -> bool:
+    """Returns whether all numbers are finite."""
+    return all(np.isfinite(np.asarray(value)).all() for value in values)
 
 
 def as_graph(function: Callable) -> Callable:

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from lightkeras.data.batches import row_count
 from lightkeras.replaying.layers import noting_outputs, summarize, to_statistics
-from lightkeras.replaying.looks import Look, as_graph
+from lightkeras.replaying.looks import Look, are_finite, as_graph
+from lightkeras.replaying.origin import Origin, find_in_data, find_in_passes, find_in_weights
 from lightkeras.replaying.rows import compute_rows
 from lightkeras.training.optimizers import LOSS
 
@@ -61,12 +62,17 @@ def look_at_model(model: keras.Model, batch: Any, eagerly: bool, keep: bool) -> 
 
         return call
 
+    def find_origin() -> Origin | None:
+        known = find_in_data(batch) or find_in_weights(model.weights)
+        return known or find_in_passes(lambda: [loss_of(batch)], variables)
+
     loss, gradients, summaries, outputs = made(whole)(batch)
     rows = compute_rows(made(of_row), batch)
     return Look(
         {LOSS: float(loss)}, rows, to_statistics(summaries, shapes),
         {path: np.asarray(one) for path, one in gradients.items()},
         {name: np.asarray(one) for name, one in outputs.items()},
+        None if are_finite([loss, *gradients.values()]) else find_origin(),
     )  # fmt: skip
 
 

@@ -220,15 +220,51 @@ def step_of(example: int) -> tuple[int, int]:
 
 def test_a_row_with_nan_is_found(tmp_path):
     step, row = step_of(11)
-    with pytest.raises(lk.NonFiniteLossError):
+    with pytest.raises(lk.NonFiniteLossError) as caught:
         trained(Classifier(), Poisoned(), tmp_path, checkpoint_every_n_steps=1)
     (run,) = (tmp_path / "classifier").iterdir()
+    assert str(caught.value).endswith(f"lightkeras replay {run} --step {step}")
     found = inspect(run, step, without=[row])
     (look,) = found.looks
     assert look.rows.alone and look.rows.far() == {row: ["loss not finite", "gradient not finite"]}
     assert found.moment.examples[row] == 11 and np.isnan(found.examples[row]["x"]).any()
     assert np.isfinite(found.without[1][0]["loss"])
+    assert str(look.origin) == f"NaN or infinity is in the data: entry 'x' of row {row}."
     assert [one.name for one in look.layers if one.not_finite] == ["sequential/hidden", "sequential/head"]
+
+
+class Rooted(Classifier):
+    """Its forward pass, or its backward pass alone, is not finite where the first number of a row is 0."""
+
+    def __init__(self, forward: bool = True):
+        super().__init__()
+
+    def losses_of(self, batch, training):
+        hidden = self.network(batch["x"], training=training)[:, 0] * batch["x"][:, 0]
+        given = 1 / hidden if self.hparams["forward"] else keras.ops.sqrt(keras.ops.abs(hidden))
+        return {"loss": given, "accuracy": given}
+
+
+class Zero(PointsData):
+    """Points of which one has a 0."""
+
+    def setup(self, stage):
+        super().setup(stage)
+        self.x[11, 0] = 0.0
+
+
+@pytest.mark.parametrize(("forward", "place"), [
+    (True, r"forward pass: operation RealDiv, in the loss function"),
+    (False, r"backward pass: operation \w+, in the gradients of sequential/"),
+])  # fmt: skip
+def test_the_first_operation_that_is_not_finite_is_named(forward, place, tmp_path):
+    step, row = step_of(11)
+    with pytest.raises(lk.NonFiniteLossError):
+        trained(Rooted(forward), Zero(), tmp_path)
+    (run,) = (tmp_path / "rooted").iterdir()
+    (look,) = inspect(run, step).looks
+    assert look.origin and re.search(place, str(look.origin))
+    assert [one for one, reasons in look.rows.far().items() if "not finite" in reasons[-1]] == [row]
 
 
 def test_a_row_with_a_huge_loss_is_found_and_what_would_be_without_it(tmp_path):
