@@ -11,8 +11,10 @@ from helpers.source_tree import ROOT, SCRIPT
 from jupyter_client import KernelManager
 
 TOY = {
+    "captioning": {"source": "sample", "scenes": 80, "epochs": 1, "scene_epochs": 1, "units": 4},
     "dcgan": {"source": "sample", "epochs": 1, "filters": 4},
     "text_generation": {"source": "sample", "epochs": 1, "units": 4},
+    "translation": {"source": "sample", "epochs": 1, "units": 4},
     "plain_keras_model": {"epochs": 2, "units": 4},
 }
 SCRIPTS = [path for folder in ("tasks", "lightkeras") for path in sorted((ROOT / folder).rglob("*.py"))]
@@ -21,6 +23,7 @@ SCRIPTS = [path for path in SCRIPTS if path.read_text(encoding="utf-8").startswi
 
 RESULTS = {  # what the last cells print, whatever the training was
     "dcgan": (r"stopped after 7 updates, resumed, 12 in the end\n(\d+) of \1 arrays",),
+    "translation": (r"After 8 updates, none of \d+ arrays of weights differs by more than \de-0[789]",),
     "plain_keras_model": (r"(\d+) of \1 arrays of weights are equal to the last bit",),
 }
 

@@ -1,7 +1,10 @@
 """A page as an app of Gradio: nothing in it asks for anything outside this machine."""
 
+import atexit
 import functools
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from importlib import resources
 from typing import Any
@@ -19,14 +22,23 @@ MONO = ("DejaVu Sans Mono", "monospace")
 
 
 def import_gradio() -> Any:
-    """Imports Gradio, which then sends no statistics.
+    """Imports Gradio, which then sends no statistics and keeps files in a folder that is deleted as the process ends.
 
     Raises:
         ImportError: It is not installed; the message has the line that does.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["GRADIO_TEMP_DIR"] = _uploads()
     return import_extra("demo", "gradio")
+
+
+@functools.cache
+def _uploads() -> str:
+    """Makes a folder of this process: one that all users of the machine share would belong to the first of them."""
+    folder = tempfile.mkdtemp(prefix="lightkeras-demo-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def make_app(page: Page) -> Any:
@@ -44,8 +56,8 @@ def make_app(page: Page) -> Any:
     blocks.queue(api_open=False)
     return gradio.mount_gradio_app(
         api, blocks, "/", footer_links=[], run_history=False, show_error=False, max_file_size=2 * MOST_BYTES,
-        ssr_mode=False, pwa=False, mcp_server=False, theme=_theme(gradio), css=_file("demo.css"),
-        head=f"<script>{_file('demo.js')}</script>",
+        ssr_mode=False, pwa=False, mcp_server=False, enable_monitoring=False, theme=_theme(gradio),
+        css=_file("demo.css"), head=f"<script>{_file('demo.js')}</script>",
     )  # fmt: skip
 
 
@@ -66,12 +78,12 @@ def _add_tool(gradio: Any, blocks: Any, page: Page, tool: Tool, name: str) -> No
         with gradio.Column(scale=3, min_width=300):
             answer = gradio.HTML("", elem_classes="lk-output", container=False)
     respond = {"fn": _responder(page, tool), "inputs": fields, "outputs": answer, "concurrency_limit": AT_ONCE,
-               "show_progress": "minimal", "api_visibility": "private"}  # fmt: skip
+               "show_progress": "minimal", "api_visibility": "private", "trigger_mode": "always_last"}  # fmt: skip
     if button is not None:
         submits = [field.submit for field in fields if hasattr(field, "submit")]
         gradio.on([button.click, *submits], **respond)
     else:
-        gradio.on([blocks.load, *(field.change for field in fields)], **respond, trigger_mode="always_last")
+        gradio.on([blocks.load, *(field.change for field in fields)], **respond)
 
 
 def _responder(page: Page, tool: Tool) -> Callable:
@@ -90,9 +102,7 @@ def _make_field(gradio: Any, field: Field) -> Any:
             bounds = {"minimum": field.least, "maximum": field.most, "step": field.step}
             return gradio.Slider(value=field.value, label=field.label, buttons=[], **bounds)
         case Number():
-            return gradio.Number(
-                field.value, label=field.label, minimum=field.least, maximum=field.most, precision=None
-            )
+            return gradio.Number(field.value, label=field.label)  # its range is the field's to check
         case Photo():
             return gradio.File(label=field.label, height=160)
 

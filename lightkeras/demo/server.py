@@ -1,6 +1,8 @@
 """Serves a page to browsers: on this machine only, unless told otherwise."""
 
+import signal
 import socket
+import sys
 from http import HTTPStatus
 from typing import Any
 
@@ -82,13 +84,14 @@ def make_server(page: Page, host: str) -> Any:
 
 
 def serve(page: Page, host: str, opened: socket.socket) -> None:
-    """Serves a page at an address that `listen` opened, until Ctrl-C.
+    """Serves a page at an address that `listen` opened, until Ctrl-C or SIGTERM; in the main thread.
 
     Raises:
         ImportError: Gradio is not installed.
     """
     server = make_server(page, host)
     print(f"{page.title}: {url_of(host, opened.getsockname()[1])}  (Ctrl-C ends)", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # files are deleted then too
     try:
         server.run(sockets=[opened])
     except KeyboardInterrupt:

@@ -570,7 +570,7 @@ def test_one_seed_one_set_of_images(trained):
 
 def test_pixels_are_rounded(trained):
     _, task, _ = trained
-    exact = task.generator(task._seeded_noise(4, 0)).numpy().astype(np.float64)
+    exact = task.generator(task.seeded_noise(4, 0)).numpy().astype(np.float64)
     assert np.abs(task.generate(4) - (exact + 1) * 127.5).max() <= 0.501
 
 
@@ -581,6 +581,7 @@ def test_interpolation_goes_from_one_image_to_the_other(trained):
     assert np.abs(way[[0, -1]].astype(int) - ends).max() <= 1
     steps = np.abs(np.diff(way.astype(float), axis=0)).mean(axis=(1, 2, 3))
     assert (steps < np.abs(ends[0].astype(float) - ends[1]).mean()).all()
+    np.testing.assert_array_equal(task.between(*task.seeded_noise(2, 3), np.array([0.4])), way[2:3])
 
 
 def test_slerp_turns_on_the_sphere():
