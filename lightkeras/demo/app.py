@@ -102,9 +102,7 @@ def _make_field(gradio: Any, field: Field) -> Any:
             bounds = {"minimum": field.least, "maximum": field.most, "step": field.step}
             return gradio.Slider(value=field.value, label=field.label, buttons=[], **bounds)
         case Number():
-            return gradio.Number(
-                field.value, label=field.label, minimum=field.least, maximum=field.most, precision=None
-            )
+            return gradio.Number(field.value, label=field.label)  # its range is the field's to check
         case Photo():
             return gradio.File(label=field.label, height=160)
 
