@@ -1,23 +1,25 @@
-"""Exports of the tasks in every format: size, time to load, time of a call beside the task itself, largest difference.
+"""Exports of the tasks in every format: size, time to load, largest difference, speed of a call beside the task itself.
 
 Each task is trained for `--updates` updates of `--preset`, or taken from `--run`, the folder of a run of the only task,
-and exported in each of `--formats`. A process for the task and one for each format take turns. In its turn, each calls
-every endpoint for `--seconds` or longer. A SavedModel and Keras' file hold all endpoints: their size is that of all.
+and exported in each of `--formats`. In each of `--rounds`, the task makes a call and the export makes the same one; the
+samples are the ratios of their speeds. A SavedModel and Keras' file hold all endpoints: their size is that of all.
 """
 
 import importlib
+import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import command, harness, presets, report
-from benchmarks.harness import Entry
+import numpy as np
+
+from benchmarks import command, presets, report
 
 TASKS = ("text_generation", "dcgan", "translation", "captioning")
 DEFAULTS = {
     "tasks": ",".join(TASKS), "preset": "sample", "updates": 50, "run": "", "formats": "saved_model,onnx,litert,keras",
-    "seconds": 0.5,
 }  # fmt: skip
 OURS = "the task"
 FILES = {"saved_model": "saved_model", "onnx": "{endpoint}.onnx", "litert": "{endpoint}.tflite", "keras": "model.keras"}
@@ -48,75 +50,32 @@ def inputs_of(endpoint) -> dict[str, Any]:
     return {name: WORK.get(name, lambda value: value)(value) for name, value in example.items()}
 
 
-def load(name: str, run: str):
-    """Loads the task of a run."""
-    return presets.find_task(name).load_from_checkpoint(run)
+def call_of_task(endpoint) -> Callable[[], Any]:
+    """Returns a call of the task's own method or, of a step, of its compiled function."""
+    given = inputs_of(endpoint)
+    if endpoint.reference is not None:
+        return lambda: endpoint.reference(**given)
+    traced, arrays = endpoint.trace(), [*_as_arrays(endpoint).values()]
+    return lambda: {name: value.numpy() for name, value in traced(*arrays).items()}
 
 
-def time_calls(functions: dict[str, Any], seconds: float) -> dict[str, float]:
-    """Returns the seconds of one call of each function, called again until `seconds` have passed."""
-    found = {}
-    for name, function in functions.items():
-        began, calls = time.perf_counter(), 0
-        while calls < 3 or time.perf_counter() - began < seconds:
+def time_pairs(ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int) -> tuple[list[float], list[float]]:
+    """Calls both in turn, `rounds` times after a call that does not count: the seconds of each call of both."""
+    seconds: tuple[list[float], list[float]] = [], []
+    for _ in range(rounds + 1):
+        for function, kept in zip((ours, theirs), seconds, strict=True):
+            began = time.perf_counter()
             function()
-            calls += 1
-        found[name] = (time.perf_counter() - began) / calls
-    return found
+            kept.append(time.perf_counter() - began)
+    return seconds[0][1:], seconds[1][1:]
 
 
-def ours(gate, name: str, run: str, seconds: float) -> None:
-    """The task itself: its own methods or, for steps, its compiled functions."""
+def _as_arrays(endpoint) -> dict[str, Any]:
     import tensorflow as tf
 
-    functions = {}
-    for key, endpoint in load(name, run).exports().items():
-        given = inputs_of(endpoint)
-        if endpoint.reference is None:
-            traced, tensors = (
-                endpoint.trace(),
-                [tf.constant(given[one], spec.dtype) for one, spec in endpoint.signature.items()],
-            )
-            functions[key] = lambda traced=traced, tensors=tensors: traced(*tensors)
-        else:
-            functions[key] = lambda endpoint=endpoint, given=given: endpoint.reference(**given)
-    _take_part(gate, functions, seconds, 0.0)
-
-
-def exported(gate, folder: str, form: str, inputs: str, imports: list[str], seconds: float) -> None:
-    """An export, read as its README says."""
-    from lightkeras.export import reader
-
-    for module in [reader.PACKAGES[form], *imports]:
-        importlib.import_module(module)
-    given: dict[str, dict[str, Any]] = {}
-    for (endpoint, _, argument), value in reader.unpack(inputs).items():
-        given.setdefault(endpoint, {})[argument] = value
-    began = time.perf_counter()
-    opened = reader.OPENERS[form](Path(folder), list(given))
-    loading = time.perf_counter() - began
-    functions = {key: lambda key=key: opened[key](given[key]) for key in opened}
-    _take_part(gate, functions, seconds, loading)
-
-
-def _take_part(gate, functions: dict[str, Any], seconds: float, loading: float) -> None:
-    for function in functions.values():
-        function()
-    gate()
-    while True:
-        gate(told={**time_calls(functions, seconds), "load": loading})
-
-
-def _export(task, chosen, folder: Path) -> dict[str, tuple[Path, Any, dict]]:
-    """Exports a task in every format that has endpoints: folder, comparison and facts, by format."""
-    import lightkeras as lk
-
-    every, found = task.exports().values(), {}
-    for form in command.listed("formats", chosen.formats, tuple(FILES)):
-        if any(endpoint.has_format(form) for endpoint in every):
-            compared = task.export(folder / form, form)
-            found[form] = folder / form, compared, lk.export.read_export(folder / form)
-    return found
+    given = inputs_of(endpoint)
+    arrays = {name: tf.constant(given[name], spec.dtype).numpy() for name, spec in endpoint.signature.items()}
+    return {name: np.asarray(value) for name, value in arrays.items()}
 
 
 def _size(folder: Path, form: str, endpoint: str) -> float:
@@ -126,50 +85,43 @@ def _size(folder: Path, form: str, endpoint: str) -> float:
     return (folder / FILES[form].format(endpoint=endpoint)).stat().st_size / 1e6
 
 
-def _measure_task(name: str, chosen, folder: Path) -> list[report.Table]:
+def _measure_format(form: str, folder: Path, endpoints: dict, compared: Any, rounds: int) -> dict[str, report.Row]:
+    """Returns a row for each endpoint of an export."""
     from lightkeras.export import reader
 
-    run = chosen.run or train(name, chosen, str(folder / "runs"))
-    task = load(name, run)
-    exports, endpoints = _export(task, chosen, folder), task.exports()
-    entries = {OURS: Entry("benchmarks.exports:ours", {"name": name, "run": run, "seconds": chosen.seconds})}
-    for form, (path, compared, card) in exports.items():
-        given = {
-            (key, 0, argument): value
-            for key in compared.differences
-            for argument, value in _as_arrays(endpoints[key]).items()
-        }
-        inputs = str(folder / f"{form}.npz")
-        reader.pack(inputs, given)
-        settings = {"folder": str(path), "form": form, "inputs": inputs, "imports": card["imports"]}
-        entries[form] = Entry("benchmarks.exports:exported", {**settings, "seconds": chosen.seconds})
-    raced = harness.race(entries, chosen.rounds, title=f"Exports of {name}")
-    return [_table(name, key, raced, exports) for key in endpoints]
+    importlib.import_module(reader.PACKAGES[form])
+    names, began = [*compared.differences], time.perf_counter()
+    opened = reader.OPENERS[form](folder, names)
+    loading, rows = time.perf_counter() - began, {}
+    for name in names:
+        arrays = _as_arrays(endpoints[name])
+        ours, theirs = time_pairs(call_of_task(endpoints[name]), lambda n=name, a=arrays: opened[n](a), rounds)
+        columns = {
+            "calls/s": 1 / statistics.median(theirs), "of the task": 1 / statistics.median(ours),
+            "MB": round(_size(folder, form, name), 3), "s to load": round(loading, 3),
+            "largest difference": f"{compared.differences[name]:.1e}",
+        }  # fmt: skip
+        rows[name] = report.Row([one / other for one, other in zip(ours, theirs, strict=True)], {"columns": columns})
+    return rows
 
 
-def _as_arrays(endpoint) -> dict[str, Any]:
-    import tensorflow as tf
-
-    given = inputs_of(endpoint)
-    return {name: tf.constant(given[name], spec.dtype).numpy() for name, spec in endpoint.signature.items()}
-
-
-def _table(name: str, endpoint: str, raced: dict[str, harness.Measured], exports: dict) -> report.Table:
-    rows = {}
-    for form, measured in raced.items():
-        if endpoint not in measured.told[0]:
-            continue
-        columns = {}
-        if form in exports:
-            path, compared, _ = exports[form]
-            difference = compared.differences[endpoint]
-            columns = {
-                "MB": round(_size(path, form, endpoint), 3), "s to load": round(measured.told[0]["load"], 3),
-                "largest difference": float(f"{difference:.1e}"),
-            }  # fmt: skip
-        samples = [1 / told[endpoint] for told in measured.told]
-        rows[form] = report.Row(samples, {**report.facts(measured, 1), "columns": columns})
-    return report.Table(f"{name}: {endpoint}", "calls/s", OURS, rows, higher_is_better=True)
+def _measure_task(name: str, chosen, folder: Path) -> list[report.Table]:
+    """Exports a task in every format that has endpoints, and makes a table for each endpoint."""
+    task = presets.find_task(name).load_from_checkpoint(chosen.run or train(name, chosen, str(folder / "runs")))
+    endpoints = task.exports()
+    tables = {
+        key: report.Table(
+            f"{name}: {key}", "of the task's speed", OURS, {OURS: report.Row([1.0] * chosen.rounds)},
+            higher_is_better=True,
+        )
+        for key in endpoints
+    }  # fmt: skip
+    for form in command.listed("formats", chosen.formats, tuple(FILES)):
+        if any(endpoint.has_format(form) for endpoint in endpoints.values()):
+            compared = task.export(folder / form, form)
+            for key, row in _measure_format(form, folder / form, endpoints, compared, chosen.rounds).items():
+                tables[key].rows[form] = row
+    return [*tables.values()]
 
 
 def measure(chosen) -> list[report.Table]:
@@ -183,4 +135,4 @@ def measure(chosen) -> list[report.Table]:
 
 def main(arguments: list[str]) -> int:
     """Runs the benchmark; returns the exit code."""
-    return command.run("exports", __doc__, DEFAULTS, arguments, measure)
+    return command.run("exports", __doc__, DEFAULTS, arguments, measure, rounds=25)

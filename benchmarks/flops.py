@@ -1,5 +1,8 @@
 """Floating-point operations of one update, counted from a model's sizes: the products alone.
 
+`count_update` is what our update executes; lightkeras counts the same in the graph. `count_model` is what the model
+asks for, whoever trains it: speeds of competitors are compared by it.
+
 A product of (m, k) and (k, n) counts 2 m k n, a convolution 2 x kernel's size x places it is applied at; element-wise
 operations, look-ups and the optimizer count nothing. The backward pass of a product is two products, so an update
 counts three times its forward pass. Of a GAN with one shared forward pass, the discriminator's gradient with respect to
@@ -10,20 +13,20 @@ from benchmarks.report import machine
 from lightkeras.profiling.peaks import peak_of
 
 
-def count_update(task: str, sizes: dict) -> float:
-    """Of one update of a task of `shapes.TASKS`."""
+def count_model(task: str, sizes: dict) -> float:
+    """Of the common model of a task of `shapes.TASKS`, each layer at every place: the same for every competitor."""
     count = {"dcgan": dcgan, "translation": translation, "captioning": captioning}.get(task, text)
     return count(**sizes)
 
 
-def count_executed(task: str, sizes: dict) -> float:
-    """What our own update of a task computes: `count_update`, less what it saves, and what it computes again.
+def count_update(task: str, sizes: dict) -> float:
+    """What our update of a task executes: `count_model`, less what it saves, and what it computes again.
 
     The text's layers multiply the table of embeddings once, not every character (see `lightkeras/layers/recurrent.py`).
     The attending decoders compute contexts and their gradient again outside of the loop over words (see
     `lightkeras/layers/attention_loops.py`). Features need no gradient.
     """
-    count, batch, units = count_update(task, sizes), sizes["batch"], sizes.get("units", 0)
+    count, batch, units = count_model(task, sizes), sizes["batch"], sizes.get("units", 0)
     if task == "dcgan":
         return count
     if task in ("text", "text_lstm"):
@@ -35,8 +38,8 @@ def count_executed(task: str, sizes: dict) -> float:
 
 
 def used(task: str, sizes: dict, updates: float, half: bool = False) -> dict[str, float]:
-    """Columns of a table at so many updates a second: GFLOP/s; where the GPU is known, the share of its peak too."""
-    rate, most = updates * count_update(task, sizes), peak(machine()["gpus"], half)
+    """Columns of a table at so many updates a second: GFLOP/s of the model; of a known GPU, the share of its peak."""
+    rate, most = updates * count_model(task, sizes), peak(machine()["gpus"], half)
     return {"GFLOP/s": rate / 1e9, **({"of the peak": rate / most} if most else {})}
 
 

@@ -19,14 +19,15 @@ _HOMES = {
     "lightkeras.data": ("AddressedDataset", "DataModule"),
     "lightkeras.metrics": ("WeightedMean",),
     "lightkeras.preview": ("show",),
+    "lightkeras.replaying": ("replay",),
     "lightkeras.task": ("TaskModule",),
     "lightkeras.trainer": ("Trainer", "seed_everything"),
     "lightkeras.tuning": ("Tuner", "find_batch_size", "find_lr", "search_space"),
     "lightkeras.verifier": ("check",),
 }
 _MODULES = (
-    "callbacks", "checkpoint", "data", "decoding", "distribution", "export", "layers", "losses", "metrics", "random",
-    "report", "schedules", "text", "tuning", "utils", "verifier",
+    "callbacks", "checkpoint", "data", "decoding", "demo", "distribution", "export", "layers", "losses", "metrics",
+    "random", "report", "schedules", "text", "tuning", "utils", "verifier",
 )  # fmt: skip
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
 

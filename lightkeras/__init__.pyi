@@ -4,6 +4,7 @@ from lightkeras import callbacks as callbacks
 from lightkeras import checkpoint as checkpoint
 from lightkeras import data as data
 from lightkeras import decoding as decoding
+from lightkeras import demo as demo
 from lightkeras import distribution as distribution
 from lightkeras import export as export
 from lightkeras import layers as layers
@@ -25,6 +26,7 @@ from lightkeras.data import AddressedDataset as AddressedDataset
 from lightkeras.data import DataModule as DataModule
 from lightkeras.metrics import WeightedMean as WeightedMean
 from lightkeras.preview import show as show
+from lightkeras.replaying import replay as replay
 from lightkeras.task import TaskModule as TaskModule
 from lightkeras.trainer import Trainer as Trainer
 from lightkeras.trainer import seed_everything as seed_everything

@@ -13,6 +13,7 @@ import tensorflow as tf
 from lightkeras.data import DataModule
 from lightkeras.data.addressing import address_spec
 from lightkeras.data.batches import map_batch, row_count
+from lightkeras.demo.demonstrated import DemonstratedTask
 from lightkeras.distribution.replicas import draw_by_replica, num_replicas
 from lightkeras.export.exported_task import ExportedTask
 from lightkeras.metrics import WeightedMean
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 
 @replace_attributes(TASK_ATTRIBUTES)
-class TaskModule(PortableTask, ExportedTask, Logging, KerasMethods):
+class TaskModule(PortableTask, ExportedTask, DemonstratedTask, Logging, KerasMethods):
     """A task: model, losses, optimizers. A subclass overrides
 
     - `configure_model(data)`: creates the layers, from what the data knows (the size of its vocabulary),

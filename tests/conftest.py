@@ -113,7 +113,7 @@ def pytest_runtest_protocol(item, nextitem):
     meter = item.session.stash.setdefault(costs.METER, costs.Meter())
     result = yield
     if nextitem is None or nextitem.path != item.path:
-        keras.utils.clear_session()
-        costs.free_memory()
+        keras.utils.clear_session(free_memory=False)
+        costs.MEMORY.free()
         meter.write(item.config.getoption("--costs"), item.location[0])
     return result

@@ -78,7 +78,7 @@ def folder(tmp_path_factory):
 def memory():
     """A training is not kept in memory after its test."""
     yield
-    costs.free_memory()
+    costs.MEMORY.free()
 
 
 @pytest.fixture(scope="module")

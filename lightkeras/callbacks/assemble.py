@@ -6,7 +6,12 @@ import keras
 
 from lightkeras.callbacks.callback_list import find_model
 from lightkeras.callbacks.defaults import default_callbacks, make_validation
-from lightkeras.callbacks.keras_checks import check_optimizer_use, reject_swaps, set_direction
+from lightkeras.callbacks.keras_checks import (
+    check_optimizer_use,
+    reject_swaps,
+    reject_two_profilers,
+    set_direction,
+)
 from lightkeras.callbacks.validation import Validation
 from lightkeras.data import DataModule
 from lightkeras.utils.checks import ArgumentError, nearest
@@ -27,7 +32,7 @@ def assemble(
 
     Raises:
         ValueError: A callback monitors a name that no record has, or one whose better direction is not known, or sets
-            the learning rate of an optimizer that has a schedule.
+            the learning rate of an optimizer that has a schedule; or two of them profile.
     """
     validation = make_validation(trainer, task, data)
     own = task.configure_callbacks()
@@ -35,6 +40,7 @@ def assemble(
     callbacks = merge(given, default_callbacks(trainer, task, validation))
     names = metric_names(task, callbacks, validation)
     _require_known_monitors(callbacks, names)
+    reject_two_profilers(callbacks)
     for callback in callbacks:
         reject_swaps(callback, task)
         set_direction(callback, task)

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import inspect
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -166,10 +167,24 @@ class CallbackList(internals.SynchronousCallbackList):
     # ---- Keras' hooks
 
     def on_train_begin(self, logs=None):
+        if frame := inspect.currentframe():
+            self._take_neighbours(frame.f_back)
         super().on_train_begin(logs)
         if self._restored:
             self.load_state_dict(self._restored.state["callbacks"], self._restored.arrays)
         self._try_out_states()
+
+    def _take_neighbours(self, caller: Any) -> None:
+        """Takes over the callbacks that stand beside this one in a list of Keras' own: validation must reach them too.
+
+        `mlflow.tensorflow.autolog()` gives `fit` such a list. Only the frame of the call tells which it is.
+        """
+        outer = caller.f_locals.get("self")
+        if not isinstance(outer, keras.callbacks.CallbackList):
+            return
+        for callback in [c for c in outer.callbacks if c is not self and not isinstance(c, keras.callbacks.History)]:
+            outer.callbacks.remove(callback)
+            self.append(callback)
 
     def _try_out_states(self) -> None:
         """Raises now for a state that no checkpoint can hold; a callback that has no state yet is tried at the save."""

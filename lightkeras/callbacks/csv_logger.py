@@ -1,6 +1,8 @@
 """metrics.csv: epoch, step, and one column per metric by its plain name."""
 
 import csv
+import itertools
+from collections.abc import Iterable
 
 from lightkeras.callbacks.callback import Callback
 from lightkeras.callbacks.log_values import is_speed, numbers_of
@@ -19,11 +21,8 @@ class CSVLogger(Callback):
 
     def on_train_begin(self, logs=None):
         self._path = self.run.folder / "metrics.csv"
-        rows = self._read() if self._path.exists() else []
-        names = ["epoch", "step", *self.run.metric_names]
-        self._columns = list(dict.fromkeys([*(rows[0] if rows else ()), *names]))
-        self._rows = len(rows)
-        self._rewrite(rows)
+        self._columns, self._rows = self._measure() if self._path.exists() else ([], 0)
+        self._add_columns(["epoch", "step", *self.run.metric_names])
 
     def on_log(self, record):
         self._append(record)
@@ -33,30 +32,49 @@ class CSVLogger(Callback):
 
     def _append(self, record: dict) -> None:
         row = {name: value for name, value in numbers_of(record).items() if not is_speed(name)}
-        new = [name for name in row if name not in self._columns]
-        if new:
-            rows = self._read()
-            self._columns += new
-            self._rewrite(rows)
+        self._add_columns(row)
         with self._path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
         self._rows += 1
 
-    def _read(self) -> list[dict]:
-        with self._path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+    def _add_columns(self, names: Iterable[str]) -> None:
+        columns = list(dict.fromkeys([*self._columns, *names]))
+        if columns != self._columns:
+            self._rewrite(self._rows, columns)
 
-    def _rewrite(self, rows: list[dict]) -> None:
+    def _measure(self) -> tuple[list[str], int]:
+        """Returns the file's columns and the number of its rows, without a look into a million of them."""
+        with self._path.open("rb") as file:
+            columns = next(csv.reader([file.readline().decode("utf-8")]), [])
+            return columns, sum(line.endswith(b"\n") for line in file)
+
+    def _rewrite(self, count: int, columns: list[str]) -> None:
+        """Writes the first `count` rows with these columns."""
+        rows = []
+        if count:
+            with self._path.open(newline="", encoding="utf-8") as file:
+                rows = list(itertools.islice(csv.DictReader(file), count))
+        self._rows, self._columns = count, columns
         with write_atomically(self._path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self._columns, lineterminator="\n", extrasaction="ignore")
+            writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
+
+    def _cut(self, count: int) -> None:
+        """Keeps the first `count` rows as they are; a row that was cut off by a kill is none."""
+        with self._path.open("rb") as file:
+            kept = b"".join(line for line in itertools.islice(file, count + 1) if line.endswith(b"\n"))
+        with write_atomically(self._path) as partial:
+            partial.write_bytes(kept)
+        self._rows = count
 
     def state_dict(self):
         return {"rows": self._rows, "columns": self._columns}
 
     def load_state_dict(self, state):
         """Drops the rows written after the checkpoint: the resumed run writes them again."""
-        rows = self._read()[: state["rows"]]
-        self._rows, self._columns = len(rows), state["columns"]
-        self._rewrite(rows)
+        count = min(self._rows, state["rows"])
+        if state["columns"] == self._columns:
+            self._cut(count)
+        else:
+            self._rewrite(count, state["columns"])

@@ -3,11 +3,11 @@
 import signal
 from typing import TYPE_CHECKING
 
-from lightkeras.callbacks.epoch_line import clock, format_value
 from lightkeras.callbacks.progress import ProgressBar
 from lightkeras.distribution.replicas import is_chief
 from lightkeras.report.page import REPORT
 from lightkeras.utils import entry_points
+from lightkeras.utils.formats import clock, format_value
 from lightkeras.utils.messages import logger as messages
 
 if TYPE_CHECKING:

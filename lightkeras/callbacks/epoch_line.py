@@ -1,31 +1,14 @@
 """What a line about an epoch says: which metrics, how they are written, which one is the best so far."""
 
-import math
 from collections.abc import Iterable
 
 from lightkeras.callbacks.log_values import is_speed
 from lightkeras.data.named_sets import metric_prefix
+from lightkeras.utils.formats import format_value
 from lightkeras.utils.terminal import Part
 
 BEST = "(best)"
 WHERE, FIRST, LEFT, CLOCK, SPEED, OTHERS = 0, 1, 3, 4, 6, 7  # ranks of parts; the second and third metric lie between
-
-
-def clock(seconds: float) -> str:
-    """`1:02:03` or `2:03`."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
-
-
-def format_value(value: float) -> str:
-    """`1.500`, `0.01234`, `12,345`, `1.23e+12`, `nan`; an int has all its digits."""
-    if isinstance(value, int) or not math.isfinite(value):
-        return f"{value:,}" if isinstance(value, int) else str(value)
-    size = abs(value)
-    if size >= 1e9 or 0 < size < 1e-4:
-        return f"{value:.3g}"
-    return f"{value:,.0f}" if size >= 999.95 else f"{value:#.4g}"
 
 
 def format_speed(record: dict[str, float]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from lightkeras.callbacks.profiler import Profiler
 from lightkeras.training.optimizers import SeveralOptimizers
 from lightkeras.utils import internals
 from lightkeras.utils.checks import ArgumentError
@@ -89,6 +90,22 @@ def reject_swaps(callback: keras.callbacks.Callback, task: "TaskModule") -> None
         raise ArgumentError(
             "Expected `callbacks` of a task to be without SwapEMAWeights: validation uses the averages already. "
             f"Received: {callback!r}"
+        )
+
+
+def reject_two_profilers(callbacks: Iterable[keras.callbacks.Callback]) -> None:
+    """Rejects Keras' `TensorBoard(profile_batch=...)` beside a profile of ours: TensorFlow has one profiler.
+
+    Raises:
+        ArgumentError: There are both.
+    """
+    ours = [one for one in callbacks if isinstance(one, Profiler)]
+    keras_own = [one for one in callbacks if isinstance(one, keras.callbacks.TensorBoard) and internals.profiles(one)]
+    if (len(ours) and len(keras_own)) or len(keras_own) > 1:
+        raise ArgumentError(
+            "Expected one profile in a run, as TensorFlow has one profiler. Received: "
+            f"{'profiler=' + repr(str(ours[0].range)) if ours else 'TensorBoard(profile_batch=...)'} and "
+            "TensorBoard(profile_batch=...). Use one of the two."
         )
 
 

@@ -3,8 +3,8 @@
 import time
 
 from lightkeras.callbacks.callback import Callback
-from lightkeras.callbacks.epoch_line import clock
 from lightkeras.distribution.replicas import any_worker
+from lightkeras.utils.formats import clock
 
 
 class Limit(Callback):

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lightkeras.callbacks.callback import Callback
+from lightkeras.profiling.flops import Flops
 from lightkeras.profiling.memory import measured_peak, variable_bytes
 from lightkeras.profiling.output_shapes import output_shape
 from lightkeras.profiling.update import UpdateCost, cost_of_update
@@ -82,11 +83,16 @@ def describe_flops(cost: UpdateCost | None) -> str:
     """Says how many floating-point operations an update takes, or why that is not known."""
     if cost is None:
         return "floating-point operations not counted, as updates run op by op"
-    total, notes = cost.flops
-    if math.isnan(total):
-        return f"floating-point operations not counted ({'; '.join(notes)})"
+    if math.isnan(cost.flops.total):
+        return f"floating-point operations not counted ({'; '.join(cost.flops.notes)})"
     if not cost.flops.sizes_known:
-        return "floating-point operations not known, as batches differ in shape"
+        return "floating-point operations not known, as batches differ in shape (`lightkeras show` counts those of one)"
+    return write_flops(cost.flops)
+
+
+def write_flops(flops: Flops) -> str:
+    """Writes a number of operations, and what it leaves open."""
+    total, notes = flops
     return f"{amount(total)}FLOP in products" + (f" ({'; '.join(notes)})" if notes else "")
 
 

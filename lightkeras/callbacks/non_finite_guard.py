@@ -45,8 +45,13 @@ class NonFiniteGuard(Callback):
         epoch, batch = divmod(step, self.model.steps_per_epoch)
         raise NonFiniteLossError(
             f"Expected finite losses. Received: {', '.join(names)} not finite at update {step + 1} (epoch {epoch}, "
-            f"batch {batch}). Its weights are not saved. {ADVICE}"
+            f"batch {batch}). Its weights are not saved. {ADVICE}{self._explain_replay(step + 1)}"
         )
+
+    def _explain_replay(self, step: int) -> str:
+        """Says how to look at the update; nothing where no folder holds the run."""
+        run = self.run.folder
+        return "" if run is None else f" To see the row at fault: lightkeras replay {run} --step {step}"
 
     def before_save(self):
         self.look()
@@ -59,5 +64,5 @@ class NonFiniteGuard(Callback):
             step = self.model.global_step
             raise NonFiniteLossError(
                 f"Expected finite weights. Received: {', '.join(bad[:5])} not finite after update {step}, though its "
-                f"loss was. They are not saved. {ADVICE}"
+                f"loss was. They are not saved. {ADVICE}{self._explain_replay(step)}"
             )

@@ -126,7 +126,7 @@ def draw_sample(path: Path) -> str:
     else:
         data = base64.b64encode(path.read_bytes()).decode()
         source = f"data:image/{PICTURES[path.suffix]};base64,{data}"
-        shown = f'<img alt="sample" style="max-width:100%" src="{source}">'
+        shown = f'<img alt="sample" style="display:block;max-width:100%" src="{source}">'
     return f"<div><b>{html.escape(path.stem)}</b>{shown}</div>"
 
 

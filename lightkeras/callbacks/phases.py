@@ -1,7 +1,7 @@
 """What a training is doing: starting, updating, validating, saving, or something between."""
 
 from lightkeras.callbacks.callback import Callback
-from lightkeras.runs.ledger import OTHER, SAVING, START, UPDATES, VALIDATION
+from lightkeras.runs.timeline import OTHER, SAVING, START, UPDATES, VALIDATION
 
 
 class Phases(Callback):

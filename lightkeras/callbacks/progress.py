@@ -14,10 +14,8 @@ from lightkeras.callbacks.epoch_line import (
     LEFT,
     OTHERS,
     SPEED,
-    clock,
     draw_bar,
     format_speed,
-    format_value,
     metric_parts,
     order_metrics,
 )
@@ -26,6 +24,7 @@ from lightkeras.callbacks.log_values import numbers_of
 from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.callbacks.pace import Pace
 from lightkeras.callbacks.validation import Validation
+from lightkeras.utils.formats import clock, format_value
 from lightkeras.utils.terminal import Part, can_show, columns_of, fit_line, is_terminal, pad, print_line, to_shown
 
 OUTDATED = 5.0  # seconds after which the metrics are read from the device, if no record of the logs has come

@@ -49,7 +49,7 @@ class ReportWriter(Callback):
     def _write_sections(self, epoch: int) -> None:
         began = time.monotonic()
         try:
-            with self.run.timed("report"), self.model.averaged_weights():
+            with self.model.averaged_weights():
                 found = [_date(section, epoch) for section in self.model.report_sections()]
                 if found:
                     write_text(self.run.folder / SECTIONS, json.dumps([to_json(section) for section in found]))

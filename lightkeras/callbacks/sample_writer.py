@@ -44,8 +44,7 @@ class SampleWriter(Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % (self.every_n_epochs or self.model.sample_every) == 0:
-            local = as_local(self.run.folder / "samples")
-            with self.run.timed("samples"), local as folder, self.model.averaged_weights():
+            with as_local(self.run.folder / "samples") as folder, self.model.averaged_weights():
                 self.model.write_samples(folder, sample_name(epoch))
             self._epochs = epoch + 1
 

@@ -2,7 +2,7 @@
 
 import keras
 
-from lightkeras.callbacks.epoch_line import format_value
+from lightkeras.utils.formats import format_value
 
 
 def reason_of(callback: keras.callbacks.Callback) -> str:

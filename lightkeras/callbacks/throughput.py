@@ -44,7 +44,6 @@ class Throughput(Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if self._since is None:
-            self.run.seconds["start, with tracing and compiling"] = time.time() - self.run.began
             self._restart()
 
     def on_log(self, record):

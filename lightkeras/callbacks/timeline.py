@@ -1,12 +1,9 @@
-"""When the run was started, killed and resumed, and where its time went."""
+"""When the run was started, killed and resumed, and what its time went into."""
 
 import contextlib
-import platform
 import signal
 import time
 
-import keras
-import numpy as np
 import tensorflow as tf
 
 from lightkeras.callbacks.callback import Callback
@@ -15,11 +12,11 @@ from lightkeras.callbacks.model_checkpoint import ModelCheckpoint
 from lightkeras.distribution.replicas import num_replicas
 from lightkeras.runs import timeline
 from lightkeras.utils.paths import RemotePath
-from lightkeras.version import __version__
+from lightkeras.utils.versions import describe_platform, describe_processor, describe_versions
 
 
 class Timeline(Callback):
-    """Writes `timeline.jsonl`: see `lightkeras.runs.timeline`. In a remote folder, starts and ends only."""
+    """Writes `timeline.jsonl`: see `lightkeras.runs.timeline`. In a remote folder, starts, saves and ends only."""
 
     order = 95
     writes_files = chief_only = True
@@ -33,11 +30,9 @@ class Timeline(Callback):
 
     def _facts(self) -> dict:
         monitor = next((c.monitor for c in self.run.callbacks.callbacks if isinstance(c, ModelCheckpoint)), None)
-        versions = {"lightkeras": __version__, "tensorflow": tf.__version__, "keras": keras.__version__,
-                    "numpy": np.__version__, "python": platform.python_version()}  # fmt: skip
         kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
         return {
-            "versions": versions, "platform": platform.platform(terse=True),
+            "versions": describe_versions(), "platform": describe_platform(), "processor": describe_processor(),
             "devices": f"{num_replicas(self.model.distribute_strategy)} {kind}", "unit": self.model.unit,
             "monitor": [monitor or self.model.monitor[0], self.model.monitor[1]],
             "steps_per_epoch": self.run.steps_per_epoch, "total_steps": self.model.total_steps,
@@ -50,6 +45,10 @@ class Timeline(Callback):
     def on_epoch_end(self, epoch, logs=None):
         self._progress()
 
+    def before_save(self):
+        """Writes what is in the checkpoint: a later process may start from it."""
+        self._add("progress", **self._spent())
+
     def _progress(self) -> None:
         now = time.time()
         since = max(1.0, (now - self.run.began) / 1000)
@@ -57,7 +56,7 @@ class Timeline(Callback):
             self._add("progress", **self._spent())
 
     def _spent(self) -> dict:
-        return {"seconds": dict(self.run.seconds), "elapsed": time.time() - self.run.began, "speeds": self._speeds}
+        return {"seconds": self.run.seconds, "speeds": self._speeds}
 
     def on_train_end(self, logs=None):
         self._add("end", why=self._why(), **self._spent())

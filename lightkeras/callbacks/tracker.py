@@ -15,6 +15,7 @@ from lightkeras.callbacks.sample_writer import find_samples
 from lightkeras.callbacks.sender import Sender
 from lightkeras.checkpoint import latest_checkpoint
 from lightkeras.runs.folder import CHECKPOINTS
+from lightkeras.runs.options import flatten_options
 from lightkeras.utils.checks import LightkerasError, require
 from lightkeras.utils.messages import logger
 from lightkeras.utils.paths import as_local
@@ -208,20 +209,7 @@ def _last(folder) -> list[str]:
 def read_parameters(folder) -> dict[str, str]:
     """Reads the run's arguments from its config.yaml, flattened: "task" (the class), "task.units", "trainer.seed"."""
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in flatten(config)}
-
-
-def flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields (name, value) of nested dicts with the names joined by "."; a class is the value of its own name."""
-    for name, value in values.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, dict) and set(value) == {"class_path", "init_args"}:
-            yield key, value["class_path"]
-            yield from flatten(value["init_args"] or {}, f"{key}.")
-        elif isinstance(value, dict) and value:
-            yield from flatten(value, f"{key}.")
-        else:
-            yield key, value
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in flatten_options(config)}
 
 
 def read_records(folder, step: int) -> Iterator[dict[str, Any]]:

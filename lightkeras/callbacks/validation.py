@@ -60,8 +60,7 @@ class Validation(Callback):
 
     def _validate(self, epoch: int) -> None:
         self._step = self.model.global_step
-        with self.run.timed("validation"):
-            results = self.evaluate(self.run.callbacks)
+        results = self.evaluate(self.run.callbacks)
         self._began = time.monotonic()
         record = {"epoch": epoch, "step": self._step, **results}
         self.run.callbacks.on_record("on_validation_end", record)

@@ -10,7 +10,7 @@ import time
 from collections import deque
 
 from lightkeras.callbacks.phases import Phases
-from lightkeras.runs.ledger import OTHER, SAVING, START, UPDATES, VALIDATION
+from lightkeras.runs.timeline import OTHER, SAVING, START, UPDATES, VALIDATION
 from lightkeras.utils.checks import require_number
 from lightkeras.utils.messages import logger
 

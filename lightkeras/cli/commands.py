@@ -6,10 +6,13 @@ from typing import Any
 from rich.console import Console
 
 from lightkeras.checkpoint import Checkpoint
-from lightkeras.cli.exports import add_export_options, check_export_options, show_export
+from lightkeras.cli.exports import add_export_options, check_export_options, read_trial_data, show_export
 from lightkeras.cli.parsing import Command, make_parser, make_training_parser, parse, print_config, run_of_config
 from lightkeras.cli.predictions import save_predictions
 from lightkeras.configuration import Parser, add_part, instantiate, read_part
+from lightkeras.demo.app import import_gradio
+from lightkeras.demo.demonstrated import require_demo
+from lightkeras.demo.server import listen, serve
 from lightkeras.distribution.accelerator import make_logical_cpus
 from lightkeras.preview import print_preview, show
 from lightkeras.runs import state as run_state
@@ -141,7 +144,27 @@ def _export(command: Command) -> int:
     config = parse(parser, command)
     check_export_options(config)
     task = run_state.load_task(_open_checkpoint(command), command.task_class, command.trust)
+    read_trial_data(task)
     return show_export(config, task.export(config.out, config.format))
+
+
+def _demo(command: Command) -> int:
+    """Serves the page of a trained task until Ctrl-C."""
+    parser = make_parser(command)
+    add = parser.add_argument
+    _add_checkpoint(parser)
+    add("--trainer.default_root_dir", type=str, default="runs", help="the folder of the runs")
+    add("--port", type=int, default=7860, help="port; 0 takes any free one")
+    add("--host", type=str, default="127.0.0.1", help="address to listen on: others than this machine's own let anyone "
+        "in the network use the demo")  # fmt: skip
+    command.values = {key: value for key, value in command.values.items() if key not in ("task", "data")}
+    config = parse(parser, command)
+    require_demo(command.task_class)
+    import_gradio()
+    with listen(config.host, config.port) as opened:
+        task = run_state.load_task(_open_checkpoint(command), command.task_class, command.trust)
+        serve(task.demo(), config.host, opened)
+    return 0
 
 
 def _show(command: Command) -> int:
@@ -177,5 +200,5 @@ def _check(command: Command) -> int:
 
 ACTIONS = {
     "show": _show, "fit": _fit, "validate": _evaluate, "test": _evaluate, "predict": _predict, "export": _export,
-    "check": _check,
+    "check": _check, "demo": _demo,
 }  # fmt: skip

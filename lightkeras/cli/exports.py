@@ -13,6 +13,7 @@ from lightkeras.keras_models.accept import as_task
 from lightkeras.runs import state
 from lightkeras.runs.folder import open_checkpoint
 from lightkeras.utils.checks import UsageError, require, require_choice
+from lightkeras.utils.messages import logger
 from lightkeras.utils.paths import as_path
 
 
@@ -30,6 +31,21 @@ def check_export_options(config: Any) -> None:
     require_choice("--format", config.format, FORMATS)
     require(config.out is not None, "--out", "a new folder", config.out, UsageError)
     new_folder(config.out)
+
+
+def read_trial_data(task: Any) -> None:
+    """Reads the data of a task's run, where it is at hand: `exports()` tries the endpoints with examples of it.
+
+    Nothing is downloaded. An export needs no data, so whatever the data module raises is said, and ends nothing.
+    """
+    data = getattr(task, "data", None)
+    if data is None:
+        return
+    try:
+        data.setup("validate")
+    except Exception as error:  # of any kind: the module may be the user's own
+        told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        logger.warning("The export is tried with made-up values, as the run's data cannot be read (%s)", told)
 
 
 def show_export(config: Any, compared: Compared) -> int:

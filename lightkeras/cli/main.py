@@ -48,6 +48,8 @@ def _run(command: str, *arguments: str) -> int:
     _require_known("command", command, registry.COMMANDS)
     if command == "launch":
         return importlib.import_module("lightkeras.distribution.launch").main([*arguments])
+    if command == "replay":
+        return importlib.import_module("lightkeras.cli.replays").main([*arguments])
     if command in REPORTS:
         return importlib.import_module("lightkeras.cli.reports").main(command, [*arguments])
     if command == "bench":

@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from lightkeras.cli import hypermodels
 from lightkeras.cli.exports import add_export_options, export_checkpoint
 from lightkeras.cli.predictions import save_predictions
 from lightkeras.cli.tune import add_search, run_search
@@ -24,11 +25,13 @@ from lightkeras.keras_models.functions import (
     as_keywords,
     build_model,
     find_function,
+    find_named,
     fit_keywords,
     load_data_of,
 )
 from lightkeras.preview import print_preview, show
 from lightkeras.trainer import Trainer
+from lightkeras.tuning.hypermodels import is_hypermodel
 from lightkeras.utils.checks import UsageError, new_file
 from lightkeras.verifier.plain_models import check_model
 
@@ -51,6 +54,8 @@ def run(name: str, arguments: list[str]) -> int:
         raise UsageError(f"Expected one of {', '.join(COMMANDS)} for a function that builds a model. Received: {name}")
     if name == "check":
         make_logical_cpus(2)  # before TensorFlow starts
+    if is_hypermodel(given := find_named(arguments[0])):
+        return hypermodels.run(name, given, arguments[0], arguments[1:])
     build = find_function(arguments[0])
     parser = _make_parser(name, build)
     config = parser.parse_args(arguments[1:])

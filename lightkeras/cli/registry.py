@@ -15,6 +15,7 @@ COMMANDS = {
     "validate": "evaluate a trained task on its validation data",
     "test": "evaluate a trained task on its test data",
     "predict": "use a trained task",
+    "demo": "open a web page to try a trained task",
     "export": "export a trained task for programs without lightkeras and Keras",
     "check": "check that a task trains the same however the run is split: replicas, micro-batches, resume, ...",
     "tune": "search for the arguments that give the best score",
@@ -22,6 +23,7 @@ COMMANDS = {
     "find_batch_size": "find the largest batch that fits into memory",
     "report": "make the page of a run, or of several side by side: report RUN [RUN ...]",
     "watch": "show the page of a run in the browser while it trains: watch RUN",
+    "replay": "execute an update of a run again and look at it: replay RUN --step K",
     "launch": "run a command in several workers on this machine: launch --workers 2 fit ...",
     "bench": "measure speed",
 }

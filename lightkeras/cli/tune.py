@@ -15,10 +15,12 @@ from lightkeras.utils.durations import to_seconds
 from lightkeras.utils.internals import tuner_role
 
 
-def add_search(parser: Parser) -> None:
-    """Adds the options of a search."""
+def add_search(parser: Parser, space: bool = True) -> None:
+    """Adds the options of a search; `space`: that of its ranges too."""
     add = parser.add_argument
-    add("--space", type=str | dict | None, default=None, help="YAML file of the ranges to search, or the YAML itself")
+    if space:
+        about = "YAML file of the ranges to search, or the YAML itself"
+        add("--space", type=str | dict | None, default=None, help=about)
     add(
         "--folder",
         type=str | None,
@@ -66,7 +68,7 @@ def run_search(
     """Runs or resumes a search; returns the exit code.
 
     Args:
-        subject: The task's class, or the function that builds a model.
+        subject: The task's class, the function that builds a model, or a HyperModel.
         folder: The search's folder.
         config: The options of `add_search`.
         space: The space.

@@ -89,8 +89,8 @@ def converting(name: str, form: str) -> Iterator[None]:
 
 def _explain(name: str, form: str, reason: str) -> ExportError:
     found = dict.fromkeys(next(filter(None, match.groups())) for match in OPERATION.finditer(reason))
-    without = f": without {', '.join(found)}" if found else ""
+    received = f"operations that it lacks, {', '.join(found)}" if found else " ".join(reason.split())[:400]
     return ExportError(
-        f'Expected endpoint "{name}" to convert to format={form!r}{without}. Received: '
-        f'{" ".join(reason.split())[:400]} (format="saved_model" takes every operation.)'
+        f'Expected endpoint "{name}" to convert to format={form!r}. Received: {received} (format="saved_model" takes '
+        "every operation)"
     )

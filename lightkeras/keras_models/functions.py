@@ -15,11 +15,11 @@ LOAD_DATA = "load_data"
 TESTED = ("test_data", "predict_data")  # not for `fit`
 
 
-def find_function(name: str) -> Callable:
-    """Returns the function of "package.module:function".
+def find_named(name: str) -> Any:
+    """Returns what a module has under a name: "package.module:name".
 
     Raises:
-        UsageError: There is none, or it has required arguments.
+        UsageError: There is no such module, or it has nothing of this name.
     """
     module, _, attribute = name.partition(":")
     try:
@@ -28,9 +28,20 @@ def find_function(name: str) -> Callable:
         if not f"{module}.".startswith(f"{error.name}."):
             raise
         raise UsageError(f"Expected package.module:function. Received: {name} ({error})") from error
-    function = getattr(found, attribute, None)
-    if not callable(function):
+    if not hasattr(found, attribute):
         raise UsageError(f"Expected a function of {module}. Received: {attribute!r}.{nearest(attribute, dir(found))}")
+    return getattr(found, attribute)
+
+
+def find_function(name: str) -> Callable:
+    """Returns the function of "package.module:function".
+
+    Raises:
+        UsageError: There is none, or it has required arguments.
+    """
+    function = find_named(name)
+    if not callable(function):
+        raise UsageError(f"Expected {name} to be a function. Received: {function!r}")
     required = [p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty]
     if required:
         raise UsageError(f"Expected {name} to have defaults for all arguments. Received: none of {', '.join(required)}")

@@ -1,5 +1,6 @@
 """Examples of the training data as people read them."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,12 @@ LINES, NUMBERS = 6, 8  # of a text, and of an array
 def read_examples(dataset: BatchedDataset, seed: int, count: int = 3) -> list[dict[str, Any]]:
     """Returns the first examples that a run with this seed sees: NumPy arrays and strings by name, without weights."""
     (batch,) = dataset.stream(seed, steps=1, epochs=1).take(1)
+    return examples_of(batch, np.flatnonzero(weights_of(batch))[:count].tolist())
+
+
+def examples_of(batch: Any, rows: Iterable[int]) -> list[dict[str, Any]]:
+    """Returns the entries of some rows of a batch by name, without weights: NumPy arrays and strings."""
     entries = {name: np.asarray(one) for name, one in named_entries(batch).items() if not name.endswith("weight")}
-    rows = np.flatnonzero(weights_of(batch))[:count]
     return [{name: one[row] for name, one in entries.items()} for row in rows]
 
 

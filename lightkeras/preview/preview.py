@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
-from lightkeras.callbacks.epoch_line import clock
+from lightkeras.callbacks.model_summary import write_flops
 from lightkeras.data import DataModule, stages
 from lightkeras.data.batches import named_entries
 from lightkeras.data.brought import as_data_module
@@ -23,8 +23,10 @@ from lightkeras.keras_models.accept import as_task
 from lightkeras.preview.examples import draw_example, read_examples
 from lightkeras.preview.model import Weights, list_weights
 from lightkeras.preview.timing import Stopwatch, Timing
+from lightkeras.profiling.update import count_batch
 from lightkeras.task import TaskModule
 from lightkeras.trainer import Trainer
+from lightkeras.utils.formats import clock
 from lightkeras.utils.seeds import seeded
 from lightkeras.utils.terminal import MAX_COLUMNS, columns_of
 
@@ -173,12 +175,23 @@ def show(
         seconds = timing.first + total * timing.update + validations * (timing.validation or 0.0)
     train: Any = data.trained_on
     examples = [data.show_example(one) for one in read_examples(train, timed.seed)]
+    costs = watch.costs
+    if watch.cost and math.isfinite(watch.cost.flops.total) and not watch.cost.flops.sizes_known:
+        costs = [*costs[1:], _count_first_batch(subject, train, timed.seed)]
     title = f"{subject.title} on {type(data).__name__}"
     return Preview(
         title, dict(data.init_args), _list_splits(data, timed, limit), examples=examples, timing=timing,
-        costs=watch.costs, validations=validations,
+        costs=costs, validations=validations,
         seconds=seconds, **watch.seen,
     )  # fmt: skip
+
+
+def _count_first_batch(task: Any, dataset: Any, seed: int) -> str:
+    """Says what an update on the first batch costs, where batches differ in shape."""
+    (batch,) = dataset.stream(seed, steps=1, epochs=1).take(1)
+    flops = write_flops(count_batch(task.train_loop, batch))
+    shapes = ", ".join(f"{name} {tuple(one.shape)}" for name, one in named_entries(batch).items())
+    return f"An update on the first batch: {flops} ({shapes})"
 
 
 def _scale(

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from lightkeras.callbacks import Callback
 from lightkeras.callbacks.model_summary import describe_flops, describe_memory
-from lightkeras.profiling.update import cost_of_update
+from lightkeras.profiling.update import UpdateCost, cost_of_update
 
 ENOUGH, AT_MOST = 2.0, 20.0  # seconds to time: with three calls at least, and in any case
 
@@ -32,6 +32,7 @@ class Stopwatch(Callback):
         look: Called with the built task before the first update; its result is `seen`.
 
     Attributes:
+        cost: What an update costs; None where updates run op by op.
         costs: Sentences about the floating-point operations and the memory of an update.
     """
 
@@ -43,6 +44,7 @@ class Stopwatch(Callback):
         super().__init__()
         self._look = look
         self.seen: Any = None
+        self.cost: UpdateCost | None = None
         self.costs: list[str] = []
         self._calls: list[tuple[float, int]] = []  # seconds and updates
         self._validated: float | None = None
@@ -60,8 +62,11 @@ class Stopwatch(Callback):
         self._calls.append((self._ended - self._began, self.model.global_step - self._step))
         self._step = self.model.global_step
         if len(self._calls) == 1:
-            cost = cost_of_update(self.model.train_loop)
-            self.costs = [f"An update: {describe_flops(cost)}", f"Memory: {describe_memory(self.model, cost)}"]
+            self.cost = cost_of_update(self.model.train_loop)
+            self.costs = [
+                f"An update: {describe_flops(self.cost)}",
+                f"Memory: {describe_memory(self.model, self.cost)}",
+            ]
         took = sum(seconds for seconds, _ in self._calls[1:])
         if took >= AT_MOST or (took >= ENOUGH and len(self._calls) > 3):
             self.model.stop_training = True

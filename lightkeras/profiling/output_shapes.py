@@ -1,8 +1,8 @@
-"""The shapes that layers give, noted while the steps of a task are traced for the first time."""
+"""The calls of layers, and the shapes that they give, noted while the steps of a task are traced."""
 
 import contextlib
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -12,13 +12,16 @@ _SHAPES: "weakref.WeakKeyDictionary[keras.layers.Layer, Any]" = weakref.WeakKeyD
 
 
 @contextlib.contextmanager
-def noting_shapes() -> Iterator[None]:
-    """Notes the shape of what each layer returns that is called in the `with` block; of several calls, the last."""
+def watching_calls(
+    note: Callable[[keras.layers.Layer, Any], None], enter: Callable[[keras.layers.Layer], Any] = lambda layer: None
+) -> Iterator[None]:
+    """Calls `enter(layer)` before and `note(layer, outputs)` after every call of a layer in the `with` block."""
     original = keras.layers.Layer.__call__
 
     def call(layer, *args, **kwargs):
+        enter(layer)
         outputs = original(layer, *args, **kwargs)
-        _SHAPES[layer] = outputs if outputs is None else tf.nest.map_structure(_shape, outputs)
+        note(layer, outputs)
         return outputs
 
     setattr(keras.layers.Layer, "__call__", call)  # noqa: B010
@@ -26,6 +29,15 @@ def noting_shapes() -> Iterator[None]:
         yield
     finally:
         setattr(keras.layers.Layer, "__call__", original)  # noqa: B010
+
+
+def noting_shapes() -> contextlib.AbstractContextManager[None]:
+    """Notes the shape of what each layer returns that is called in the `with` block; of several calls, the last."""
+    return watching_calls(_note)
+
+
+def _note(layer: keras.layers.Layer, outputs: Any) -> None:
+    _SHAPES[layer] = outputs if outputs is None else tf.nest.map_structure(_shape, outputs)
 
 
 def _shape(value: Any) -> str:

@@ -4,8 +4,12 @@ import math
 import weakref
 from typing import Any, NamedTuple
 
+import tensorflow as tf
+
+from lightkeras.data.addressing import address_spec
 from lightkeras.profiling.flops import Flops, count_flops
 from lightkeras.profiling.memory import estimate_memory
+from lightkeras.utils import internals
 from lightkeras.utils.messages import logger
 
 _COSTS: "weakref.WeakKeyDictionary[Any, UpdateCost]" = weakref.WeakKeyDictionary()
@@ -30,6 +34,20 @@ def cost_of_update(loop: Any) -> UpdateCost | None:
     if loop.graph not in _COSTS:
         _COSTS[loop.graph] = _read(loop.graph)
     return _COSTS[loop.graph]
+
+
+def count_batch(loop: Any, batch: Any) -> Flops:
+    """Counts the operations of an update on a batch of these shapes, where those of batches differ.
+
+    It traces the update anew, which takes as long as the first call did. Of several replicas, one takes the batch.
+
+    Args:
+        loop: The `Loop` of a built task.
+        batch: A batch, or the specs of one.
+    """
+    specs = tf.nest.map_structure(lambda one: tf.TensorSpec(one.shape, one.dtype), batch)
+    with internals.dropping_custom_gradients():
+        return count_flops(loop.trace_step(specs, address_spec(tf.nest.flatten(specs)[0].shape[0])))
 
 
 def _read(graph: Any) -> UpdateCost:

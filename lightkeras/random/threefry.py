@@ -8,6 +8,10 @@ _PARITY = 0x1BD11BDA
 Words = tuple[tf.Tensor, tf.Tensor]
 
 
+_WORD = tf.TensorSpec(None, tf.uint32)
+
+
+@tf.function(input_signature=((_WORD, _WORD), (_WORD, _WORD)), autograph=False)  # traced once in a process
 def threefry(key: Words, counter: Words) -> Words:
     """Threefry-2x32 of 20 rounds: two uint32 words from a key and a counter of two uint32 words each.
 

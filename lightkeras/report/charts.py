@@ -9,6 +9,8 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from lightkeras.utils.formats import show
+
 COLUMNS = 600  # of a plot, at least its width in pixels on most screens
 HEIGHT = 220  # pixels of a plot
 LABEL = 17  # pixels between two labels at the right end
@@ -79,17 +81,6 @@ class Chart:
         """Characters of the longest label at the right end, with and without its value."""
         with_value = max(len(line.label) + len(line.value) + 1 for line in self.lines)
         return with_value, max(len(line.label) or len(line.value) for line in self.lines)
-
-
-def show(value: float | None) -> str:
-    """Writes a number with four digits, as people read it."""
-    if value is None:
-        return ""
-    if not math.isfinite(value):
-        return {math.inf: "infinite", -math.inf: "-infinite"}.get(value, "not a number")
-    if value == int(value) and abs(value) < 1e9:
-        return f"{int(value):,}"
-    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def thin(xs: Sequence[float], ys: Sequence[float], low: float, high: float) -> list[tuple[float, float]]:

@@ -4,11 +4,11 @@ import string
 from collections.abc import Sequence
 
 from lightkeras.report.blocks import Section, Table
-from lightkeras.report.charts import show
 from lightkeras.report.curves import comparing_charts
-from lightkeras.report.record import RunRecord, duration
+from lightkeras.report.record import RunRecord
 from lightkeras.report.run_page import headline
 from lightkeras.report.samples import sample_sections
+from lightkeras.utils.formats import clock, show
 
 OWN = ("trainer.default_root_dir",)  # differs without a meaning
 
@@ -51,5 +51,5 @@ def _results(records: Sequence[RunRecord], labels: Sequence[str]) -> Table:
         best = [record.rows.best(name, mode) for record in records]
         rows.append([f"best {name}", *(show(found[1]) if found else "" for found in best)])
     times = [sum(one.last["time"] - one.event["time"] for one in record.starts) for record in records]
-    rows.append(["time", *(duration(seconds) if seconds else "" for seconds in times)])
+    rows.append(["time", *(clock(seconds) if seconds else "" for seconds in times)])
     return Table(["", *labels], rows)

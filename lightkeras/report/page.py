@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import jinja2
 
 from lightkeras.report.blocks import MAX_TEXT, Section
-from lightkeras.report.charts import show
 from lightkeras.report.comparison import comparison_sections, labels_of
 from lightkeras.report.record import CONFIG, METRICS, RunRecord
 from lightkeras.report.run_page import headline, run_sections
@@ -21,6 +20,7 @@ from lightkeras.report.search_page import SEARCH, TRIALS, SearchRecord, search_h
 from lightkeras.runs.timeline import TIMELINE
 from lightkeras.utils.checks import require
 from lightkeras.utils.files import write_text
+from lightkeras.utils.formats import show
 from lightkeras.utils.paths import Folder
 
 REPORT = "report.html"  # in the folder of a run or a search

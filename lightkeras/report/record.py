@@ -15,6 +15,7 @@ from lightkeras.report.files import names_of, read_bytes, read_text
 from lightkeras.report.rows import Rows, parse_rows
 from lightkeras.runs import timeline
 from lightkeras.runs.lock import LOCK
+from lightkeras.runs.options import flatten_options
 from lightkeras.utils.paths import Folder
 
 CONFIG, METRICS, SECTIONS = "config.yaml", "metrics.csv", "sections.json"
@@ -67,7 +68,7 @@ class RunRecord:
     @functools.cached_property
     def options(self) -> dict[str, Any]:
         """Every argument by its full name: "task.units"."""
-        return dict(_flatten(self.config))
+        return dict(flatten_options(self.config))
 
     @functools.cached_property
     def rows(self) -> Rows:
@@ -77,12 +78,7 @@ class RunRecord:
     @functools.cached_property
     def starts(self) -> list[Start]:
         """The processes of the run, in order; none of a run of an earlier version."""
-        found: list[list[dict[str, Any]]] = []
-        for event in timeline.parse(read_text(self.folder, timeline.TIMELINE) or ""):
-            if event["event"] == "start":
-                found.append([event])
-            elif found:
-                found[-1].append(event)
+        found = timeline.split_processes(self.events)
         return [Start(e[0], e[-1], e[-1].get("why") if e[-1]["event"] == "end" else None) for e in found]
 
     @functools.cached_property
@@ -142,17 +138,6 @@ class RunRecord:
         return "killed" if self.starts else "ended"
 
 
-def _flatten(value: Any, name: str = "") -> Any:
-    if isinstance(value, dict) and value:
-        for key, item in value.items():
-            if key == "init_args":
-                yield from _flatten(item, name)
-            else:
-                yield from _flatten(item, f"{name}.{key}" if name else str(key))
-    else:
-        yield name, value
-
-
 def _is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
@@ -166,12 +151,3 @@ def _is_alive(process: int) -> bool:
 def clock_time(seconds: float) -> str:
     """The local time of a time in seconds since the epoch: `2026-11-23 12:00:00`."""
     return datetime.datetime.fromtimestamp(seconds).isoformat(" ", "seconds")
-
-
-def duration(seconds: float) -> str:
-    """`1 h 02 min`, `3 min 20 s` or `4.2 s`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:,} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -8,10 +8,11 @@ from typing import Any
 import yaml
 
 from lightkeras.report.blocks import Curve, Section, Table, Text
-from lightkeras.report.charts import show
 from lightkeras.report.curves import metric_charts, metrics_chart
-from lightkeras.report.record import RunRecord, Start, clock_time, duration
+from lightkeras.report.record import RunRecord, clock_time
 from lightkeras.report.samples import sample_sections
+from lightkeras.runs.timeline import summarize
+from lightkeras.utils.formats import clock, show
 
 MAX_TOKENS = 2000  # characters of a value of the data's state
 
@@ -59,7 +60,7 @@ def headline(record: RunRecord) -> str:
     epochs = f"{rows.step:,} updates in {rows.epoch + 1:,} epoch{'s' if rows.epoch else ''}"
     text = f"{_result(record)}; {epochs}"
     seconds = [start.last["time"] - start.event["time"] for start in record.starts]
-    return f"{text}, {duration(sum(seconds))}." if seconds else f"{text}."
+    return f"{text}, {clock(sum(seconds))}." if seconds else f"{text}."
 
 
 def _result(record: RunRecord) -> str:
@@ -99,20 +100,15 @@ def _resolve(section: Section, record: RunRecord) -> Section:
 def _time_sections(record: RunRecord) -> list[Section]:
     if not record.starts:
         return []
-    return [Section("Time", [*_shares(record.starts), _time_line(record), _starts(record)])]
+    return [Section("Time", [*_shares(record), _time_line(record), _starts(record)])]
 
 
-def _shares(starts: list[Start]) -> list[Shares]:
-    """Where the time went, over all processes."""
-    spent: dict[str, float] = {}
-    for start in starts:
-        others = dict(start.last.get("seconds") or {})
-        elapsed = start.last.get("elapsed") or 0.0
-        training = max(0.0, elapsed - sum(others.values()))
-        for name, seconds in {"training": training, **others}.items():
-            spent[name] = spent.get(name, 0.0) + seconds
+def _shares(record: RunRecord) -> list[Shares]:
+    """What the time went into, over all processes."""
+    found = summarize(record.events)
+    spent = found["seconds"] if found else {}
     total = sum(spent.values())
-    parts = [Share(name, duration(s), round(100 * s / total, 1)) for name, s in spent.items() if total and s > 0]
+    parts = [Share(name, clock(s), round(100 * s / total, 1)) for name, s in spent.items() if total and s > 0]
     return [Shares(sorted(parts, key=lambda part: -part.percent), "Where the time went")] if parts else []
 
 
@@ -124,11 +120,9 @@ def _time_line(record: RunRecord) -> TimeLine:
     for start in starts:
         begins, ends = start.event["time"], start.last["time"]
         if begins > before:
-            spans.append(
-                Span(100 * (begins - before) / whole, "paused", f"not running for {duration(begins - before)}")
-            )
+            spans.append(Span(100 * (begins - before) / whole, "paused", f"not running for {clock(begins - before)}"))
         steps = f"updates {start.event['step']:,} to {start.last['step']:,}"
-        spans.append(Span(100 * (ends - begins) / whole, "ran", f"{steps}, {duration(ends - begins)}"))
+        spans.append(Span(100 * (ends - begins) / whole, "ran", f"{steps}, {clock(ends - begins)}"))
         before = max(before, ends)
     return TimeLine(spans, clock_time(first), clock_time(last))
 
@@ -139,7 +133,7 @@ def _starts(record: RunRecord) -> Table:
     for start in record.starts:
         running = start is record.starts[-1] and record.holder is not None
         how = start.ended or ("running" if running else "killed")
-        took = duration(start.last["time"] - start.event["time"])
+        took = clock(start.last["time"] - start.event["time"])
         rows.append([clock_time(start.event["time"]), start.event["step"], start.last["step"], took, how])
     return Table(columns, rows, "Starts of the run")
 

@@ -8,9 +8,9 @@ from typing import Any
 import yaml
 
 from lightkeras.report.blocks import Section, Table, Text
-from lightkeras.report.charts import Chart, Line, draw, show
+from lightkeras.report.charts import Chart, Line, draw
 from lightkeras.report.files import names_of, read_text
-from lightkeras.report.record import duration
+from lightkeras.utils.formats import clock, show
 from lightkeras.utils.paths import Folder
 
 SEARCH, TRIALS, BEST = "search.yaml", "trials.csv", "best_config.yaml"
@@ -91,7 +91,7 @@ def search_headline(record: SearchRecord) -> str:
         return "No trial is completed yet."
     score, row = record.ranked[0]
     seconds = sum(_number(one.get("seconds")) or 0.0 for one in record.trials)
-    return f"Best {record.objective} {show(score)}, of trial {row['trial']}; {duration(seconds)} of training."
+    return f"Best {record.objective} {show(score)}, of trial {row['trial']}; {clock(seconds)} of training."
 
 
 def search_sections(record: SearchRecord) -> list[Section]:
@@ -132,7 +132,7 @@ def _trials(record: SearchRecord) -> Table:
     for score, row in record.ranked[:MAX_TRIALS]:
         seconds = _number(row.get("seconds"))
         values = [_short(row[name]) for name in record.arguments]
-        rows.append([row["trial"], show(score), *values, _short(row.get("epochs", "")), seconds and duration(seconds)])
+        rows.append([row["trial"], show(score), *values, _short(row.get("epochs", "")), seconds and clock(seconds)])
     return Table(columns, rows, f"{len(rows)} of {len(record.trials)} trials: the completed ones, the best first")
 
 

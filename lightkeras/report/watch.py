@@ -6,7 +6,6 @@ that have changed.
 """
 
 import functools
-import ipaddress
 import json
 import os
 import secrets
@@ -17,10 +16,10 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from lightkeras.report.page import Page, make_page, require_folder
-from lightkeras.utils.checks import lightkeras_error, require
+from lightkeras.utils.checks import require
+from lightkeras.utils.serving import KnownHosts, address_error, url_of
 
 SHARE = 0.05  # of one processor that making the page may take
 POLICY = (
@@ -66,24 +65,8 @@ class Server(ThreadingHTTPServer):
         self.live = live
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
-        self.names = {"localhost", socket.gethostname().lower(), address[0].lower()}
+        self.known = KnownHosts(address[0])
         super().__init__(address, Handler)
-
-    def is_known(self, host: str) -> bool:
-        """Returns whether a request's Host names this machine: a page elsewhere may rebind a name of its own to it."""
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:
-            return False
-        return name in self.names or _is_address(name)
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -96,7 +79,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answers a request."""
-        if not self.server.is_known(self.headers.get("Host", "")):
+        if self.headers.get("Host", "") not in self.server.known:
             self._send(HTTPStatus.MISDIRECTED_REQUEST, "text/plain", "Unknown Host: use the address that is printed.")
             return
         page, path = self.server.live.page(), self.path.partition("?")[0]
@@ -145,18 +128,14 @@ def make_server(folder: Path, host: str, port: int) -> Server:
     try:
         return Server((host, port), LivePage(folder))
     except OSError as error:
-        raise lightkeras_error(OSError)(
-            f"Expected {host}:{port} to be free for the live page. Received: {error.strerror or error}. "
-            "Choose another one with --port; --port 0 takes any free one"
-        ) from error
+        raise address_error(host, port, "live page", error) from error
 
 
 def watch(folder: Path, host: str, port: int) -> None:
     """Serves the live page of `folder` until Ctrl-C, at the lowest priority, so that a training goes before."""
     with make_server(folder, host, port) as server:
         os.nice(19)
-        shown = f"[{host}]" if ":" in host else host
-        print(f"Watching {folder}: http://{shown}:{server.server_address[1]}/  (Ctrl-C ends)", flush=True)
+        print(f"Watching {folder}: {url_of(host, server.server_address[1])}  (Ctrl-C ends)", flush=True)
         try:
             server.serve_forever()
         except KeyboardInterrupt:

@@ -1,12 +1,10 @@
 """Run: what callbacks know of the run they are in."""
 
-import contextlib
 import dataclasses
 import time
-from collections import defaultdict
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
+from lightkeras.runs.timeline import KINDS
 from lightkeras.utils.checks import lightkeras_error
 from lightkeras.utils.messages import logger
 from lightkeras.utils.paths import Folder
@@ -36,7 +34,7 @@ class Run:
         stopped_by: Class name of the callback that ended training for good (early stopping); None if none has.
         reason: Why a callback ended training, in words; None if none has.
         began: When this process began the run, in seconds since the epoch.
-        seconds: Seconds that this process has spent on each activity beside training: see `timed`.
+        seconds: Seconds of this process by kind, see `runs.timeline`: `Goodput` adds them up.
     """
 
     steps_per_epoch: int
@@ -51,16 +49,7 @@ class Run:
     stopped_by: str | None = None
     reason: str | None = None
     began: float = dataclasses.field(default_factory=time.time)
-    seconds: defaultdict[str, float] = dataclasses.field(default_factory=lambda: defaultdict(float))
-
-    @contextlib.contextmanager
-    def timed(self, activity: str) -> Iterator[None]:
-        """Adds the seconds that the `with` block takes to those of `activity`."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[activity] += time.perf_counter() - began
+    seconds: dict[str, float] = dataclasses.field(default_factory=lambda: dict.fromkeys(KINDS, 0.0))
 
     def checkpoint_name(self, step: int) -> str:
         """Names the checkpoint of update `step`."""
@@ -72,8 +61,7 @@ class Run:
             raise lightkeras_error(RuntimeError)(
                 "Expected a training run with a folder to save a checkpoint. Received: no training run"
             )
-        with self.timed("checkpoints"):
-            return self.saver.save(self, keep, wait, folder)
+        return self.saver.save(self, keep, wait, folder)
 
     def is_over(self, task: "TaskModule", stopped_by: str | None) -> bool:
         """Says so if there is nothing to do: all updates are made, or the callback `stopped_by` ended it for good."""

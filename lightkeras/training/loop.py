@@ -235,6 +235,15 @@ class Loop:
         self.calls.run(make_steps)
         return made
 
+    def trace_step(self, batch: Any, addresses: tf.TensorSpec) -> Any:
+        """Returns the graph of the step on one replica, traced anew for a batch of these specs; runs nothing."""
+
+        def step(batch, addresses):
+            with keyed_draws(addresses, self._seed, self.stage):
+                return self._step(batch)
+
+        return tf.function(step, autograph=False).get_concrete_function(batch, addresses).graph
+
     def _make(self, jit_compile: bool) -> Callable:
         """Makes `run(opened, count, update, carried)`, which returns what is carried on."""
         whole = jit_compile and self.source.compiles_whole_loop

@@ -174,14 +174,18 @@ def _add_up(function, indices):
 def _add_up_in_graph(function, count: int):
     """Computes `function(0) + ... + function(count - 1)` by a loop in the graph."""
     states = step_states()
-    shapes = (
-        tf.function(function, autograph=False).get_concrete_function(tf.TensorSpec((), tf.int32)).structured_outputs
-    )
+
+    def on_part(index, states):
+        set_step_states(states)
+        return function(index), step_states()
+
+    like = [tf.TensorSpec(state.shape, state.dtype) for state in states]
+    traced = tf.function(on_part, autograph=False).get_concrete_function(tf.TensorSpec((), tf.int32), like)
+    set_step_states(states)
 
     def body(index, total, states):
-        set_step_states(states)
-        total = [tf.add(*pair) for pair in zip(total, _known(function(index)), strict=True)]
-        return index + 1, total, step_states()
+        part, states = traced(index, states)
+        return index + 1, [tf.add(*pair) for pair in zip(total, _known(part), strict=True)], states
 
     def add_up(known):
         start = (0, [tf.zeros(like.shape, like.dtype) for like in known], states)
@@ -189,7 +193,7 @@ def _add_up_in_graph(function, count: int):
         set_step_states(after)
         return total
 
-    return _on_known(add_up, shapes)
+    return _on_known(add_up, traced.structured_outputs[0])
 
 
 def differentiate(

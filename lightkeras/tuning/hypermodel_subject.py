@@ -1,7 +1,6 @@
 """The models of KerasTuner's HyperModel as what a search trains."""
 
 import functools
-import importlib
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -55,7 +54,7 @@ class HyperModelSubject:
         trust: Packages that processes of the search trust.
     """
 
-    task_group, monitor, command = HYPERMODEL, ("val_loss", "min"), ("", "")
+    task_group, monitor = HYPERMODEL, ("val_loss", "min")
 
     def __init__(self, given: Any, load: Callable | None = None, trust: Iterable[str] = ()):
         self.hypermodel = hypermodels.as_hypermodel(given)
@@ -64,6 +63,7 @@ class HyperModelSubject:
         self.title = getattr(given, "__name__", type(given).__name__)
         self.groups = {"trainer": Trainer}
         self._data: dict[str, Any] = {}
+        self.command = f"{_find_path(given) or self.title} ", ""
 
     @property
     def paths(self) -> dict[str, str | None]:
@@ -116,7 +116,7 @@ class HyperModelSubject:
 
     def command_config(self, config: dict[str, Any]) -> dict[str, Any]:
         """Returns the best configuration: the values of the hyperparameters, and the rest."""
-        return {**self.written(config), HP: config[HP]["values"]}
+        return {"trainer": config["trainer"], DATA: self.paths[DATA], HP: config[HP]["values"]}
 
     def prepare(self, config: dict[str, Any]) -> PreparedHyperModel:
         """See `TaskSubject`."""
@@ -128,12 +128,6 @@ class HyperModelSubject:
     def load(self, folder: Path, config: dict[str, Any]) -> keras.Model:
         """Returns the model of the newest run in a trial's folder, with its best weights."""
         return load_model(self, folder, config)
-
-
-def import_named(path: str) -> Any:
-    """Returns the object of "package.module:name"."""
-    module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)
 
 
 def _find_path(value: Any) -> str | None:

@@ -174,5 +174,5 @@ def find_metric_names(job: dict, trust: Iterable[str] = (), subject: Any = None)
     recorder = _NamesRecorder()
     objects.trainer.callbacks.append(recorder)
     objects.fit()
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)  # the trial that follows collects garbage
     return recorder.names

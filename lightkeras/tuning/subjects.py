@@ -12,11 +12,18 @@ import keras
 
 from lightkeras.configuration import Configuration, RaisingParser, parsed_values, record_callbacks, to_written
 from lightkeras.keras_models.accept import as_task
-from lightkeras.keras_models.functions import build_model, find_function, fit_keywords, function_path, load_data_of
+from lightkeras.keras_models.functions import (
+    build_model,
+    find_function,
+    find_named,
+    fit_keywords,
+    function_path,
+    load_data_of,
+)
 from lightkeras.runs.folder import task_name
 from lightkeras.task import TaskModule
 from lightkeras.trainer import Trainer
-from lightkeras.tuning.hypermodel_subject import HP, HYPERMODEL, HyperModelSubject, import_named
+from lightkeras.tuning.hypermodel_subject import HP, HYPERMODEL, HyperModelSubject
 from lightkeras.tuning.hypermodels import is_hypermodel
 from lightkeras.tuning.trained import load_model, require_run
 from lightkeras.utils.checks import require
@@ -205,7 +212,7 @@ def _read_hypermodel(written: dict[str, Any], trust: Iterable[str]) -> HyperMode
     require(all(paths), "the HyperModel and the data of the search", expected, paths)
     for path in paths:
         _require_named(path, trust)
-    return HyperModelSubject(import_named(paths[0]), import_named(paths[1]), trust)
+    return HyperModelSubject(find_named(paths[0]), find_named(paths[1]), trust)
 
 
 def _require_named(path: str, trust: Iterable[str]) -> None:

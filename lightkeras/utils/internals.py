@@ -105,6 +105,11 @@ class SynchronousCallbackList(keras.callbacks.CallbackList):
             model.history = self._history
 
 
+def profiles(callback: keras.callbacks.TensorBoard) -> bool:
+    """Returns whether the callback profiles batches."""
+    return callback._should_trace
+
+
 def save_backup(callback: keras.callbacks.BackupAndRestore) -> None:
     """Saves Keras' own backup now."""
     callback._save_model()
@@ -243,11 +248,8 @@ def used_variables(graph: Any) -> list[tf.Variable]:
 
 def operations(graph: Any) -> list[Any]:
     """Returns the operations of a graph and of the graphs of functions, loops and branches within it."""
-    found = list(graph.get_operations())
-    for inner in graph._functions.values():
-        inner_graph = getattr(inner, "graph", None)
-        found += operations(inner_graph) if inner_graph is not None else []
-    return found
+    graphs = [getattr(one, "graph", None) for one in graph._functions.values()]
+    return [*graph.get_operations(), *(one for inner in graphs if inner is not None for one in operations(inner))]
 
 
 def called_graphs(operation: Any, attribute: str) -> list[Any]:
@@ -260,8 +262,7 @@ def called_graphs(operation: Any, attribute: str) -> list[Any]:
 
 def placeholders(spec: Any) -> Any:
     """Creates a batch of symbolic tensors, ragged and sparse ones too, in a `scratch_graph`."""
-    flat = tf.nest.flatten(spec, expand_composites=True)
-    parts = [None if one is None else placeholder(one) for one in flat]
+    parts = [one and placeholder(one) for one in tf.nest.flatten(spec, expand_composites=True)]
     return tf.nest.pack_sequence_as(spec, parts, expand_composites=True)
 
 
@@ -301,8 +302,8 @@ def input_context(strategy: tf.distribute.Strategy) -> tf.distribute.InputContex
 
 def expand_slurm_hosts(nodes: str, tasks_per_node: str) -> list[tuple[str, int]]:
     """Expands Slurm's short forms: `"n[1-2]", "2(x2)"` to `[("n1", 2), ("n2", 2)]`."""
-    hosts = slurm_cluster_resolver.expand_hostlist(nodes)
-    return list(zip(hosts, slurm_cluster_resolver.expand_tasks_per_node(tasks_per_node), strict=True))
+    read = slurm_cluster_resolver
+    return list(zip(read.expand_hostlist(nodes), read.expand_tasks_per_node(tasks_per_node), strict=True))
 
 
 def shuffles(dataset: tf.data.Dataset) -> list[tuple[bool, bool]]:
@@ -352,7 +353,7 @@ def set_bayesian_state(oracle: Any, state: dict) -> None:
 def grid_state(oracle: Any) -> dict:
     """Returns the order of a grid oracle's trials, as JSON."""
     ordered = oracle._ordered_ids
-    following = [[index, ordered._next_index[index]] for index in list(ordered._next_index)]
+    following = [[index, ordered._next_index[index]] for index in [*ordered._next_index]]
     order = {"memory": ordered._memory, "next": following, "last": ordered._last_index}
     return {"order": order, "populate_next": oracle._populate_next}
 

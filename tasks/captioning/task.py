@@ -12,7 +12,7 @@ import tensorflow as tf
 from PIL import Image
 
 import lightkeras as lk
-from tasks.captioning import figures, report
+from tasks.captioning import demo, figures, report
 from tasks.captioning.data import CaptionData
 from tasks.captioning.export import endpoints
 from tasks.captioning.model import Captioner, uncovered
@@ -192,6 +192,10 @@ class Captioning(lk.TaskModule):
     def exports(self):
         """Returns the endpoints of an export: see `tasks/captioning/export.py`."""
         return endpoints(self)
+
+    def demo(self):
+        """Returns the page of `lightkeras demo`: see `tasks/captioning/demo.py`."""
+        return demo.page(self)
 
     # ---- evaluating and showing
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 import lightkeras as lk
-from tasks.dcgan import figures, report
+from tasks.dcgan import demo, figures, report
 from tasks.dcgan.data import MNISTData
 from tasks.dcgan.export import endpoints
 from tasks.dcgan.model import Discriminator, Generator
@@ -159,25 +159,23 @@ class DCGAN(lk.TaskModule):
         return lk.random.normal(batch, self.hparams.noise_dim)
 
     def adversarial_losses(self, batch, training):
-        """Sums of both losses and both accuracies, from one forward pass of each network."""
+        """Both losses and both accuracies of every image, from one forward pass of each network."""
         weight = batch["weight"]
         images = self.generator(self.noise(batch), weight, training=training)
         real = self.discriminator(batch["image"], training=training)  # (batch,)
         fake = self.discriminator(images, training=training)  # (batch,)
         discriminator, generator = LOSSES[self.hparams.loss](real, fake, self.hparams.label_smoothing)
-        values = {
+        return {
             "generator_loss": generator,
             "discriminator_loss": discriminator,
             "real_accuracy": tf.cast(real > 0, tf.float32),
             "fake_accuracy": tf.cast(fake < 0, tf.float32),
         }
-        examples = tf.reduce_sum(weight)
-        return {name: (tf.reduce_sum(value * weight), examples) for name, value in values.items()}
 
     def discriminator_losses(self, batch, training):
         """The discriminator's part of `adversarial_losses`."""
-        sums = self.adversarial_losses(batch, training)
-        return {name: sums[name] for name in sums if name != "generator_loss"}
+        values = self.adversarial_losses(batch, training)
+        return {name: values[name] for name in values if name != "generator_loss"}
 
     def generator_losses(self, batch, training):
         """The generator's part of `adversarial_losses`."""
@@ -193,7 +191,7 @@ class DCGAN(lk.TaskModule):
             seed: The same seed gives the same images, whatever `n` is.
         """
         lk.utils.require_int("n", n)
-        return self._images(self._seeded_noise(n, seed))
+        return self.images_of(self.seeded_noise(n, seed))
 
     def interpolate(self, n: int = 8, seed: int = 0) -> np.ndarray:
         """Generates a series of images from one to another, both included: uint8 (n, size, size, channels).
@@ -201,10 +199,15 @@ class DCGAN(lk.TaskModule):
         The noise moves at a constant speed on a sphere (White 2016): on a straight line it would become too short.
         """
         lk.utils.require_int("n", n, minimum=2)
-        first, last = self._seeded_noise(2, seed)
-        return self._images(slerp(first, last, np.linspace(0.0, 1.0, n)))
+        first, last = self.seeded_noise(2, seed)
+        return self.between(first, last, np.linspace(0.0, 1.0, n))
 
-    def _seeded_noise(self, n: int, seed: int) -> np.ndarray:
+    def between(self, first: np.ndarray, last: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """Generates images on the way from one noise, (noise_dim,), to another, at the shares `at` (n,) of it."""
+        return self.images_of(slerp(first, last, at))
+
+    def seeded_noise(self, n: int, seed: int) -> np.ndarray:
+        """Draws the noise of the `n` images of `generate`: float32 (n, noise_dim)."""
         lk.utils.require_int("seed", seed, minimum=0)
         lk.utils.require(seed < 2**32, "seed", "below 2**32", seed)
         keys = np.stack([np.arange(n), np.full(n, seed)], axis=1)
@@ -214,7 +217,8 @@ class DCGAN(lk.TaskModule):
         """Returns the noise of generated images, (rows, noise_dim), by number and seed: int64 (rows, 2)."""
         return lk.random.normal(keys, self.hparams.noise_dim, stream=GENERATING)
 
-    def _images(self, noise: np.ndarray) -> np.ndarray:
+    def images_of(self, noise: np.ndarray) -> np.ndarray:
+        """Generates the images of noise, float32 (n, noise_dim): uint8 (n, size, size, channels)."""
         parts = [self._to_images(noise[i : i + ROWS]).numpy() for i in range(0, len(noise), ROWS)]
         return np.concatenate(parts)
 
@@ -230,6 +234,10 @@ class DCGAN(lk.TaskModule):
     def exports(self):
         """Returns the endpoints of an export: see `tasks/dcgan/export.py`."""
         return endpoints(self)
+
+    def demo(self):
+        """Returns the page of `lightkeras demo`: see `tasks/dcgan/demo.py`."""
+        return demo.page(self)
 
     def report_sections(self):
         """Returns the figures of the GAN's health for the run's report."""

@@ -1,19 +1,22 @@
 """Character-level text generation."""
 
 import functools
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 import lightkeras as lk
-from tasks.text_generation import report
+from tasks.text_generation import demo, report
 from tasks.text_generation.data import TextData
 from tasks.text_generation.export import endpoints
 from tasks.text_generation.model import CELLS, CharacterRNN
 
 MIN_CAPACITY = 512  # characters; shorter texts are written by the same compiled function
+PART = 24  # characters that `generate_parts` adds at once
 
 
 class TextGeneration(lk.TaskModule):
@@ -134,20 +137,49 @@ class TextGeneration(lk.TaskModule):
             ValueError: The prompt is empty or has characters that the vocabulary lacks (they are named), or an
                 argument is out of its range.
         """
-        lk.utils.require(len(prompt) > 0, "prompt", "at least one character", prompt)
-        lk.utils.require_int("length", length)
         lk.utils.require_int("num_samples", num_samples)
+        draw = self._draw(length, temperature, top_k, top_p, seed)
+        last, states = self._read_prompt(prompt, num_samples)
+        more = self._write(last, states, tf.constant(length), **draw,
+                           capacity=max(MIN_CAPACITY, 1 << (length - 1).bit_length()))  # fmt: skip
+        return [prompt + self.vocabulary.decode(row) for row in more.numpy()[:, :length]]
+
+    def generate_parts(
+        self,
+        prompt: str = "\n",
+        length: int = 500,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+    ) -> Iterator[str]:
+        """Yields the text of `generate` as it grows: the prompt and a multiple of `PART` more characters, then all."""
+        draw = self._draw(length, temperature, top_k, top_p, seed)
+        last, states = self._read_prompt(prompt, 1)
+        last, text = last[:, 0], prompt
+        for first in range(0, length, PART):
+            count = min(PART, length - first)
+            ids, last, states = self._write_part(last, states, tf.constant(first), tf.constant(count), **draw)
+            text += self.vocabulary.decode(ids.numpy()[0, :count])
+            yield text
+
+    def _draw(self, length: int, temperature: float, top_k: int | None, top_p: float | None, seed: int) -> dict:
+        """Checks the options of a text, and returns those of the sampler as the compiled functions take them."""
+        lk.utils.require_int("length", length)
         lk.utils.require_int("seed", seed, minimum=0)
         lk.decoding.check_sampling(temperature, top_k, top_p, len(self.vocabulary))
-        ids = np.tile(self.vocabulary.encode(prompt), (num_samples, 1))  # (samples, time)
-        states = self._read(ids[:, :-1]) if len(prompt) > 1 else self.network.initial_states(num_samples)
-        with_top_p = None if top_p is None else tf.constant(top_p, tf.float32)
-        more = self._write(
-            ids[:, -1:], states, tf.constant(length), tf.constant(temperature, tf.float32), top_k, with_top_p,
-            tf.constant((seed & 0x7FFFFFFF, seed >> 31), tf.int32),
-            capacity=max(MIN_CAPACITY, 1 << (length - 1).bit_length()),
-        )  # fmt: skip
-        return [prompt + self.vocabulary.decode(row) for row in more.numpy()[:, :length]]
+        return {
+            "temperature": tf.constant(temperature, tf.float32),
+            "top_k": top_k,
+            "top_p": None if top_p is None else tf.constant(top_p, tf.float32),
+            "seed": tf.constant((seed & 0x7FFFFFFF, seed >> 31), tf.int32),
+        }
+
+    def _read_prompt(self, prompt: str, rows: int) -> tuple[np.ndarray, Any]:
+        """Reads a prompt, the same for each row: its last ids (rows, 1), and the states before them."""
+        lk.utils.require(len(prompt) > 0, "prompt", "at least one character", prompt)
+        ids = np.tile(self.vocabulary.encode(prompt), (rows, 1))  # (rows, time)
+        return ids[:, -1:], self._read(ids[:, :-1]) if len(prompt) > 1 else self.network.initial_states(rows)
 
     @functools.cached_property
     def _read(self):
@@ -169,9 +201,23 @@ class TextGeneration(lk.TaskModule):
 
         return tf.function(write, jit_compile=True, autograph=False)
 
+    @functools.cached_property
+    def _write_part(self):
+        """The compiled writing of a part (XLA): the id before, (1,), and states to ids (1, PART), the last, states."""
+
+        def write(last, states, first, count, **draw):
+            next_function = self.network.make_next_function()
+            return lk.decoding.continue_text(next_function, states, last, first, count, **draw, capacity=PART)
+
+        return tf.function(write, jit_compile=True, autograph=False)
+
     def exports(self):
         """Returns the endpoints of an export: see `tasks/text_generation/export.py`."""
         return endpoints(self)
+
+    def demo(self):
+        """Returns the page of `lightkeras demo`: see `tasks/text_generation/demo.py`."""
+        return demo.page(self)
 
     @property
     def first_prompt(self) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 import lightkeras as lk
-from tasks.translation import figures, report
+from tasks.translation import demo, figures, report
 from tasks.translation.data import TranslationData
 from tasks.translation.export import endpoints
 from tasks.translation.model import Translator
@@ -180,6 +180,10 @@ class Translation(lk.TaskModule):
     def exports(self):
         """Returns the endpoints of an export: see `tasks/translation/export.py`."""
         return endpoints(self)
+
+    def demo(self):
+        """Returns the page of `lightkeras demo`: see `tasks/translation/demo.py`."""
+        return demo.page(self)
 
     # ---- evaluating and showing
 

@@ -196,12 +196,12 @@ def test_operations_are_counted_by_hand():
     one = {"vocabulary": 5, "embedding": 2, "units": 3, "layers": 1, "batch": 1}
     assert flops.text(**one, cell="gru", time=1) == 3 * 2 * (2 * 9 + 3 * 9 + 3 * 5)
     assert flops.text(**{**one, "layers": 2}, cell="lstm", time=4) == 3 * 2 * 4 * (2 * 12 + 3 * 12 + 2 * 3 * 12 + 3 * 5)
-    text = flops.count_update("text", shapes.SIZES["full"]["text"])
+    text = flops.count_model("text", shapes.SIZES["full"]["text"])
     assert text == pytest.approx(154e9, rel=0.01)  # counted by others for the same network
-    few, many = (flops.count_update("translation", {**shapes.SIZES["tiny"]["translation"], "batch": n}) for n in (1, 7))
+    few, many = (flops.count_model("translation", {**shapes.SIZES["tiny"]["translation"], "batch": n}) for n in (1, 7))
     assert many == 7 * few
-    assert flops.count_update("captioning", shapes.SIZES["tiny"]["captioning"]) > 0
-    assert flops.count_update("dcgan", shapes.SIZES["full"]["dcgan"]) == pytest.approx(116e9, rel=0.1)
+    assert flops.count_model("captioning", shapes.SIZES["tiny"]["captioning"]) > 0
+    assert flops.count_model("dcgan", shapes.SIZES["full"]["dcgan"]) == pytest.approx(116e9, rel=0.1)
 
 
 def test_the_peak_is_that_of_the_card():

@@ -55,10 +55,11 @@ class Browser:
         sent = [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
         return [url for url in sent if not url.startswith("data:")]
 
-    def findings(self) -> list[str]:
-        """What axe-core finds serious, everything unfolded."""
+    def findings(self, reload: bool = True) -> list[str]:
+        """What axe-core finds serious, everything unfolded; without `reload` in the page as it is."""
         self.driver.execute_cdp_cmd("Page.setBypassCSP", {"enabled": True})
-        self.driver.refresh()
+        if reload:  # else a strict policy keeps axe-core out
+            self.driver.refresh()
         self.run("document.querySelectorAll('details').forEach(one => { one.open = true; })")
         self.run(AXE.read_text(encoding="utf-8"))
         found = self.driver.execute_async_script("const done = arguments[0]; axe.run().then(r => done(r.violations));")

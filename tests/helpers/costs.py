@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import json
+import math
 import os
 import resource
 import sys
@@ -13,6 +14,7 @@ import pytest
 from tensorflow.python.framework import ops
 
 METER: "pytest.StashKey[Meter]" = pytest.StashKey()
+GROWTH = 0.25  # GiB: a collection takes half a second, so not every training is worth one
 
 
 class Meter:
@@ -52,15 +54,27 @@ def costliest(path: str, count: int = 10) -> list[str]:
     return [head, *(f"{one['processor_seconds']:7.0f} s {one['file']}" for one in files[:count])]
 
 
-def free_memory() -> None:
-    """Collects what nothing refers to, and returns free memory to the system, where it can be told to.
+class Memory:
+    """Gives memory back."""
 
-    No function that was traced before may be differentiated afterwards.
-    """
-    _forget_custom_gradients()
-    gc.collect()
-    if sys.platform == "linux":
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    def __init__(self):
+        self._left = 0.0
+
+    def free(self) -> None:
+        """Collects what nothing refers to, once this process has grown by `GROWTH`; returns it where the system can.
+
+        No function that was traced before may be differentiated afterwards.
+        """
+        if (_status("VmRSS") or math.inf) < self._left + GROWTH:
+            return
+        _forget_custom_gradients()
+        gc.collect()
+        if sys.platform == "linux":
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+        self._left = _status("VmRSS") or 0.0
+
+
+MEMORY = Memory()
 
 
 def _forget_custom_gradients() -> None:

@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 
 from helpers.pages import ROOT, Command, blocks
+from lightkeras.cli import commands as cli_commands
 from lightkeras.cli.main import main as lightkeras
 from lightkeras.cli.registry import COMMANDS, benchmarks
+from lightkeras.cli.replays import make_parser
 from lightkeras.tuning import Tuner
 
 SHIPPED = ("text_generation", "dcgan", "translation", "captioning")
@@ -139,6 +141,12 @@ def run_lightkeras(words: list[str], command: Command, done: set[str]) -> None:
     if words[0] == "watch":
         assert Path(words[1]).is_dir(), command.text  # tests/lightkeras/report/test_live.py watches
         return
+    if words[0] == "replay" and words[2:] != ["--step", "311"]:
+        make_parser().parse_args(words[1:])  # tests/lightkeras/replaying/test_replay.py tries the options
+        return
+    if words[0] == "demo" and not command.marked:
+        make_page(words)
+        return
     if words[0] == "bench":
         parse_benchmark(*words[1:])  # tests/benchmarks/test_harness.py runs all of them
         return
@@ -161,6 +169,16 @@ def run_lightkeras(words: list[str], command: Command, done: set[str]) -> None:
     done.add(" ".join(words))
 
 
+def make_page(words: list[str]) -> None:
+    """Makes the page of a demo; tests/lightkeras/demo/test_demo.py serves those of all tasks."""
+    pages = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli_commands, "serve", lambda page, host, opened: pages.append(page))
+        patch.setattr(cli_commands, "import_gradio", lambda: None)
+        call(*words, *["--port", "0"])
+    assert len(pages) == 1
+
+
 def shortened(words: list[str]) -> list[str]:
     """The words and, after them, options with which the command takes a moment."""
     verb, name = words[:2]
@@ -174,6 +192,8 @@ def shortened(words: list[str]) -> list[str]:
             more += f" {DATA['text_generation']} {TASK['text_generation']}"
         elif "--trainer.max_epochs" in words:
             more += " --trainer.max_steps 2"
+    elif verb == "replay":
+        more = "--step 1"
     elif verb == "check":
         more += f" --data.source sample {TASK[name]}" if name in SHIPPED else ""
     elif verb in ("fit", "show", "tune", "find_lr", "find_batch_size"):

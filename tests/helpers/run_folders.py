@@ -60,7 +60,7 @@ def start(time: float, step: int = 0) -> dict:
 
 
 def progress(time: float, step: int) -> dict:
-    seconds = {"start, with tracing and compiling": 2.0, "validation": 3.0}
+    seconds = {"tracing": 2.0, "updates": 5.0, "validation": 3.0}
     return {"event": "progress", "time": time, "step": step, "seconds": seconds, "elapsed": 10.0,
             "speeds": {"steps_per_second": step / 10}}  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Run as one of several workers: leaves what it trained in files of its own."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -34,6 +35,9 @@ def main(out: str, root: str, *options: str) -> None:
 
     recorder = Recorder()
     callbacks = [recorder, Die()] if "die" in options and index == 1 else [recorder]
+    if importlib.util.find_spec("mlflow") and "die" not in options:
+        os.environ |= {"MLFLOW_TRACKING_URI": f"file:{root}/mlruns", "MLFLOW_ALLOW_FILE_STORE": "true"}
+        callbacks.append(lk.callbacks.MLflowLogger())
     trainer = lk.Trainer(
         max_steps=STEPS, gradient_clip_val=0.5, log_every_n_steps=1, default_root_dir=root, callbacks=callbacks,
         strategy="multi_worker" if "workers" in options else "auto", enable_model_summary=False,

@@ -400,7 +400,7 @@ def test_switches_of_what_is_written_and_shown(root, tmp_path, capsys):
     trainer, _, _ = fitted(root, max_steps=1, logger=False)
     assert {path.name for path in trainer.run_dir.iterdir()} == {"config.yaml", "checkpoints"}
     trainer, _, _ = fitted(root, max_steps=1, enable_checkpointing=False)
-    logs = {"config.yaml", "goodput.json", "metrics.csv", "tensorboard", "timeline.jsonl", "report.html"}
+    logs = {"config.yaml", "metrics.csv", "tensorboard", "timeline.jsonl", "report.html"}
     assert {path.name for path in trainer.run_dir.iterdir()} == logs
     assert capsys.readouterr().out == ""
     fitted(max_steps=1, enable_model_summary=True)

@@ -305,6 +305,26 @@ def test_metrics_csv_row_by_row(logged):
     assert [float(row["val_loss"]) for row in others] == pytest.approx([r["val_loss"] for r in validations], rel=1e-6)
 
 
+def test_a_resumed_metrics_csv_has_the_rows_of_the_checkpoint(tmp_path):
+    run, path = SimpleNamespace(folder=tmp_path, metric_names=["loss"]), tmp_path / "metrics.csv"
+    saved, resumed = lk.callbacks.CSVLogger(), lk.callbacks.CSVLogger()
+    saved.run = resumed.run = run
+    saved.on_train_begin()
+    for step in (1, 2):
+        saved.on_log({"epoch": 0, "step": step, "loss": 1 / step})
+    text, state = path.read_text(), saved.state_dict()
+    assert text == "epoch,step,loss\n0,1,1.0\n0,2,0.5\n"
+    saved.on_log({"epoch": 0, "step": 3, "loss": 0.1, "late": 1.0})
+    path.write_text(path.read_text() + "0,4,0.")  # killed as it wrote
+    resumed.on_train_begin()
+    assert resumed.state_dict() == {"rows": 3, "columns": ["epoch", "step", "loss", "late"]}
+    resumed.load_state_dict(state)
+    assert path.read_text() == text and resumed.state_dict() == state
+    path.write_text(text + "0,3")
+    resumed.load_state_dict(state)
+    assert path.read_text() == text
+
+
 def test_tensorboard_holds_the_same_values(logged):
     run, _, _ = logged
     rows, found = rows_of(run), scalars(run / "tensorboard")

@@ -56,7 +56,13 @@ def logged() -> dict[str, list]:
 
 @pytest.mark.parametrize(
     "pattern, autolog",
-    [(vae, "keras"), (conditional_gan, "keras"), (conditional_gan, "tensorflow"), (vae, "callback")],
+    [
+        (vae, "keras"),
+        (conditional_gan, "keras"),
+        (conditional_gan, "tensorflow"),
+        (vae, "tensorflow"),
+        (vae, "callback"),
+    ],
 )
 def test_mlflow_logs_what_it_logs_under_keras_fit(pattern, autolog):
     made = {"callbacks": lambda: [mlflow.keras.MlflowCallback()]} if autolog == "callback" else {}

@@ -168,3 +168,13 @@ def test_a_profiler_among_the_callbacks_replaces_the_trainers(tmp_path):
     trainer = quiet(tmp_path, callbacks=[Profiler("2-2")], max_steps=2, limit_val_batches=0)
     trainer.fit(Classifier(), PointsData())
     assert steps_of(trainer.run_dir / "profile") == [2]
+
+
+def test_two_profilers_are_refused_before_training(tmp_path):
+    theirs = keras.callbacks.TensorBoard(tmp_path / "theirs", profile_batch=(2, 3))
+    trainer = quiet(tmp_path / "runs", max_epochs=1, profiler="2-3", callbacks=[theirs])
+    with pytest.raises(
+        lk.utils.ArgumentError, match=r"Expected one profile in a run.*Received: profiler='2-3' and Tens"
+    ):
+        trainer.fit(task := Classifier(), PointsData())
+    assert task.global_step == 0

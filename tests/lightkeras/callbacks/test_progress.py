@@ -60,22 +60,6 @@ def fit(root=None, task=None, callbacks=(), data=None, **arguments):
 # ---- numbers, times, lines
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (1.5, "1.500"), (0.0123456, "0.01235"), (99.999, "100.0"), (999.96, "1,000"), (12345.6, "12,346"),
-        (0.0, "0.000"), (1.23e12, "1.23e+12"), (-2e-7, "-2e-07"), (float("nan"), "nan"), (float("-inf"), "-inf"),
-        (1234567, "1,234,567"),
-    ],
-)  # fmt: skip
-def test_numbers_are_as_long_as_they_need(value, text):
-    assert epoch_line.format_value(value) == text
-
-
-def test_clock():
-    assert [epoch_line.clock(s) for s in (0, 59.6, 61, 3600, 36_001)] == ["0:00", "1:00", "1:01", "1:00:00", "10:00:01"]
-
-
 def test_what_is_counted_is_the_speed():
     assert epoch_line.format_speed({"steps_per_second": 4.386, "images_per_second": 1403.0}) == "1,403 images/s"
     assert epoch_line.format_speed({"steps_per_second": 4.386}) == "4.386 steps/s"

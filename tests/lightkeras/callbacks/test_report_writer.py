@@ -3,6 +3,7 @@
 import json
 import logging
 import signal
+import time
 
 import keras
 import numpy as np
@@ -46,6 +47,7 @@ def test_a_run_that_was_interrupted_and_resumed(root, messages):
     trainer.fit(Shown(), PointsData())
     assert trainer.interrupted == signal.SIGINT and "interrupted by SIGINT" in read(trainer)
     assert "After epoch 1. A note." in read(trainer) and "3 updates" in read(trainer)
+    began = time.monotonic()
     quiet(root, max_epochs=2, **SETTING).fit(Shown(), PointsData(), ckpt_path="last")
     record = RunRecord(trainer.run_dir)
     assert [(one.event["step"], one.last["step"], one.ended) for one in record.starts] == [
@@ -54,8 +56,8 @@ def test_a_run_that_was_interrupted_and_resumed(root, messages):
     assert record.starts[0].event["monitor"] == ["val_loss", "min"] and record.status == "finished"
     assert record.starts[0].event["devices"] == "1 CPU" and record.starts[0].event["steps_per_epoch"] == 3
     seconds = record.starts[1].last["seconds"]
-    assert {"validation", "checkpoints", "report", "start, with tracing and compiling"} <= seconds.keys()
-    assert 0 < sum(seconds.values()) <= record.starts[1].last["elapsed"]
+    assert all(seconds[kind] > 0 for kind in ("start", "tracing", "validation", "saving", "other"))
+    assert 0 < sum(seconds.values()) <= time.monotonic() - began
     assert "After epoch 2. A note." in read(trainer) and "6 updates" in read(trainer) and not messages.records
 
 

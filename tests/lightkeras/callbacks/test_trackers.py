@@ -17,7 +17,7 @@ from helpers.wandb_files import history
 import lightkeras as lk
 from lightkeras.callbacks.callback_list import CallbackList
 from lightkeras.callbacks.mlflow_logger import clean_name
-from lightkeras.callbacks.tracker import Tracker, flatten
+from lightkeras.callbacks.tracker import Tracker
 from lightkeras.distribution.strategies import make_strategy
 
 mlflow = pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
@@ -370,12 +370,6 @@ def test_a_wandb_without_a_login_is_told_before_the_first_update(monkeypatch, tm
     reached = At(1, lambda: pytest.fail("an update was made"))
     with pytest.raises(lk.callbacks.TrackerError, match=r"Expected W&B to take a new run. Received: .*login"):
         run("wandb", lk.callbacks.WandbLogger(mode="online"), reached)
-
-
-def test_flat_arguments():
-    config = {"task": {"class_path": "a.B", "init_args": {"units": 1, "nested": {"rate": 0.1}, "none": {}}}, "x": [1]}
-    flat = {"task": "a.B", "task.units": 1, "task.nested.rate": 0.1, "task.none": {}, "x": [1]}
-    assert dict(flatten(config)) == flat
 
 
 def test_clean_names():

@@ -13,7 +13,8 @@ from helpers.toys import Classifier, PointsData, Recorder, quiet
 
 import lightkeras as lk
 from lightkeras.callbacks import Watchdog, watchdog
-from lightkeras.runs.ledger import Ledger, read_ledger
+from lightkeras.runs import timeline
+from lightkeras.runs.timeline import read_ledger
 
 
 class Sleepy(Classifier):
@@ -146,38 +147,49 @@ def test_the_ledger_counts_what_a_kill_lost(tmp_path):
     assert 0 < record.logs[-1]["goodput"] < 1 and "goodput" not in (run / "metrics.csv").read_text()
 
 
+def note(run, event, step, seconds=None):
+    timeline.append(
+        run, {"event": event, "time": 1.0, "step": step, **({} if seconds is None else {"seconds": seconds})}
+    )
+
+
 def test_the_seconds_of_lost_updates(tmp_path):
     """Ten updates of a second each, a checkpoint after the fourth; two are made again from it, after another kill."""
-    ledger = Ledger(tmp_path, 0)
-    for step in range(1, 11):
-        ledger.add("updates", 1.0, step)
-        if step == 4:
-            ledger.mark()
-    ledger.add("validation", 5.0, 10)
-    ledger.write()
+    note(tmp_path, "start", 0)
+    note(tmp_path, "progress", 4, {"updates": 4.0})
+    note(tmp_path, "progress", 10, {"updates": 10.0, "validation": 5.0})
     assert read_ledger(tmp_path)["goodput"] == pytest.approx(10 / 15)
-    again = Ledger(tmp_path, 4)
-    again.add("updates", 1.0, 5)
-    again.add("updates", 1.0, 6)
-    again.write()
+    note(tmp_path, "start", 4)
+    note(tmp_path, "progress", 6, {"updates": 2.0})
     found = read_ledger(tmp_path)
     assert found["updates"] == 6 and found["lost_updates"] == 6 and found["starts"] == 2
     assert found["seconds"]["updates"] == pytest.approx(6) and found["seconds"]["lost"] == pytest.approx(6)
-    third = Ledger(tmp_path, 2)  # from an older checkpoint: more of the first process is lost, and all of the second
-    third.write()
+    note(tmp_path, "start", 2)  # from an older checkpoint: more of the first process is lost, and all of the second
     found = read_ledger(tmp_path)
     assert found["updates"] == 2 and found["lost_updates"] == 10 and found["seconds"]["lost"] == pytest.approx(10)
     assert np.isclose(sum(found["seconds"].values()), 17) and read_ledger(tmp_path / "none") is None
+    before = timeline.read_events(tmp_path)[:3]
+    assert timeline.summarize(before, step=8)["seconds"]["lost"] == pytest.approx(2)
 
 
-@pytest.mark.parametrize("text", ['{"processes": [{"la', "[]", '{"processes": [{"last": 5}]}', '{"processes": 3}'])
-def test_a_damaged_ledger_is_kept_and_does_not_end_a_run(tmp_path, text, caplog):
-    (tmp_path / "goodput.json").write_text(text)
-    ledger = Ledger(tmp_path, 2)
-    ledger.add("updates", 1.0, 3)
-    ledger.write()
-    assert read_ledger(tmp_path)["starts"] == 1 and (tmp_path / "damaged_goodput.json").read_text() == text
-    assert "it was damaged" in caplog.text
+def test_the_seconds_of_a_run_of_an_earlier_version(tmp_path):
+    """Its events have other names, and no updates: those are what is left of the time."""
+    seconds = {"start, with tracing and compiling": 2.0, "checkpoints": 1.0, "samples": 0.5, "validation": 3.0}
+    event = {"event": "end", "time": 9.0, "step": 20, "elapsed": 10.0, "seconds": seconds}
+    note(tmp_path, "start", 0)
+    timeline.append(tmp_path, event)
+    found = read_ledger(tmp_path)
+    expected = {"start": 2.0, "saving": 1.0, "other": 0.5, "validation": 3.0, "updates": 3.5}
+    assert {kind: value for kind, value in found["seconds"].items() if value} == expected and found["goodput"] == 0.35
+
+
+@pytest.mark.parametrize("text", ['{"event": "start", "ti', "[]", '{"event": "start", "step": 5}', "\xff\x00 3"])
+def test_a_damaged_time_line_does_not_end_a_run(tmp_path, text):
+    (tmp_path / "timeline.jsonl").write_text(text, encoding="utf-8")
+    note(tmp_path, "start", 2)
+    note(tmp_path, "progress", 3, {"updates": 1.0})
+    assert read_ledger(tmp_path)["starts"] == 1 and read_ledger(tmp_path)["updates"] == 1
+    assert (tmp_path / "timeline.jsonl").read_text(encoding="utf-8").startswith(text)
 
 
 @pytest.mark.parametrize("logger", ["csv", "csv,mlflow"])

@@ -1,5 +1,6 @@
 """Several workers on this machine: started, watched, and equal to one process."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -126,6 +127,13 @@ def test_the_chief_alone_writes(trained):
     assert str(run) == first["run_dir"] and (run / "metrics.csv").exists()
     one = next((folder / "one_runs" / "classifier").iterdir())
     assert len((run / "metrics.csv").read_text().splitlines()) == len((one / "metrics.csv").read_text().splitlines())
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="the extra mlflow is not installed")
+def test_the_chief_alone_has_a_tracker_run(trained):
+    """Of two workers, one run with every update once; MLflow's files hold a line "time value step" for each."""
+    (found,) = trained[-1].glob("two_runs/mlruns/*/*/metrics/loss")
+    assert [int(line.split()[2]) for line in found.read_text().splitlines()] == list(range(1, 21))
 
 
 def test_a_dead_worker_ends_the_others_with_an_error(tmp_path, capfd):

@@ -13,6 +13,7 @@ from helpers.toys import Classifier, PointsData, quiet
 
 import lightkeras as lk
 from lightkeras.cli import main as cli
+from lightkeras.cli.exports import read_trial_data
 from lightkeras.export import check
 
 NAMES = ("text_generation", "dcgan", "translation", "captioning")
@@ -223,3 +224,22 @@ def test_the_command_names_the_run(tmp_path, monkeypatch, capsys):
     assert "| val_loss |" in (tmp_path / "new" / "README.md").read_text()
     assert cli.main(["export", task, "--out", "new"]) == 1 and "a new folder" in capsys.readouterr().err
     assert cli.main(["export", task, "--out", "other", "--format", "onx"]) == 1
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_command_tries_examples_of_the_data_that_is_there(there, tmp_path, monkeypatch, caplog):
+    tried = []
+
+    class Read(PointsData):
+        def setup(self, stage):
+            tried.append(stage)
+            if not there and stage == "validate":
+                raise FileNotFoundError("points.csv is gone")
+
+    task = Classifier()
+    task.data = Read()
+    with caplog.at_level("WARNING", "lightkeras"):
+        read_trial_data(task)
+    assert tried == ["validate"]
+    told = "tried with made-up values, as the run's data cannot be read (FileNotFoundError: points.csv is gone)"
+    assert (told in caplog.text) is not there

@@ -21,7 +21,7 @@ def load(name: str):
 
 def build(pattern) -> keras.Model:
     """The model, as a new process would make it."""
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
     return pattern.build()
 

@@ -15,3 +15,10 @@ def test_threefry_gives_the_words_of_random123():
     ):
         words = [tuple(tf.constant(word, tf.uint32) for word in pair) for pair in (key, counter)]
         assert tuple(int(word) for word in threefry(*words)) == expected
+
+
+def test_words_are_traced_once():
+    key = (tf.constant(1, tf.uint32), tf.constant(2, tf.uint32))
+    for columns in (3, 4):
+        threefry(key, (tf.zeros(columns, tf.uint32), key[0]))
+    assert threefry.experimental_get_tracing_count() == 1

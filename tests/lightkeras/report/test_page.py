@@ -54,7 +54,7 @@ def test_a_finished_run_is_told_whole(run):
     found = texts(run)
     assert found[found.index("classifier / one") :][:3] == [
         "classifier / one", "finished",
-        "Best val_loss 1.119 after 60 updates; 60 updates in 3 epochs, 20.0 s.",
+        "Best val_loss 1.119 after 60 updates; 60 updates in 3 epochs, 0:20.",
     ]  # fmt: skip
     headings = ["Curves", "Samples", "Time", "Configuration", "Versions and data", "Make it again"]
     assert [text for text in found if text in headings][:6] == headings  # the links
@@ -62,8 +62,7 @@ def test_a_finished_run_is_told_whole(run):
     assert found[found.index("task.units") + 1] == "5" and found[found.index("tensorflow") + 1] == "2.21.0"
     spent = found.index("Where the time went")
     assert found[spent + 1 :][:9] == [
-        "training", "5.0 s", "50.0 %", "validation", "3.0 s", "30.0 %", "start, with tracing and compiling", "2.0 s",
-        "20.0 %",
+        "updates", "0:05", "50.0 %", "validation", "0:03", "30.0 %", "tracing", "0:02", "20.0 %",
     ]  # fmt: skip
 
 
@@ -149,12 +148,12 @@ def test_kills_and_resumes_on_the_time_line(run):
     folders.write_timeline(run, folders.start(0.0), folders.progress(30.0, 20), folders.start(90.0, 10),
                            folders.end(100.0, 60))  # fmt: skip
     page = make_report(run)
-    label = 'aria-label="ran: updates 0 to 20, 30.0 s; paused: not running for 1 min 00 s; ran: updates 10 to 60, 10.0'
+    label = 'aria-label="ran: updates 0 to 20, 0:30; paused: not running for 1:00; ran: updates 10 to 60, 0:10'
     assert label in page
     assert [f"flex-grow:{share}" in page for share in (30.0, 60.0, 10.0)] == [True] * 3
     found = Content(page).texts
     ends = found[found.index("Starts of the run") + 6 :]
-    assert ends[1:5] == ["0", "20", "30.0 s", "killed"] and ends[6:10] == ["10", "60", "10.0 s", "finished"]
+    assert ends[1:5] == ["0", "20", "0:30", "killed"] and ends[6:10] == ["10", "60", "0:10", "finished"]
 
 
 # ---- charts
@@ -257,11 +256,11 @@ def test_a_search_has_its_page(tmp_path):
     (tmp_path / "trials.csv").write_text(TRIALS)
     (tmp_path / "best_config.yaml").write_text("task: {}\n")
     found = texts(tmp_path)
-    assert "Best val_loss 0.25, of trial 0001; 6.0 s of training." in found
+    assert "Best val_loss 0.25, of trial 0001; 0:06 of training." in found
     assert "2 completed, 1 failed, 1 running" in found and "out of <memory>" in found
     assert "val_loss by task.units" in found and "val_loss by task.cell" not in found
     ranked = found[found.index("2 of 4 trials: the completed ones, the best first") :]
-    assert ranked[7:13] == ["0001", "0.25", "16", "lstm", "1", "3.0 s"]
+    assert ranked[7:13] == ["0001", "0.25", "16", "lstm", "1", "0:03"]
     assert f"lightkeras fit --config {tmp_path}/best_config.yaml" in found
 
 

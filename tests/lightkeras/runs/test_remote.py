@@ -78,7 +78,7 @@ def test_a_run_in_a_remote_folder_goes_on_to_the_same_bits(remote, whole, at):
     assert trainer.run_dir == first.run_dir and str(trainer.run_dir).startswith(f"{remote}/draws/")
     assert_same(outcome(trainer.run_dir), whole)
     assert whole["samples"]["all.txt"] == b"all.txt epoch_0001.txt epoch_0002.txt epoch_0003.txt"
-    logs = ["goodput.json", "metrics.csv", "report.html"]
+    logs = ["metrics.csv", "report.html"]
     names = ["checkpoints", "config.yaml", *logs, "samples", "tensorboard", "timeline.jsonl"]
     assert [path.name for path in trainer.run_dir.iterdir()] == names
 

@@ -228,7 +228,7 @@ def test_a_run_folder_holds_what_repeats_the_run(run):
             },
         }
     ]  # fmt: skip
-    logs = ["goodput.json", "metrics.csv", "report.html", "tensorboard", "timeline.jsonl"]
+    logs = ["metrics.csv", "report.html", "tensorboard", "timeline.jsonl"]
     assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "config.yaml", *logs]
 
 

@@ -391,6 +391,19 @@ def test_an_optimizer_without_a_layer_of_its_name_is_refused():
         made(task, in_order(points()))
 
 
+def test_micro_batches_are_traced_once():
+    traces = []
+
+    def counted(task, batch, training):
+        traces.append(training)
+        return squares(task, batch, training)
+
+    task = made(Small(linear(), counted), in_order(points()), micro_batches=4)
+    traces.clear()  # of the build
+    updated(task, in_order(points()))
+    assert traces == [True]
+
+
 def test_micro_batches_that_do_not_divide_are_refused():
     task = made(Small(linear(), squares), in_order(points()), micro_batches=3)
     with pytest.raises(ValueError, match=r'multiple of micro_batches=3\. Received: "tokens" with shape \(8,\)'):

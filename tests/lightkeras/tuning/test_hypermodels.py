@@ -8,6 +8,7 @@ from helpers.stopping import At, Killed, kill
 from helpers.toys import quiet
 
 import lightkeras as lk
+from lightkeras.cli.main import main
 from lightkeras.tuning import hypermodels
 
 NUMBERS = np.random.default_rng(0)
@@ -110,6 +111,27 @@ def test_hyperband_continues_trials(tmp_path):
     trials = tuner.search()
     assert set(trials.status) == {"COMPLETED"} and trials.continues.notna().any()
     assert set(trials.epochs) == {1.0, 2.0}
+
+
+def test_the_command_searches_resumes_and_fits_the_best(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    name, limits = f"{__name__}:Searched", ["--trainer.max_epochs", "1", "--trainer.jit_compile", "false"]
+    results = []
+    for trials in ("1", "2"):
+        assert main(["tune", name, *limits, "--max_trials", trials]) == 0
+        results.append([path.read_text() for path in sorted(tmp_path.glob("tuning/Searched/trials/*/result.json"))])
+    told = capsys.readouterr().out
+    best = f"lightkeras fit {name} --config tuning/Searched/best_config.yaml"
+    assert len(results[1]) == 2 and results[1][:1] == results[0] and best in told  # the first trial was made once
+    quiet_options = ["--trainer.enable_model_summary", "false", "--trainer.enable_progress_bar", "false"]
+    assert main([*best.split()[1:], *quiet_options]) == 0
+    (run,) = (tmp_path / "runs" / "sequential").iterdir()
+    searched = lk.Tuner.load("tuning/Searched", trust=[name, f"{__name__}:load_data"])
+    names, *_, last = ((line.split(",")) for line in (run / "metrics.csv").read_text().splitlines())
+    assert float(last[names.index("val_loss")]) == searched.best_trial().score
+    assert main(["fit", name, *limits, "--hp", "{unit: 2}"]) == 2
+    assert "Expected `--hp` to be one of activation, batch_size" in capsys.readouterr().err
+    assert main(["validate", name]) == 2 and "Expected tune or fit for a HyperModel" in capsys.readouterr().err
 
 
 class Twice(Searched):

@@ -237,6 +237,11 @@ def test_SynchronousCallbackList():
     assert not getattr(callbacks, "_async_train", False)
 
 
+def test_profiles(tmp_path):
+    for batches, profiles in ((0, False), (2, True), ((2, 3), True)):
+        assert internals.profiles(keras.callbacks.TensorBoard(tmp_path, profile_batch=batches)) is profiles
+
+
 def test_save_backup(tmp_path):
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     callback = keras.callbacks.BackupAndRestore(tmp_path / "backup")

@@ -15,6 +15,7 @@ from helpers.toys import Recorder, quiet, weights
 from PIL import Image
 
 import lightkeras as lk
+from lightkeras.training.per_example import as_metrics
 from tasks.dcgan import DCGAN, MNISTData
 from tasks.dcgan.evaluate import evaluate, main, table
 from tasks.dcgan.figures import make_grid
@@ -441,8 +442,8 @@ def test_the_sums_leave_padding_out(npz, loss):
     batch["weight"] = tf.constant([1.0] * 5 + [0.0] * 11)
     noise = in_step(task.noise, batch)
     task.noise = lambda batch: noise[: len(batch["weight"])]
-    whole = task.adversarial_losses(batch, training=True)
-    part = task.adversarial_losses({name: rows[:5] for name, rows in batch.items()}, training=True)
+    first = {name: rows[:5] for name, rows in batch.items()}
+    whole, part = (as_metrics(task.adversarial_losses(rows, training=True), rows) for rows in (batch, first))
     for name in whole:
         np.testing.assert_allclose(whole[name], part[name], rtol=1e-5)
         assert float(whole[name][1]) == 5
@@ -569,7 +570,7 @@ def test_one_seed_one_set_of_images(trained):
 
 def test_pixels_are_rounded(trained):
     _, task, _ = trained
-    exact = task.generator(task._seeded_noise(4, 0)).numpy().astype(np.float64)
+    exact = task.generator(task.seeded_noise(4, 0)).numpy().astype(np.float64)
     assert np.abs(task.generate(4) - (exact + 1) * 127.5).max() <= 0.501
 
 
@@ -580,6 +581,7 @@ def test_interpolation_goes_from_one_image_to_the_other(trained):
     assert np.abs(way[[0, -1]].astype(int) - ends).max() <= 1
     steps = np.abs(np.diff(way.astype(float), axis=0)).mean(axis=(1, 2, 3))
     assert (steps < np.abs(ends[0].astype(float) - ends[1]).mean()).all()
+    np.testing.assert_array_equal(task.between(*task.seeded_noise(2, 3), np.array([0.4])), way[2:3])
 
 
 def test_slerp_turns_on_the_sphere():

@@ -231,6 +231,16 @@ def test_one_seed_one_text(trained):
     assert all(text.startswith("ab") and len(text) == 42 for text in first)
 
 
+def test_a_text_that_grows_is_the_whole_one(trained):
+    task = trained[1]
+    for options in ({"temperature": 0.7, "seed": 2**33}, {"top_k": 2, "top_p": 0.9}):
+        *parts, whole = task.generate_parts("abc", 60, **options)
+        assert [whole] == task.generate("abc", 60, **options)
+        assert parts == [whole[:27], whole[:51]]
+    with pytest.raises(ValueError, match="at least one character"):
+        next(task.generate_parts(""))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
