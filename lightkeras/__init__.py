@@ -19,7 +19,7 @@ _HOMES = {
     "lightkeras.data": ("AddressedDataset", "DataModule"),
     "lightkeras.metrics": ("WeightedMean",),
     "lightkeras.preview": ("show",),
-    "lightkeras.replaying": ("replay",),
+    "lightkeras.replaying": ("branch", "replay"),
     "lightkeras.task": ("TaskModule",),
     "lightkeras.trainer": ("Trainer", "seed_everything"),
     "lightkeras.tuning": ("Tuner", "find_batch_size", "find_lr", "search_space"),

@@ -26,6 +26,7 @@ from lightkeras.data import AddressedDataset as AddressedDataset
 from lightkeras.data import DataModule as DataModule
 from lightkeras.metrics import WeightedMean as WeightedMean
 from lightkeras.preview import show as show
+from lightkeras.replaying import branch as branch
 from lightkeras.replaying import replay as replay
 from lightkeras.task import TaskModule as TaskModule
 from lightkeras.trainer import Trainer as Trainer

@@ -50,6 +50,8 @@ def _run(command: str, *arguments: str) -> int:
         return importlib.import_module("lightkeras.distribution.launch").main([*arguments])
     if command == "replay":
         return importlib.import_module("lightkeras.cli.replays").main([*arguments])
+    if command == "branch":
+        return importlib.import_module("lightkeras.cli.branches").main([*arguments])
     if command in REPORTS:
         return importlib.import_module("lightkeras.cli.reports").main(command, [*arguments])
     if command == "bench":

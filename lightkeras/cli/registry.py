@@ -24,6 +24,7 @@ COMMANDS = {
     "report": "make the page of a run, or of several side by side: report RUN [RUN ...]",
     "watch": "show the page of a run in the browser while it trains: watch RUN",
     "replay": "execute an update of a run again and look at it: replay RUN --step K",
+    "branch": "train a new run from a past update of another, with something changed: branch RUN --step K",
     "launch": "run a command in several workers on this machine: launch --workers 2 fit ...",
     "bench": "measure speed",
 }

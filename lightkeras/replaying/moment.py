@@ -109,8 +109,8 @@ class Journey:
     ):  # fmt: skip
         self.recorded, self.step = recorded, step
         self.start = recorded.open_before(step)
-        self._known = recorded.open_after(step) or self.start
-        arguments = recorded.arguments(self._known)
+        self.known = recorded.open_after(step) or self.start
+        arguments = recorded.arguments(self.known)
         self.trust = tuple(trust)
         if task is None:
             self.task, self.trust = make_task(arguments.task, self.trust)
@@ -138,21 +138,21 @@ class Journey:
 
     def _require_same(self) -> None:
         """Raises before anything is executed if task, data or seed are not those of the run."""
-        if self._known is None:
+        if self.known is None:
             return
         self._require_equal(state.identity(self.task, self.data, self.trainer.seed))
 
     def _require_same_data(self) -> None:
         """Raises before the first update if the data, which is read by now, is not that of the run."""
         require_readable(self.dataset)
-        if self._known is None:
+        if self.known is None:
             return
         now = {"data_state": self.data.state_dict(), "steps_per_epoch": self.task.steps_per_epoch}
         self._require_equal(json.loads(json.dumps(now)))
 
     def _require_equal(self, now: dict[str, Any]) -> None:
-        assert self._known is not None
-        then = {name: self._known.state[name] for name in now}
+        assert self.known is not None
+        then = {name: self.known.state[name] for name in now}
         if found := [f"{name}: {what}" for name, what in state.differences(now, then)]:
             raise ArgumentError(
                 f"Expected task and data to be those of the run {self.recorded.folder}. Received: "
@@ -181,9 +181,9 @@ class Journey:
 
     def _changes(self) -> list[str]:
         """Lists the arguments with which the run was resumed after the checkpoint."""
-        if self.start is None or self._known is None:
+        if self.start is None or self.known is None:
             return []
-        now, then = ({part: one.state[part] for part in ("task", "data")} for one in (self._known, self.start))
+        now, then = ({part: one.state[part] for part in ("task", "data")} for one in (self.known, self.start))
         return [name for name, _ in state.differences(now, then)]
 
     @property

@@ -135,6 +135,11 @@ class Recorded:
             given["max_time"] = WITHOUT_END
         return {**given, **QUIET, "callbacks": _make_callbacks(acting, trust)}
 
+    def all_trainer_arguments(self, trust: Iterable[str] = ()) -> dict[str, Any]:
+        """Returns the arguments of the run's own Trainer."""
+        given = dict(self.record.config["trainer"])
+        return {**given, "callbacks": _make_callbacks(given.get("callbacks") or [], trust)}
+
     def say_left_out(self, given: Iterable[str]) -> list[str]:
         """Lists what was made in Python and is not `given` again."""
         return [one for one in self.left_out if one != THE_DATA and one not in given]

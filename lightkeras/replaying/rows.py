@@ -42,7 +42,8 @@ class RowValues(NamedTuple):
 def find_far(values: np.ndarray) -> dict[int, str]:
     """Finds values that are far above the others, by the median and its median deviation: why, by their place.
 
-    Places with a weight of 0 hold -inf; NaN and infinity are always far.
+    One that is far is more than twice a positive median. NaN and infinity are always far. Places with a weight of 0
+    hold -inf.
     """
     known = values[np.isfinite(values)]
     found = {int(row): "not finite" for row in np.flatnonzero(np.isnan(values) | (values == np.inf))}
@@ -50,7 +51,8 @@ def find_far(values: np.ndarray) -> dict[int, str]:
         return found
     middle = float(np.median(known))
     spread = max(float(np.median(np.abs(known - middle))), 0.02 * abs(middle), 1e-12)
-    for row in np.flatnonzero(np.isfinite(values) & (0.6745 * (values - middle) > FAR * spread)):
+    far = np.isfinite(values) & (0.6745 * (values - middle) > FAR * spread) & (values > 2 * middle)
+    for row in np.flatnonzero(far):
         times = f"{values[row] / middle:.3g} times the median" if middle > 0 else f"{values[row]:.3g}, not {middle:.3g}"
         found[int(row)] = times
     return found

@@ -110,10 +110,10 @@ class Traveller(Callback):
         if now == self.step:
             self.after = {name: np.array(variable) for name, variable in self.model.state_variables().items()}
         logged = now % self.run.steps_per_epoch or now % self.run.log_every_n_steps == 0
-        if now >= self.until and (logged or not self.to_row):
+        if self.count is not None and now >= self.until and (logged or not self.to_row):
             raise Arrived
 
     def on_epoch_end(self, epoch, logs=None):
         """Ends the run here where the end of an epoch is what is logged."""
-        if self.model.global_step >= self.until:
+        if self.count is not None and self.model.global_step >= self.until:
             raise Arrived

@@ -192,7 +192,7 @@ def shortened(words: list[str]) -> list[str]:
             more += f" {DATA['text_generation']} {TASK['text_generation']}"
         elif "--trainer.max_epochs" in words:
             more += " --trainer.max_steps 2"
-    elif verb == "replay":
+    elif verb in ("replay", "branch"):
         more = "--step 1"
     elif verb == "check":
         more += f" --data.source sample {TASK[name]}" if name in SHIPPED else ""
