@@ -175,8 +175,8 @@ def make_task(written: dict[str, Any], trust: Iterable[str]) -> tuple[TaskModule
         kind = import_class(written["class_path"], TaskModule, trust)
     except ImportError as error:
         raise ArgumentError(
-            f"Expected `task` to be given: the run's is {written['class_path']}, which is no TaskModule that can be "
-            f"made from the folder. Received: task=None. ({error})"
+            f"Expected `task` to be given (--model MODULE:FUNCTION): that of the run is {written['class_path']}, "
+            f"which the folder cannot make. Received: task=None. {error}"
         ) from error
     trust = trusting(trust, kind)
     return kind(**read_arguments(written["init_args"], trust)), trust
