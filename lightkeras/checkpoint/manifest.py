@@ -52,7 +52,8 @@ def read_manifest(path: str) -> dict[str, Any]:
         raise CheckpointError(f"Expected {file} to be whole JSON. Received: {len(data)} bytes, {error}") from error
     version = manifest.get("format") if isinstance(manifest, dict) else None
     if version != FORMAT:
-        raise CheckpointError(f"Expected {file} to be of checkpoint format {FORMAT}. Received: {version!r}")
+        later = ": a later version of lightkeras reads it" if isinstance(version, int) and version > FORMAT else ""
+        raise CheckpointError(f"Expected {file} to be of checkpoint format {FORMAT}. Received: {version!r}{later}")
     expect(file, "SHA-256", manifest.pop("sha256", None), _manifest_checksum(manifest))
     _require_layout(file, manifest)
     return manifest

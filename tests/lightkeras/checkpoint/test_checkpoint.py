@@ -346,7 +346,7 @@ DAMAGE = {
     remove_shard: r"Expected .*step_000000002/arrays-00000.npz to hold \d+ bytes of arrays. .*No such file",
     halve_manifest: r"Expected .*step_000000002/manifest.json to be whole JSON. Received: \d+ bytes",
     change_state: r"Expected .*step_000000002/manifest.json to have SHA-256 \w{64}. Received: \w{64}",
-    newer_format: r"Expected .*step_000000002/manifest.json to be of checkpoint format 1. Received: 2",
+    newer_format: r"Expected .*step_000000002/manifest.json to be of checkpoint format 1. Received: 2: a later version",
     no_object: r"Expected .*step_000000002/manifest.json to be of checkpoint format 1. Received: None",
 }
 
