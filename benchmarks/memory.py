@@ -135,7 +135,7 @@ def trained_on_photos(gate, gigabytes: float, batch: int, root: str) -> None:
                 (folder / f"{photos}.png").symlink_to(Path(root, "photo.png"))
                 file.writelines(f"{photos}.png,{text}\n" for text in texts[first : first + CAPTIONS])
                 photos += 1
-    data = CaptionData(str(folder.parent), "small", image_size=8, batch_size=batch)
+    data = CaptionData(str(folder.parent), "small", image_size=8, vocabulary_size=1000, batch_size=batch)
     _train(gate, root, lambda: Captioning(units=8, embedding_dim=8), data)
 
 

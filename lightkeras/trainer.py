@@ -293,7 +293,7 @@ class Trainer(TrainerArguments):
         steps, total = task.steps_per_epoch, task.total_steps
         epochs, saver = total and math.ceil(total / steps), RunSaver(task, data, self.seed)
         run = Run(steps, self.log_every_n_steps, self.run_dir or UNSET, epochs, names, saver)
-        return CallbackList(used, task, run, saved.state["callbacks"] if saved else None)
+        return CallbackList(used, task, run, saved)
 
     def _compile(
         self, task: TaskModule, callbacks: CallbackList | None = None, source: Source | None = None, stage: str = "val"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 
 from lightkeras.callbacks.batch_hooks import BATCH_HOOKS, listens
 from lightkeras.callbacks.callback import Callback
@@ -15,10 +16,12 @@ from lightkeras.callbacks.interval_means import IntervalMeans
 from lightkeras.callbacks.keras_state import KerasState
 from lightkeras.callbacks.log_values import for_history, numbers_of, to_json
 from lightkeras.callbacks.stop_reason import reason_of
+from lightkeras.checkpoint import Checkpoint
 from lightkeras.runs.run import Run
 from lightkeras.training import weight_averaging
 from lightkeras.utils import internals
 
+KEPT = "callbacks"  # names of arrays begin with it
 KEEPERS = (keras.callbacks.EarlyStopping, keras.callbacks.ModelCheckpoint)
 
 
@@ -36,11 +39,15 @@ class CallbackList(internals.SynchronousCallbackList):
         callbacks: In the order in which they are called.
         model: The task.
         run: The run, given to every callback that has `set_run`.
-        restored: The state of a saved list, restored when training begins.
+        restored: The checkpoint whose state is restored when training begins.
     """
 
     def __init__(
-        self, callbacks: list[keras.callbacks.Callback], model: keras.Model, run: Run, restored: dict | None = None
+        self,
+        callbacks: list[keras.callbacks.Callback],
+        model: keras.Model,
+        run: Run,
+        restored: Checkpoint | None = None,
     ):
         bars = any(isinstance(callback, keras.callbacks.ProgbarLogger) for callback in callbacks)
         params = {"epochs": run.epochs, "steps": run.steps_per_epoch, "verbose": int(bars)}
@@ -49,7 +56,7 @@ class CallbackList(internals.SynchronousCallbackList):
         self.run, run.callbacks = run, self
         self.interval = IntervalMeans(model, run.log_every_n_steps)
         self.latest: dict[str, float] = {}
-        self._restored, self._before_end = restored, None
+        self._restored, self._before_end, self._kept = restored, None, None
         for callback in self.callbacks:
             if hasattr(callback, "set_run"):
                 callback.set_run(run)
@@ -133,11 +140,21 @@ class CallbackList(internals.SynchronousCallbackList):
         }
         return {**before, "callbacks": {**before["callbacks"], **states}}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Returns the weights that Keras' callbacks keep, by name; see `state_dict` for a run that stops."""
+        if self._kept is not None:
+            return self._kept
+        keepers = [(key, callback) for key, callback in self._stateful() if isinstance(callback, KerasState)]
+        return {f"{KEPT}/{key}/{i:04d}": array for key, one in keepers for i, array in enumerate(one.arrays())}
+
+    def load_state_dict(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """Restores every callback; one that the saved run did not have keeps its state."""
         for key, callback in self._stateful():
             if key in state["callbacks"]:
                 callback.load_state_dict(state["callbacks"][key])
+                if isinstance(callback, KerasState):
+                    names = sorted(name for name in arrays if name.startswith(f"{KEPT}/{key}/"))
+                    callback.load_arrays([arrays[name] for name in names])
         self.interval.load_state_dict(state["logging"])
 
     def _stateful(self) -> Iterator[tuple[str, Any]]:
@@ -154,7 +171,7 @@ class CallbackList(internals.SynchronousCallbackList):
             self._take_neighbours(frame.f_back)
         super().on_train_begin(logs)
         if self._restored:
-            self.load_state_dict(self._restored)
+            self.load_state_dict(self._restored.state["callbacks"], self._restored.arrays)
         self._try_out_states()
 
     def _take_neighbours(self, caller: Any) -> None:
@@ -187,7 +204,7 @@ class CallbackList(internals.SynchronousCallbackList):
             self.call("on_interrupt")
             return
         if unfinished:
-            self._before_end = copy.deepcopy(self.state_dict())
+            self._before_end, self._kept = copy.deepcopy(self.state_dict()), self.arrays()
         self._log(epoch)
         logs = {} if logs is None else logs
         for callback in self.callbacks:

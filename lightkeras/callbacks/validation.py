@@ -1,5 +1,6 @@
 """Validation during training: at the end of epochs and, if asked, within them."""
 
+import contextlib
 import time
 
 from lightkeras.callbacks.callback import Callback
@@ -89,8 +90,10 @@ class Validation(Callback):
     def on_epoch_end(self, epoch, logs: dict | None = None):
         if logs is None or not (self._is_due(epoch) or self._is_time()):
             return
-        if self._step != self.model.global_step:
-            self._validate(epoch)
+        unfinished = self.model.global_step % self.run.steps_per_epoch != 0
+        if self._step != self.model.global_step:  # what it draws in an unfinished epoch, a resumed run must draw again
+            with self.model.trying_out() if unfinished else contextlib.nullcontext():
+                self._validate(epoch)
         logs.update(self._results)
 
     def state_dict(self):

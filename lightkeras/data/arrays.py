@@ -136,7 +136,9 @@ def _from_objects(name: str, objects: np.ndarray, columns: Any = None) -> np.nda
         where = np.argwhere(odd)[0]
         first, other = kinds.flat[0], kinds[tuple(where)]
         received = f"{first} in {_where(np.zeros_like(where), columns)}, {other} in {_where(where, columns)}"
-        raise ArgumentError(f"Expected the entry {name!r} to have values of one kind and shape. Received: {received}")
+        raise ArgumentError(
+            f"Expected the entry {name!r} to have values of one kind and shape. Received: {received}{_cure(columns)}"
+        )
     if kinds.size and kinds.flat[0] not in (_TEXT, _NUMBER) and not kinds.flat[0].startswith("an array"):
         expected = "numbers, booleans, strings or arrays"
         raise ArgumentError(f"Expected the entry {name!r} to hold {expected}. Received: {kinds.flat[0]} in example 0")
@@ -167,6 +169,10 @@ def _reject_missing(name: str, missing: np.ndarray, columns: Any) -> None:
             f"Expected the entry {name!r} to have no missing values: fill them, or leave their examples out. Received: "
             f"{len(examples):,} examples with some, the first in {_where(np.argwhere(missing)[0], columns)}"
         )
+
+
+def _cure(columns: Any) -> str:
+    return "" if columns is None else ". Number such a column first: table[column].astype('category').cat.codes"
 
 
 def _where(place: np.ndarray, columns: Any) -> str:

@@ -17,6 +17,7 @@ from lightkeras.keras_models.hidden_state import find_hidden_operations
 from lightkeras.keras_models.identity import describe_model
 from lightkeras.keras_models.logs import LastLogs, as_python, flatten_logs
 from lightkeras.keras_models.optimizers import FoundOptimizers, require_own_updates
+from lightkeras.keras_models.targets import require_numbers, require_targets
 from lightkeras.keras_models.variables import find_optimizers, find_variables
 from lightkeras.profiling.output_shapes import noting_shapes
 from lightkeras.training.determinism import keep_order_of_sums
@@ -185,6 +186,8 @@ class KerasTask(DeclaredByModel):
         return {}
 
     def _trace(self, step: Any, data: KerasData) -> dict[str, tf.TensorSpec]:
+        if self._stage != "predict":
+            require_targets(self.model, data.element_spec)
         with noting_shapes():
             if self.model.run_eagerly:
                 found = tracing.rehearse(step, data.first_batch(), self._list_variables)
@@ -192,6 +195,8 @@ class KerasTask(DeclaredByModel):
                 spec = tracing.replica_spec(data.element_spec, self.distribute_strategy)
                 found = tracing.trace(step, spec, self.distribute_strategy)
         internals.clear_losses(self.model)
+        if found.graph is not None:
+            require_numbers(found.graph, data.element_spec)
         if found.graph is not None and self._stage == "fit":
             for hidden in find_hidden_operations(found.graph):
                 messages.warning("A resumed run will not end with the same bits. %s", hidden)

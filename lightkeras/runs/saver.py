@@ -44,6 +44,7 @@ class RunSaver:
         callbacks = run.callbacks
         callbacks.call("before_save")
         arrays, values = state.capture(self._task, self._data, callbacks.state_dict(), self._seed)
+        arrays |= callbacks.arrays()
         protected = callbacks.protected_checkpoints()
         values |= {"best": next(iter(protected), None), "stopped_by": run.stopped_by}
         target = folder or run.folder / CHECKPOINTS

@@ -62,8 +62,9 @@ class RowsCache(FileCache):
 
     def _is_usable(self, facts: dict[str, Any]) -> bool:
         rows, known = facts.get("rows"), facts.get("facts")
-        whole = isinstance(rows, dict) and isinstance(known, dict) and set(known) == set(self.FACTS)
-        return whole and all(are_saved(self.folder, name, rows.get(name)) for name in self.NAMES)
+        if not isinstance(rows, dict) or not isinstance(known, dict) or set(known) != set(self.FACTS):
+            return False
+        return all(are_saved(self.folder, name, rows.get(name)) for name in self.NAMES)
 
 
 def _saved(rows: dict[str, RowsFile]) -> dict[str, Any]:

@@ -41,6 +41,9 @@ class CaptionData(lk.DataModule):
     - `photo`, int64 (batch,): its number among all photos, for `references_at`; no two splits share one;
     - `weight`, float32 (batch,): 0 for a row of padding.
 
+    Annotation files of more than 32 MB are encoded once, into files beside the downloaded data sets, which training
+    reads by place. What is cut off while it encodes is resumed.
+
     Words are those of the COCO caption evaluation (`lk.metrics.tokenize_caption`): lower case, without punctuation.
 
     Args:

@@ -646,13 +646,13 @@ def test_a_callback_records_its_arguments():
     }  # fmt: skip
 
 
-def test_restored_keras_early_stopping_says_what_it_forgot(root):
-    def stopping():
-        return keras.callbacks.EarlyStopping("val_loss", restore_best_weights=True)
+def test_restored_keras_early_stopping_says_what_it_lacks(root):
+    def stopping(**arguments):
+        return keras.callbacks.EarlyStopping("val_loss", **arguments)
 
     fit(root, callbacks=[stopping()])
-    trainer = quiet(root, max_epochs=2, run_eagerly=True, callbacks=[stopping()])
-    with pytest.warns(UserWarning, match="forgot the weights from before the resume"):
+    trainer = quiet(root, max_epochs=2, run_eagerly=True, callbacks=[stopping(restore_best_weights=True)])
+    with pytest.warns(UserWarning, match="kept no weights before the resume"):
         trainer.fit(Classifier(), PointsData(), ckpt_path="last")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

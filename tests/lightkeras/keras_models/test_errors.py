@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from helpers.toys import quiet
@@ -66,3 +67,22 @@ def test_check_names_hidden_draws_as_the_cause():
     for name in ("hidden_state", "resume", "xla"):
         assert report[name].status == "FAIL", name
         assert "RandomStandardNormal (test_errors.py:" in report[name].note, name
+
+
+@pytest.mark.parametrize("y", [np.array(["a", "b"] * 4), pd.Series(pd.Categorical(["a", "b"] * 4))])
+def test_targets_of_text_are_refused_with_the_way_to_number_them(y):
+    model = keras.Sequential([keras.layers.Dense(2)])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match=r"Received: text, in y\. Number it first: .*cat\.codes"):
+        quiet(max_epochs=1).fit(model, (X, y))
+
+
+def test_data_without_targets_for_a_loss():
+    with pytest.raises(ValueError, match=r"data with targets, \(x, y\).*Received: batches without y"):
+        quiet(max_epochs=1).fit(build(), X)
+
+
+def test_a_column_of_categories_is_refused_with_the_way_to_number_it():
+    table = pd.DataFrame({"a": X[:, 0], "c": pd.Categorical(["u", "v"] * 4)})
+    with pytest.raises(ValueError, match=r"text in example 0, column 'c'\. Number such a column first: .*cat\.codes"):
+        quiet(max_epochs=1).fit(build(), (table, Y))

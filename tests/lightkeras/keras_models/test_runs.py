@@ -159,3 +159,30 @@ def test_swap_ema_weights_works_as_under_keras_fit(on_epoch, tmp_path):
     for ours, theirs, keras_own in zip(resumed.weights, whole.weights, expected.weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)
         np.testing.assert_allclose(ours, keras_own, rtol=1e-5, atol=1e-6)
+
+
+class DrawsInValidation(keras.Model):
+    """Draws from one generator in training and in validation."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense, self.seed = keras.layers.Dense(1), keras.random.SeedGenerator(1)
+
+    def call(self, x):
+        return self.dense(x + keras.random.normal((1, 3), seed=self.seed))
+
+
+def test_a_run_that_was_stopped_within_an_epoch_draws_what_the_validation_there_drew(tmp_path):
+    def train(root, max_steps=6, **resumed):
+        keras.utils.set_random_seed(0)
+        model = DrawsInValidation()
+        model.compile("sgd", "mse")
+        quiet(root, max_steps=max_steps, run_eagerly=True).fit(
+            model, (X, Y), batch_size=len(X) // 3, validation_data=(X, Y), **resumed
+        )
+        return model.get_weights()
+
+    whole = train(tmp_path / "whole")
+    train(tmp_path / "cut", max_steps=4)
+    for one, other in zip(train(tmp_path / "cut", ckpt_path="last"), whole, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers.small import Small, in_order, linear, made, points, squares, updated
-from helpers.stopping import At, interrupt
+from helpers.stopping import At, Killed, interrupt, kill
 from helpers.toys import Classifier, PointsData, Recorder, quiet
 
 import lightkeras as lk
@@ -263,6 +263,21 @@ def test_the_best_epochs_averages_are_restored(tmp_path):
     assert len(told) == 3 and min(told) == told[0] < told[-1]
     assert quiet().validate(task, data)["val_loss"] == told[0]
     assert quiet().validate(keras.models.load_model(path), data)["val_loss"] == told[0]
+
+
+def test_the_best_weights_outlive_a_kill(tmp_path):
+    def train(root, killer=(), **resumed):
+        stop = keras.callbacks.EarlyStopping("val_loss", mode="min", patience=3, restore_best_weights=True)
+        task = Averaged()
+        quiet(root, max_epochs=9, run_eagerly=True, callbacks=[stop, *killer]).fit(task, WorseAndWorse(), **resumed)
+        return stop, task.get_weights()
+
+    whole, expected = train(tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(tmp_path / "cut", killer=[At(12, kill)])  # in the third epoch of four
+    stop, weights = train(tmp_path / "cut", ckpt_path="last")
+    assert (stop.best_epoch, stop.wait, stop.stopped_epoch) == (whole.best_epoch, whole.wait, whole.stopped_epoch)
+    assert all(map(np.array_equal, weights, expected)) and whole.best_epoch == 0
 
 
 def test_weights_that_a_callback_sets_at_the_end_stay():
