@@ -1,4 +1,4 @@
-"""Exports of the tasks in every format: size, time to load, largest difference, speed of a call beside the task itself.
+"""Exports of the tasks in every format: size, processor time to load, difference, speed beside the task itself.
 
 Each task is trained for `--updates` updates of `--preset`, or taken from `--run`, the folder of a run of the only task,
 and exported in each of `--formats`. In each of `--rounds`, the task makes a call and the export makes the same one; the
@@ -90,15 +90,15 @@ def _measure_format(form: str, folder: Path, endpoints: dict, compared: Any, rou
     from lightkeras.export import reader
 
     importlib.import_module(reader.PACKAGES[form])
-    names, began = [*compared.differences], time.perf_counter()
+    names, began = [*compared.differences], time.process_time()
     opened = reader.OPENERS[form](folder, names)
-    loading, rows = time.perf_counter() - began, {}
+    loading, rows = time.process_time() - began, {}
     for name in names:
         arrays = _as_arrays(endpoints[name])
         ours, theirs = time_pairs(call_of_task(endpoints[name]), lambda n=name, a=arrays: opened[n](a), rounds)
         columns = {
             "calls/s": 1 / statistics.median(theirs), "of the task": 1 / statistics.median(ours),
-            "MB": round(_size(folder, form, name), 3), "s to load": round(loading, 3),
+            "MB": round(_size(folder, form, name), 3), "CPU s to load": round(loading, 3),
             "largest difference": f"{compared.differences[name]:.1e}",
         }  # fmt: skip
         rows[name] = report.Row([one / other for one, other in zip(ours, theirs, strict=True)], {"columns": columns})

@@ -68,4 +68,8 @@ def search_greedily(
 
     first = (tf.constant(0), tf.fill([rows], start_id), tf.fill([rows, steps], end_id), *flat)
     shapes = (tf.TensorShape(()), tf.TensorShape((None,)), tf.TensorShape((None, None)), *(one.shape for one in flat))
-    return tf.while_loop(lambda t, *_: t < steps, step, first, shapes)[2]
+
+    def goes_on(t, last, *_):  # what is not reached is `end_id` already
+        return (t < steps) & tf.reduce_any((last != end_id) & (t < max_length))
+
+    return tf.while_loop(goes_on, step, first, shapes)[2]

@@ -11,14 +11,12 @@ from lightkeras.callbacks import Callback
 from lightkeras.checkpoint import save_checkpoint
 from lightkeras.data.module import DataModule
 from lightkeras.replaying.moment import Journey, quietly
-from lightkeras.replaying.recorded import Recorded, make_data, make_task
+from lightkeras.replaying.recorded import ORIGIN, Recorded, make_data, make_task
 from lightkeras.replaying.traveller import Traveller
 from lightkeras.report.record import METRICS
 from lightkeras.runs import state, timeline
 from lightkeras.task import TaskModule
 from lightkeras.trainer import Trainer
-
-ORIGIN = "branch.json"  # in the folder of a branch
 
 
 class BranchedFrom(Callback):

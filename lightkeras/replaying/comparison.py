@@ -74,4 +74,4 @@ def _reasons(recorded: Recorded, step: int, trainer: Any) -> list[str]:
         found.append("the run was not deterministic=True: the terms of a sum may have another order in each process")
         if recorded.record.config["trainer"].get("jit_compile", "auto") == "auto":
             found.append("the run tried XLA in these updates")
-    return found or ["other code of task or library, or what was made in Python and is not in the run's folder"]
+    return found or ["other code of task or library, a `weights_path`, or what was made in Python"]

@@ -26,6 +26,7 @@ QUIET = {
     "num_sanity_val_steps": 0, "checkpoint_every_n_steps": None, "checkpoint_every_seconds": None, "export": None,
     "profiler": None, "hang_timeout": None,
 }  # fmt: skip
+ORIGIN = "branch.json"  # in the folder of a branch
 WITHOUT_END = {"days": 36500}
 ONLY_WATCHING = tuple(
     getattr(keras.callbacks, name)
@@ -91,7 +92,11 @@ class Recorded:
         require(step <= self.last_step, "step", known, step)
 
     def open_before(self, step: int) -> Checkpoint | None:
-        """Opens the newest whole checkpoint from before update `step`; None if there is none."""
+        """Opens the newest whole checkpoint from before update `step`; None if there is none.
+
+        Raises:
+            ValueError: There is none, and the run is a branch, which does not begin at its beginning.
+        """
         for path in [path for at, path in reversed(self.checkpoints.items()) if at < step]:
             try:
                 opened = Checkpoint(path)
@@ -99,6 +104,9 @@ class Recorded:
                 return opened
             except CheckpointError as error:
                 messages.warning("Passed over a damaged checkpoint. %s", error)
+        whole = not (self.folder / ORIGIN).exists()
+        first = min(self.checkpoints, default="none")
+        require(whole, "step", f"after the first checkpoint of a branch, which is that of update {first}", step)
         return None
 
     def open_after(self, step: int) -> Checkpoint | None:
@@ -167,8 +175,8 @@ def make_task(written: dict[str, Any], trust: Iterable[str]) -> tuple[TaskModule
         kind = import_class(written["class_path"], TaskModule, trust)
     except ImportError as error:
         raise ArgumentError(
-            f"Expected `task` to be given: the run's is {written['class_path']}, which is no TaskModule that can be "
-            f"made from the folder. Received: task=None. ({error})"
+            f"Expected `task` to be given (--model MODULE:FUNCTION): that of the run is {written['class_path']}, "
+            f"which the folder cannot make. Received: task=None. {error}"
         ) from error
     trust = trusting(trust, kind)
     return kind(**read_arguments(written["init_args"], trust)), trust

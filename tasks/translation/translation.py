@@ -353,6 +353,10 @@ for row, weights in zip(rows, attention, strict=True):
 _ = show_attention("¿Dónde está el coche rojo de tu padre?" if source == "download" else examples[-1])
 
 # %% [markdown]
+# A map also shows what went wrong. If the translation leaves out whose car it is, as here after three epochs, then no row has
+# its darkest field at "padre": the decoder ended the sentence before it had read all of it. `coverage_penalty=0.2` in a search
+# favours translations that leave nothing out (Wu et al. 2016).
+#
 # ## A large batch in little memory
 #
 # A batch of 128 pairs may be too large for a small machine. `micro_batches=4` computes every update in four parts of 32 pairs,

@@ -12,6 +12,7 @@ from helpers.exporting import Bundle, built
 
 import lightkeras as lk
 from lightkeras.export import converting, exporting
+from lightkeras.export.loops import search_greedily
 
 NEEDED = {"onnx": "tf2onnx", "litert": "ai_edge_litert"}
 STEPS = {
@@ -45,6 +46,18 @@ def test_the_greedy_loop_ends_as_the_search_does(tasks):
     found = endpoint.trace()(source)["ids"]
     np.testing.assert_array_equal(found, tasks["translation"].searcher(source).ids[:, 0])
     assert [np.count_nonzero(row != lk.text.END) for row in found.numpy()][1] <= 14
+
+
+def test_a_greedy_loop_stops_when_every_row_has_ended():
+    """Two rows choose the end, 3, at once: one step of nine is made, and the others are 3 already."""
+    called = []
+
+    def next_fn(ids, states):
+        called.append(ids)
+        return tf.one_hot([3, 3], 5), states, None
+
+    ids = search_greedily(next_fn, [tf.zeros((2, 1))], tf.constant(2), tf.constant([9, 9]), 1, 3, ())
+    assert len(called) == 1 and ids.numpy().tolist() == [[3] * 9] * 2
 
 
 @pytest.mark.parametrize("kind", [keras.layers.GRU, keras.layers.LSTM, lk.layers.GRU])

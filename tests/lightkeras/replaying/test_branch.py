@@ -49,6 +49,9 @@ def test_a_branch_differs_from_its_update_on(parent, tmp_path):
     assert config["task"]["init_args"]["learning_rate"] == 0.5 and config["trainer"]["max_steps"] == 6
     (origin,) = config["trainer"]["callbacks"]
     assert origin["init_args"] == {"run": str(parent), "step": 4}
+    assert lk.replay(trainer.run_dir, 6).began == 5
+    with pytest.raises(lk.utils.ArgumentError, match="the first checkpoint of a branch, which is that of update 5"):
+        lk.replay(trainer.run_dir, 5)
 
 
 def test_the_command(parent, tmp_path, monkeypatch, capsys):

@@ -176,7 +176,7 @@ def test_a_plain_keras_model(tmp_path):
     (look,) = found.looks
     assert look.rows.losses["loss"].mean() == pytest.approx(look.losses["loss"], rel=1e-5)
     assert found.without is not None and found.without[1][0]["loss"] != found.updates[0]["loss"]
-    with pytest.raises(lk.utils.ArgumentError, match=r"`task` to be given.*Sequential"):
+    with pytest.raises(lk.utils.ArgumentError, match=r"`task` to be given \(--model .*Sequential"):
         lk.replay(run, 5)
     with pytest.raises(lk.utils.ArgumentError, match=r"those of the run.*digest"):
         lk.replay(run, 5, task=build(), data=(X + 1, Y), batch_size=8)
