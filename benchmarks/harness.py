@@ -31,7 +31,7 @@ from lightkeras.utils.processes import module_command, module_environment
 
 _COMPILED = re.compile(r"Compiled \S+ \d+ times, compile time")
 _LOGS = {"TF_CPP_MIN_LOG_LEVEL": "0", "TF_CPP_VMODULE": "device_compilation_profiler=1"}  # XLA's compilations
-_PACKAGES = {"torch": "PyTorch", "lightning": "PyTorch Lightning"}
+_PACKAGES = {"IPython": "IPython", "torch": "PyTorch", "lightning": "PyTorch Lightning"}
 _SHOWN = 30  # lines of a failed process
 
 

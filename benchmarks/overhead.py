@@ -7,6 +7,8 @@ stopping, samples and the gradients' norm. A second table is of a step of some m
 """
 
 import functools
+import signal
+import subprocess
 import tempfile
 
 import numpy as np
@@ -14,10 +16,12 @@ import numpy as np
 from benchmarks import command, harness, report
 from benchmarks.harness import Entry
 from benchmarks.peers import shapes
+from lightkeras.utils.processes import module_command, module_environment
 
 DEFAULTS = {"steps": 2000, "batch": 32, "features": 16, "width": 64, "wide": 512, "wide_steps": 300}
 BASE, BARE, OURS = "Keras fit(verbose=0)", "tf.function loop", "Trainer.fit"
 PLAIN = "Trainer.fit, plain Keras model"
+SHOWN = "Trainer.fit, live page and notebook"
 TORCH, LIGHTNING = ("torch",), ("torch", "lightning")
 
 
@@ -49,6 +53,7 @@ def wide_entries(chosen) -> dict[str, Entry]:
     sizes = {"batch": chosen.batch, "features": chosen.features, "width": chosen.wide, "layers": 3}
     made = functools.partial(_entry, {**sizes, "steps": chosen.wide_steps})
     ours = {OURS: made("trainer_fit"), f"{OURS}, jit_compile=False": made("trainer_fit", jit_compile=False)}
+    ours[SHOWN] = made("trainer_fit", needs=("IPython",), shown=True)
     plain = {PLAIN: made("plain_fit"), f"{PLAIN}, tf.data": made("plain_fit", stream=True)}
     return {BARE: made("bare"), BASE: made("keras_fit"), **ours, **plain}
 
@@ -125,12 +130,14 @@ def _at_epochs(gate):
 # ---- ours
 
 
-def trainer_fit(gate, steps, batch, features, width, layers, everything: bool = False, **arguments) -> None:
+def trainer_fit(
+    gate, steps, batch, features, width, layers, everything: bool = False, shown: bool = False, **arguments
+) -> None:
     """`Trainer.fit` as it comes: default settings, default callbacks."""
     import lightkeras as lk
     from benchmarks.peers import toy
 
-    callbacks = [_at_epochs(gate)]
+    callbacks = _shown(gate) if shown else [_at_epochs(gate)]
     if everything:
         callbacks += [lk.EarlyStopping("val_loss", patience=10**9)]
         arguments["log_gradient_norm"] = True
@@ -138,6 +145,27 @@ def trainer_fit(gate, steps, batch, features, width, layers, everything: bool = 
     data = toy.Points(steps, batch, features, val_batches=10 if everything else 0)
     with tempfile.TemporaryDirectory() as root:
         lk.Trainer(default_root_dir=root, max_epochs=10**6, callbacks=callbacks, **arguments).fit(task, data)
+
+
+def _shown(gate) -> list:
+    """A notebook's output, and somebody who looks at the run's live page while this competitor has its turn."""
+    import keras
+
+    import lightkeras as lk
+
+    notebook, looking = lk.callbacks.NotebookProgress(), []
+
+    def turn(epoch, logs=None):
+        for one in looking:
+            one.send_signal(signal.SIGSTOP)
+        gate()
+        for one in looking:
+            one.send_signal(signal.SIGCONT)
+        if epoch == 0:
+            command = module_command("benchmarks.onlooker", str(notebook.run.folder))
+            looking.append(subprocess.Popen(command, env=module_environment(), stdin=subprocess.DEVNULL))
+
+    return [notebook, keras.callbacks.LambdaCallback(on_epoch_begin=turn)]
 
 
 def plain_fit(gate, steps, batch, features, width, layers, stream: bool = False) -> None:
