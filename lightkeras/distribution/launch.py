@@ -42,12 +42,18 @@ def launch(command: list[str], workers: int) -> int:
         The exit code of the first worker that failed, or 0.
     """
     addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
-    processes = [_start(command, addresses, index) for index in range(workers)]
-    readers = [threading.Thread(target=_copy_lines, args=(index, one)) for index, one in enumerate(processes)]
-    for reader in readers:
-        reader.start()
+    processes: list[subprocess.Popen] = []
+    readers: list[threading.Thread] = []
+
+    def run() -> int:
+        for index in range(workers):
+            processes.append(_start(command, addresses, index))
+            readers.append(threading.Thread(target=_copy_lines, args=(index, processes[index])))
+            readers[index].start()
+        return _wait(processes)
+
     try:
-        return forward_signals(processes, lambda: _wait(processes))[0]
+        return forward_signals(processes, run)[0]
     finally:
         for reader in readers:
             reader.join()

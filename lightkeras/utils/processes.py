@@ -47,15 +47,20 @@ def start_module(
 
 
 def forward_signals(processes: list[subprocess.Popen], wait: Callable[[], int]) -> tuple[int, int | None]:
-    """Calls `wait` and forwards SIGINT and SIGTERM to the processes meanwhile.
+    """Calls `wait` and forwards SIGINT and SIGTERM to the processes meanwhile, those too that `wait` adds to the list.
 
     Returns:
         The result of `wait`, and the first signal received, or None.
+
+    Raises:
+        SystemExit: A signal came before there was a process.
     """
     received = []
 
     def forward(number, frame):
         received.append(number)
+        if not processes:
+            raise SystemExit(128 + number)
         for process in processes:
             if process.poll() is None:
                 process.send_signal(number)

@@ -131,7 +131,7 @@ def run(command: Command, done: set[str]) -> None:
 
 
 def run_lightkeras(words: list[str], command: Command, done: set[str]) -> None:
-    named_only = {"TASK", "NAME", "COMMAND", "package.module:build_model"} & set(words)
+    named_only = {"TASK", "NAME", "COMMAND", "package.module:build_model", "package.module:Network"} & set(words)
     if len(words) < 2 or words == ["fit", "--config"] or named_only:
         assert not words or words[0] in {*COMMANDS, "COMMAND"}, command.text  # named only
         return

@@ -47,6 +47,19 @@ def test_signals_are_forwarded():
     assert forward_signals([process], process.wait) == (-signal.SIGTERM, signal.SIGTERM)
 
 
+def test_signals_reach_what_is_started_meanwhile_and_end_what_has_not_started():
+    processes = []
+
+    def wait():
+        processes.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]))
+        os.kill(os.getpid(), signal.SIGTERM)
+        return processes[0].wait()
+
+    assert forward_signals(processes, wait) == (-signal.SIGTERM, signal.SIGTERM)
+    with pytest.raises(SystemExit, match="143"):
+        forward_signals([], lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+
 def test_a_child_ends_with_its_parent(tmp_path):
     start = "import sys; from pathlib import Path; from lightkeras.utils.processes import start_module\n"
     start += "print(start_module('outlives', log=Path(sys.argv[1])).pid, flush=True); sys.stdin.read()"
