@@ -6,6 +6,7 @@ stopping, samples and the gradients' norm. A second table is of a step of some m
 `--wide` units, `--wide_steps` of them a stretch. TensorFlow's progress bars and PyTorch Lightning's write to a file.
 """
 
+import contextlib
 import functools
 import signal
 import subprocess
@@ -137,17 +138,18 @@ def trainer_fit(
     import lightkeras as lk
     from benchmarks.peers import toy
 
-    callbacks = _shown(gate) if shown else [_at_epochs(gate)]
+    watchers = contextlib.ExitStack()
+    callbacks = _shown(gate, watchers) if shown else [_at_epochs(gate)]
     if everything:
         callbacks += [lk.EarlyStopping("val_loss", patience=10**9)]
         arguments["log_gradient_norm"] = True
     task = (toy.SamplingClassifier if everything else toy.Classifier)(width, layers)
     data = toy.Points(steps, batch, features, val_batches=10 if everything else 0)
-    with tempfile.TemporaryDirectory() as root:
+    with tempfile.TemporaryDirectory() as root, watchers:
         lk.Trainer(default_root_dir=root, max_epochs=10**6, callbacks=callbacks, **arguments).fit(task, data)
 
 
-def _shown(gate) -> list:
+def _shown(gate, watchers: contextlib.ExitStack) -> list:
     """A notebook's output, and somebody who looks at the run's live page while this competitor has its turn."""
     import keras
 
@@ -164,8 +166,14 @@ def _shown(gate) -> list:
         if epoch == 0:
             command = module_command("benchmarks.onlooker", str(notebook.run.folder))
             looking.append(subprocess.Popen(command, env=module_environment(), stdin=subprocess.DEVNULL))
+            watchers.callback(_end, looking[-1])
 
     return [notebook, keras.callbacks.LambdaCallback(on_epoch_begin=turn)]
+
+
+def _end(process: subprocess.Popen) -> None:
+    process.kill()
+    process.wait()
 
 
 def plain_fit(gate, steps, batch, features, width, layers, stream: bool = False) -> None:

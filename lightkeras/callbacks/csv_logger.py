@@ -22,6 +22,8 @@ class CSVLogger(Callback):
     def on_train_begin(self, logs=None):
         self._path = self.run.folder / "metrics.csv"
         self._columns, self._rows = self._measure() if self._path.exists() else ([], 0)
+        if self._columns:
+            self._cut(self._rows)  # a row that a kill cut off would run into the next one
         self._add_columns(["epoch", "step", *self.run.metric_names])
 
     def on_log(self, record):
@@ -61,7 +63,7 @@ class CSVLogger(Callback):
             writer.writerows(rows)
 
     def _cut(self, count: int) -> None:
-        """Keeps the first `count` rows as they are; a row that was cut off by a kill is none."""
+        """Keeps the first `count` whole rows as they are."""
         with self._path.open("rb") as file:
             kept = b"".join(line for line in itertools.islice(file, count + 1) if line.endswith(b"\n"))
         with write_atomically(self._path) as partial:

@@ -113,7 +113,8 @@ def _copy_logs(recorded: Recorded, target: pathlib.Path, step: int) -> None:
     metrics = recorded.folder / METRICS
     if metrics.exists():
         head, *rows = metrics.read_text(encoding="utf-8").splitlines()
-        kept = [row for row in rows if int(row.split(",")[1]) < step]
+        whole = [row for row in rows if row.count(",") == head.count(",")]  # a kill may have cut off the last one
+        kept = [row for row in whole if int(row.split(",")[1]) < step]
         (target / METRICS).write_text("\n".join([head, *kept]) + "\n", encoding="utf-8")
     told = [event for event in recorded.record.events if event["step"] < step]
     (target / timeline.TIMELINE).write_text("".join(json.dumps(one) + "\n" for one in told), encoding="utf-8")

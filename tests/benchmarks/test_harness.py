@@ -82,7 +82,10 @@ def torch_last(entries: dict[str, harness.Entry]) -> dict[str, harness.Entry]:
 
 
 TENSORBOARD = "Keras fit, TensorBoard"  # leaves a default writer behind that others stumble over: in its own process
-OVERHEAD = {**overhead.entries(chosen("overhead")), "wide": overhead.wide_entries(chosen("overhead"))["Trainer.fit"]}
+WIDE = overhead.wide_entries(chosen("overhead"))
+OVERHEAD = {
+    **overhead.entries(chosen("overhead")), "wide": WIDE["Trainer.fit"], "wide, shown": WIDE[overhead.SHOWN],
+}  # fmt: skip
 PEERS = {
     f"{task}: {name}": entry
     for task in ("text_lstm", "dcgan", "translation", "captioning")

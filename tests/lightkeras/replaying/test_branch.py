@@ -1,6 +1,7 @@
 """Branches: new runs from a past moment of another."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -56,10 +57,13 @@ def test_a_branch_differs_from_its_update_on(parent, tmp_path):
 
 def test_the_command(parent, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    parent = shutil.copytree(parent, tmp_path / "parent")
+    with (parent / "metrics.csv").open("a") as file:
+        file.write("1,1")  # killed as it wrote row 10
     options = ["--task.learning_rate", "0.2", "--trainer.max_steps", "5", "--trainer.default_root_dir", "made"]
     assert main(["branch", str(parent), "--step", "3", *options]) == 0
     (made,) = (tmp_path / "made/classifier").iterdir()
     assert f"lightkeras report {parent} made/classifier/{made.name}" in capsys.readouterr().out
-    assert rows(made)[:3] == rows(parent)[:3]
+    assert rows(made)[:3] == rows(parent)[:3] and [row[:4] for row in rows(made)[3:5]] == ["0,3,", "0,4,"]
     assert main(["branch", str(parent), "--step", "30"]) == 1
     assert "`step` to be an update of the run" in capsys.readouterr().err
