@@ -18,6 +18,7 @@ OPERATIONS = {
     **dict.fromkeys(("PyFunc", "EagerPyFunc"), _PYTHON),
     **dict.fromkeys(("LookupTableInsertV2", "LookupTableImportV2", "LookupTableRemoveV2"), _TABLE),
 }
+COUNTED = ("StatelessRandomGetKeyCounter", "RngReadAndSkip")  # of keras.random and of tf.random.Generator
 _LIBRARIES = tuple(str(Path(str(module.__file__)).parent) for module in (keras, tf))
 _HERE = str(Path(__file__).parents[1])
 
@@ -30,6 +31,11 @@ def find_hidden_operations(graph: Any) -> list[str]:
             where = _place(operation)
             found[where] = f"{operation.type} ({where}): {OPERATIONS[operation.type]}"
     return list(found.values())
+
+
+def draws(graph: Any) -> bool:
+    """Returns whether a traced step draws random numbers of a state that checkpoints hold."""
+    return any(operation.type in COUNTED for operation in internals.operations(graph))
 
 
 def _place(operation: Any) -> str:

@@ -69,6 +69,16 @@ def test_check_names_hidden_draws_as_the_cause():
         assert "RandomStandardNormal (test_errors.py:" in report[name].note, name
 
 
+def test_check_compares_no_draws_of_xla():
+    def build_with_dropout():
+        model = keras.Sequential([keras.layers.Dense(4), keras.layers.Dropout(0.5), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        return model
+
+    report = check_model(build_with_dropout, {"data": (X, Y), "batch_size": 2})
+    assert report.passed and report["xla"].note.startswith("not comparable: the step draws random numbers")
+
+
 @pytest.mark.parametrize("y", [np.array(["a", "b"] * 4), pd.Series(pd.Categorical(["a", "b"] * 4))])
 def test_targets_of_text_are_refused_with_the_way_to_number_them(y):
     model = keras.Sequential([keras.layers.Dense(2)])
